@@ -1,0 +1,18 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from .exporting import EXPORT_LAYOUTS, export_backbone
+from .loading import FoundBackbone, LoadReport, find_backbone, load_backbone
+from .published import convert_checkpoint
+from .reading import CheckpointError, read_checkpoint, write_checkpoint
+
+__all__ = [
+    'EXPORT_LAYOUTS',
+    'CheckpointError',
+    'FoundBackbone',
+    'LoadReport',
+    'convert_checkpoint',
+    'export_backbone',
+    'find_backbone',
+    'load_backbone',
+    'read_checkpoint',
+    'write_checkpoint',
+]

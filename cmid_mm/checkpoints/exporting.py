@@ -1,0 +1,166 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Backbones for use outside cmid_mm."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import __version__
+from .layouts import mmdet_layout, timm_layout
+from .loading import FoundBackbone, find_backbone
+from .reading import CheckpointError, read_checkpoint, write_checkpoint
+
+EXPORT_LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
+
+
+def export_backbone(
+    checkpoint: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    layout: str = 'mmpretrain',
+    source: str = 'student',
+) -> dict[str, Any]:
+    """Write the backbone of a checkpoint alone, with the names another library uses.
+
+    Args:
+        checkpoint (str | PathLike): Any file that
+            :func:`cmid_mm.checkpoints.find_backbone` knows.
+        target (str | PathLike): The file to write; safetensors if its name ends so.
+        layout (str): ``'mmpretrain'``: names behind ``backbone.``, for
+            ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
+            there; ``'mmdet'``: as ``init_cfg=dict(type='Pretrained',
+            checkpoint=...)`` of mmdet and mmseg expects them; ``'timm'``: timm's
+            names, for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
+        source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+
+    Returns:
+        dict[str, Any]: The ``meta`` that was written.
+
+    Raises:
+        CheckpointError: If the file holds no backbone, or one without timm names.
+        ValueError: If ``layout`` or ``source`` is unknown.
+    """
+    if layout not in EXPORT_LAYOUTS:
+        raise ValueError(f'layout must be one of {EXPORT_LAYOUTS}, got {layout!r}')
+    content = read_checkpoint(checkpoint, mmap=True)
+    found = find_backbone(content, checkpoint, source)
+    state = backbone_only(found, checkpoint)
+    if layout == 'timm':
+        state = _timm_state(state, checkpoint)
+    elif layout == 'mmdet':
+        own = mmdet_layout(state)
+        state = own.from_mmpretrain(state) if own else state
+    # mmdet's Swin reads only names with this prefix, its ResNet only those without.
+    is_swin = found.architecture is not None and found.architecture.family == 'Swin'
+    if layout == 'mmpretrain' or (layout == 'mmdet' and is_swin):
+        state = {f'backbone.{name}': tensor for name, tensor in state.items()}
+
+    meta: dict[str, Any] = dict(
+        source=Path(checkpoint).name,
+        origin=found.origin,
+        network=source,
+        layout=layout,
+        cmid_mm_version=__version__,
+    )
+    if found.architecture is not None:
+        meta.update(
+            architecture=str(found.architecture), bands=found.architecture.bands
+        )
+    meta.update(normalization(content))
+    write_checkpoint(dict(meta=meta, state_dict=state), target)
+    return meta
+
+
+def backbone_only(
+    found: FoundBackbone, path: str | os.PathLike[str]
+) -> dict[str, Tensor]:
+    """The backbone's own weights, without heads that stood beside it.
+
+    Raises:
+        CheckpointError: If no backbone was recognised.
+    """
+    if found.layout is None and not found.prefix:
+        raise CheckpointError(
+            f'{path} holds no backbone of a known family, nor one under a known '
+            "prefix such as 'student.backbone.' or 'backbone.'"
+        )
+    if found.layout is None:
+        return found.state
+    parts = re.compile(_PARTS[found.layout.family])
+    return {name: value for name, value in found.state.items() if parts.match(name)}
+
+
+_PARTS = {
+    'ResNet': r'(conv1|bn1|stem|layer\d)\.',
+    'Swin': r'(patch_embed|stages|norm\d)\.|absolute_pos_embed$',
+    'ViT': r'(patch_embed|pre_norm|layers|ln1|ln2)\.|(cls_token|pos_embed)$',
+    'ConvNeXt': r'(downsample_layers|stages|norm\d)\.',
+}
+
+
+def _timm_state(
+    state: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> dict[str, Tensor]:
+    layout = timm_layout(state)
+    if layout is None:
+        raise CheckpointError(
+            f'{path}: timm names are known for ResNet, Swin, ViT and ConvNeXt only; '
+            'use --layout mmpretrain'
+        )
+    # timm computes the index itself and knows the last norm only.
+    not_in_timm = re.compile(r'.*relative_position_index$|norm[0-2]\.')
+    state = {
+        name: value for name, value in state.items() if not not_in_timm.match(name)
+    }
+    return layout.from_mmpretrain(state)
+
+
+def normalization(checkpoint: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mean and standard deviation of the bands, as far as a checkpoint tells.
+
+    The config in an mmengine checkpoint is Python source; it is parsed, never run.
+
+    Args:
+        checkpoint (Mapping): What the file held.
+
+    Returns:
+        dict[str, list[float]]: ``mean`` and ``std``, 0-255 scale; empty if unknown.
+    """
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, Mapping):
+        return {}
+    if 'mean' in meta and 'std' in meta:
+        return dict(mean=meta['mean'], std=meta['std'])
+    config = meta.get('cfg')
+    if not isinstance(config, str):
+        return {}
+    try:
+        for settings in _preprocessor_settings(ast.parse(config)):
+            if 'mean' in settings and 'std' in settings:
+                return {
+                    name: [float(v) for v in ast.literal_eval(settings[name])]
+                    for name in ('mean', 'std')
+                }
+    except (SyntaxError, ValueError, TypeError):
+        pass  # written by other means than mmengine's; the numbers stay unknown
+    return {}
+
+
+def _preprocessor_settings(config: ast.Module) -> Iterator[dict[str | None, ast.expr]]:
+    """Keywords of every ``data_preprocessor = dict(...)`` in a config."""
+    for node in ast.walk(config):
+        names: list[str | None]
+        if isinstance(node, ast.Assign):
+            names = [
+                target.id for target in node.targets if isinstance(target, ast.Name)
+            ]
+        elif isinstance(node, ast.keyword):
+            names = [node.arg]
+        else:
+            continue
+        if 'data_preprocessor' in names and isinstance(node.value, ast.Call):
+            yield {keyword.arg: keyword.value for keyword in node.value.keywords}

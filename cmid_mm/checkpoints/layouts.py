@@ -1,0 +1,275 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Names of backbone weights: which layout a state dict has, and translations.
+
+mmpretrain's names are the common language: every other layout is a table of name
+pairs between its own names and those. One table serves both directions.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: Pairs of (name in a layout, name in mmpretrain). A name stands for itself and for
+#: all names that continue it behind a dot; ``#`` stands for a number. Of several
+#: pairs that fit, the first counts.
+Names = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one library names the weights of one family of backbones.
+
+    Args:
+        name (str): Whose names these are.
+        family (str): ``'ResNet'``, ``'Swin'``, ``'ViT'`` or ``'ConvNeXt'``.
+        signature (tuple[str, str]): Two names that only this layout has together.
+        names (Names): Where it differs from mmpretrain's names.
+        concatenated_merging (bool): Whether Swin's patch merging orders the four
+            neighbours before the channels. Defaults to False: channels first, as
+            ``nn.Unfold``.
+    """
+
+    name: str
+    family: str
+    signature: tuple[str, str]
+    names: Names = ()
+    concatenated_merging: bool = False
+
+    def to_mmpretrain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give a state dict of this layout mmpretrain's names and order."""
+        state = rename(state, self.names)
+        if self.concatenated_merging:
+            state = {k: _reorder_merging(k, v, 'unfold') for k, v in state.items()}
+        return state
+
+    def from_mmpretrain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give a state dict of mmpretrain's layout this one's names and order."""
+        state = dict(state)
+        if self.concatenated_merging:
+            state = {k: _reorder_merging(k, v, 'concatenate') for k, v in state.items()}
+        return rename(state, tuple((new, old) for old, new in self.names))
+
+
+_TORCHVISION_RESNET = Layout(
+    'torchvision and OpenMMLab',
+    'ResNet',
+    ('conv1.weight', 'layer1.0.conv1.weight'),
+)
+_TIMM_DEEP_STEM: Names = (
+    ('conv1.0', 'stem.0.conv'),
+    ('conv1.1', 'stem.0.bn'),
+    ('conv1.3', 'stem.1.conv'),
+    ('conv1.4', 'stem.1.bn'),
+    ('conv1.6', 'stem.2.conv'),
+    ('bn1', 'stem.2.bn'),
+)
+# In the V1d variants timm counts an empty pooling layer where nothing is pooled.
+_TIMM_V1D_RESNET = Layout(
+    'timm',
+    'ResNet',
+    ('conv1.0.weight', 'layer1.0.downsample.2.weight'),
+    (
+        *_TIMM_DEEP_STEM,
+        ('layer1.0.downsample.1', 'layer1.0.downsample.0'),
+        ('layer1.0.downsample.2', 'layer1.0.downsample.1'),
+    ),
+)
+_TIMM_V1C_RESNET = Layout(
+    'timm', 'ResNet', ('conv1.0.weight', 'layer1.0.conv1.weight'), _TIMM_DEEP_STEM
+)
+_MMSEG_DEEP_RESNET = Layout(
+    'mmseg and mmdet',
+    'ResNet',
+    ('stem.0.weight', 'layer1.0.conv1.weight'),
+    (
+        ('stem.0', 'stem.0.conv'),
+        ('stem.1', 'stem.0.bn'),
+        ('stem.3', 'stem.1.conv'),
+        ('stem.4', 'stem.1.bn'),
+        ('stem.6', 'stem.2.conv'),
+        ('stem.7', 'stem.2.bn'),
+    ),
+)
+_SWIN_BLOCKS: Names = (
+    ('patch_embed.proj', 'patch_embed.projection'),
+    ('layers.#.blocks.#.attn', 'stages.#.blocks.#.attn.w_msa'),
+    ('layers.#.blocks.#.mlp.fc1', 'stages.#.blocks.#.ffn.layers.0.0'),
+    ('layers.#.blocks.#.mlp.fc2', 'stages.#.blocks.#.ffn.layers.1'),
+    ('layers.#.blocks', 'stages.#.blocks'),
+    ('norm', 'norm3'),
+)
+_MICROSOFT_SWIN = Layout(
+    'Microsoft',
+    'Swin',
+    ('layers.0.blocks.0.attn.qkv.weight', 'layers.0.downsample.reduction.weight'),
+    (*_SWIN_BLOCKS, ('layers.#.downsample', 'stages.#.downsample')),
+    concatenated_merging=True,
+)
+# timm merges patches at the beginning of the next stage.
+_TIMM_SWIN = Layout(
+    'timm',
+    'Swin',
+    ('layers.0.blocks.0.attn.qkv.weight', 'layers.1.downsample.reduction.weight'),
+    (
+        *_SWIN_BLOCKS,
+        ('layers.1.downsample', 'stages.0.downsample'),
+        ('layers.2.downsample', 'stages.1.downsample'),
+        ('layers.3.downsample', 'stages.2.downsample'),
+    ),
+    concatenated_merging=True,
+)
+_TIMM_VIT = Layout(
+    'timm',
+    'ViT',
+    ('patch_embed.proj.weight', 'blocks.0.attn.qkv.weight'),
+    (
+        ('patch_embed.proj', 'patch_embed.projection'),
+        ('blocks.#.norm1', 'layers.#.ln1'),
+        ('blocks.#.norm2', 'layers.#.ln2'),
+        ('blocks.#.mlp.fc1', 'layers.#.ffn.layers.0.0'),
+        ('blocks.#.mlp.fc2', 'layers.#.ffn.layers.1'),
+        ('blocks', 'layers'),
+        ('norm', 'ln1'),
+        ('fc_norm', 'ln2'),
+    ),
+)
+_TIMM_CONVNEXT = Layout(
+    'timm',
+    'ConvNeXt',
+    ('stem.0.weight', 'stages.0.blocks.0.conv_dw.weight'),
+    (
+        ('stem', 'downsample_layers.0'),
+        ('stages.#.downsample', 'downsample_layers.#'),
+        ('stages.#.blocks.#.conv_dw', 'stages.#.#.depthwise_conv'),
+        ('stages.#.blocks.#.mlp.fc1', 'stages.#.#.pointwise_conv1'),
+        ('stages.#.blocks.#.mlp.fc2', 'stages.#.#.pointwise_conv2'),
+        ('stages.#.blocks', 'stages.#'),
+        ('head.norm', 'norm3'),
+    ),
+)
+
+#: All layouts, in the order in which they are tried.
+LAYOUTS = (
+    _TORCHVISION_RESNET,
+    Layout('mmpretrain', 'ResNet', ('stem.0.conv.weight', 'layer1.0.conv1.weight')),
+    _MMSEG_DEEP_RESNET,
+    _TIMM_V1D_RESNET,
+    _TIMM_V1C_RESNET,
+    Layout(
+        'mmpretrain, mmdet and mmseg',
+        'Swin',
+        ('patch_embed.projection.weight', 'stages.0.blocks.0.attn.w_msa.qkv.weight'),
+    ),
+    _MICROSOFT_SWIN,
+    _TIMM_SWIN,
+    Layout(
+        'mmpretrain',
+        'ViT',
+        ('patch_embed.projection.weight', 'layers.0.attn.qkv.weight'),
+    ),
+    Layout(
+        'mmseg',
+        'ViT',
+        ('patch_embed.projection.weight', 'layers.0.attn.attn.in_proj_weight'),
+        (
+            ('layers.#.attn.attn.in_proj_weight', 'layers.#.attn.qkv.weight'),
+            ('layers.#.attn.attn.in_proj_bias', 'layers.#.attn.qkv.bias'),
+            ('layers.#.attn.attn.out_proj', 'layers.#.attn.proj'),
+        ),
+    ),
+    _TIMM_VIT,
+    Layout(
+        'mmpretrain',
+        'ConvNeXt',
+        ('downsample_layers.0.0.weight', 'stages.0.0.depthwise_conv.weight'),
+    ),
+    Layout(
+        'Facebook',
+        'ConvNeXt',
+        ('downsample_layers.0.0.weight', 'stages.0.0.dwconv.weight'),
+        (
+            ('stages.#.#.dwconv', 'stages.#.#.depthwise_conv'),
+            ('stages.#.#.pwconv1', 'stages.#.#.pointwise_conv1'),
+            ('stages.#.#.pwconv2', 'stages.#.#.pointwise_conv2'),
+            ('norm', 'norm3'),
+        ),
+    ),
+    _TIMM_CONVNEXT,
+)
+
+#: What a backbone is exported to for timm and torchvision, by family.
+_TIMM_LAYOUTS = {
+    'ResNet': _TORCHVISION_RESNET,
+    'Swin': _TIMM_SWIN,
+    'ViT': _TIMM_VIT,
+    'ConvNeXt': _TIMM_CONVNEXT,
+}
+
+
+def recognize_layout(names: Iterable[str]) -> Layout | None:
+    """The layout of a state dict's names; None if it is none of :data:`LAYOUTS`."""
+    names = set(names)
+    for layout in LAYOUTS:
+        if names.issuperset(layout.signature):
+            return layout
+    return None
+
+
+def timm_layout(state: Mapping[str, Tensor]) -> Layout | None:
+    """The timm layout for a backbone with mmpretrain's names; None if there is none."""
+    layout = recognize_layout(state)
+    if layout is None:
+        return None
+    if 'stem.0.conv.weight' in state:
+        pooled = 'layer2.0.downsample.2.weight' in state
+        return _TIMM_V1D_RESNET if pooled else _TIMM_V1C_RESNET
+    return _TIMM_LAYOUTS[layout.family]
+
+
+def mmdet_layout(state: Mapping[str, Tensor]) -> Layout | None:
+    """The mmdet layout for a backbone with mmpretrain's names; None if the same."""
+    return _MMSEG_DEEP_RESNET if 'stem.0.conv.weight' in state else None
+
+
+def rename(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+    """Rename tensors.
+
+    Args:
+        state (Mapping[str, Tensor]): Tensors by name.
+        names (Names): Pairs of old and new names. Names without a pair stay.
+
+    Returns:
+        dict[str, Tensor]: The same tensors by their new names.
+    """
+    patterns = []
+    for old, new in names:
+        pattern = r'(\d+)'.join(map(re.escape, old.split('#'))) + r'(?=\.|$)'
+        patterns.append((re.compile(pattern), new.replace('#', '{}')))
+
+    def translate(name: str) -> str:
+        for pattern, template in patterns:
+            if match := pattern.match(name):
+                return template.format(*match.groups()) + name[match.end() :]
+        return name
+
+    return {translate(name): tensor for name, tensor in state.items()}
+
+
+def _reorder_merging(name: str, tensor: Tensor, to: str) -> Tensor:
+    """Reorder the input channels of Swin's patch merging, (..., 4 C).
+
+    Concatenation stacks the neighbours in the order upper left, lower left, upper
+    right, lower right, with all channels of each; ``nn.Unfold`` goes through the
+    channels, with the neighbours of each row by row.
+    """
+    if not re.fullmatch(r'stages\.\d+\.downsample\.(norm|reduction)\..*', name):
+        return tensor
+    swap_middle = torch.tensor([0, 2, 1, 3])
+    if to == 'unfold':
+        neighbours = tensor.unflatten(-1, (4, -1))[..., swap_middle, :]  # ... 4 C
+        return neighbours.transpose(-1, -2).flatten(-2)
+    neighbours = tensor.unflatten(-1, (-1, 4)).transpose(-1, -2)  # ... 4 C
+    return neighbours[..., swap_middle, :].flatten(-2)

@@ -1,0 +1,358 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Finding the backbone in any checkpoint and loading it, all or nothing."""
+
+import logging
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+from .architecture import Architecture, describe, explain_differences
+from .layouts import Layout, recognize_layout
+from .reading import CheckpointError, read_checkpoint
+
+#: Where checkpoints keep a backbone: (prefix, what such a file is).
+_PREFIXES = {
+    'student': (
+        ('student.backbone.', 'run of cmid_mm'),
+        ('online_encoder.model.', 'published CMID checkpoint'),
+        ('backbone.', 'OpenMMLab checkpoint'),
+        ('encoder_q.', 'MoCo checkpoint'),
+        ('', 'plain state dict'),
+    ),
+    'teacher': (
+        ('teacher.', 'run of cmid_mm'),
+        ('branch_encoder.', 'published CMID checkpoint'),
+        ('encoder_k.', 'MoCo checkpoint'),
+    ),
+}
+#: Buffers that every module computes from its own settings.
+_COMPUTED = re.compile(r'(.*\.)?(relative_position_index|attn_mask)$')
+#: Weights that may keep their initial value, by family. Norms of feature maps that
+#: pre-training did not use: those of earlier stages, and ViT's for averaged patches.
+_MAY_BE_NEW = {
+    'Swin': re.compile(r'norm[0-2]\.(weight|bias)$'),
+    'ConvNeXt': re.compile(r'norm[0-2]\.(weight|bias)$'),
+    'ViT': re.compile(r'ln2\.(weight|bias)$'),
+}
+#: Old files lack the counter; it is used only without a momentum.
+_COUNTER = re.compile(r'(.*\.)?num_batches_tracked$')
+
+
+@dataclass(frozen=True)
+class FoundBackbone:
+    """A backbone found in a checkpoint.
+
+    Args:
+        state (dict[str, Tensor]): Its weights, by mmpretrain's names if the layout is
+            known, else by their own. Heads of the same network can be among them if
+            the file keeps both side by side.
+        prefix (str): What stood before its names.
+        origin (str): What kind of file it was.
+        layout (Layout | None): The layout it had.
+        architecture (Architecture | None): None if the layout is unknown.
+    """
+
+    state: dict[str, Tensor]
+    prefix: str
+    origin: str
+    layout: Layout | None
+    architecture: Architecture | None
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What :func:`load_backbone` did.
+
+    Args:
+        path (str): The file.
+        origin (str): What kind of file it was, and whose names it had.
+        loaded (int): Number of tensors loaded.
+        resized (list[str]): Position tables interpolated to another size.
+        new (list[str]): Weights of the module that keep their initial value.
+        unused (list[str]): Tensors of the file without a place in the module.
+    """
+
+    path: str
+    origin: str
+    loaded: int
+    resized: list[str]
+    new: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        """The report in one line."""
+        text = f'Loaded {self.loaded} backbone tensors from {self.path} ({self.origin})'
+        for verb, names in (
+            ('interpolated', self.resized),
+            ('kept at their initial value', self.new),
+            ('left in the file', self.unused),
+        ):
+            if names:
+                text += f'; {verb}: {abbreviate(names)}'
+        return text
+
+
+def abbreviate(names: Sequence[str], limit: int = 5) -> str:
+    """Count names and list the first ones."""
+    more = f' and {len(names) - limit} more' if len(names) > limit else ''
+    return f'{len(names)} ({", ".join(names[:limit])}{more})'
+
+
+def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> dict:
+    """The state dict in a checkpoint.
+
+    It may stand under ``state_dict`` or ``model``, and its names behind ``module.``.
+
+    Args:
+        checkpoint (Mapping): What the file held.
+        path (str | PathLike): The file, for the message.
+
+    Returns:
+        dict[str, Any]: Tensors, and what else stood among them, by name.
+
+    Raises:
+        CheckpointError: If there are no tensors.
+    """
+    state = checkpoint
+    for key in ('state_dict', 'model'):
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        keys = abbreviate([str(key) for key in state]) if state else 'nothing'
+        raise CheckpointError(
+            f'{path} holds no weights; expected tensors by name, alone or under '
+            f"'state_dict' or 'model', found {keys}"
+        )
+    prefix = 'module.'
+    if all(str(name).startswith(prefix) for name in state):
+        state = {name[len(prefix) :]: value for name, value in state.items()}
+    return dict(state)
+
+
+def find_backbone(
+    checkpoint: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    source: str = 'student',
+) -> FoundBackbone:
+    """Find the backbone in a checkpoint and give it mmpretrain's names.
+
+    Args:
+        checkpoint (Mapping): What the file held.
+        path (str | PathLike): The file, for messages.
+        source (str): ``'student'`` or ``'teacher'``. Only checkpoints of
+            self-supervised training have a teacher. Defaults to ``'student'``.
+
+    Returns:
+        FoundBackbone: The backbone.
+
+    Raises:
+        CheckpointError: If the file holds no weights, or not the network asked for.
+        ValueError: If ``source`` is unknown.
+    """
+    if source not in _PREFIXES:
+        raise ValueError(f"source must be 'student' or 'teacher', got {source!r}")
+    state = state_dict_of(checkpoint, path)
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    kinds = [
+        kind
+        for kind in _PREFIXES[source]
+        if any(name.startswith(kind[0]) for name in state)
+    ]
+    if not kinds:
+        raise CheckpointError(
+            f'{path} holds no {source} backbone; its tensors are named '
+            f"{_top_level_names(state)}; use source='student'"
+        )
+    prefix, origin = kinds[0]
+    found = {
+        name[len(prefix) :]: tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
+    layout = recognize_layout(found)
+    if layout is None:
+        return FoundBackbone(found, prefix, origin, None, None)
+    found = layout.to_mmpretrain(found)
+    architecture = describe(found, layout.family)
+    return FoundBackbone(found, prefix, origin, layout, architecture)
+
+
+def load_backbone(
+    module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
+) -> LoadReport:
+    """Load a backbone from a checkpoint of any known layout into a module.
+
+    The module changes only if every one of its weights is in the file with the same
+    shape. Exceptions: position tables are interpolated to the module's size, and
+    output norms that pre-training did not have keep their initial value. Logs the
+    report in one line.
+
+    Args:
+        module (nn.Module): A backbone of mmpretrain, mmdet, mmseg or any other
+            library, with one of the known layouts or the names that the file has.
+        path (str | PathLike): Checkpoint of a cmid_mm run, exported backbone,
+            published CMID checkpoint, or one with the names of OpenMMLab,
+            torchvision, timm or the Microsoft Swin.
+        source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+
+    Returns:
+        LoadReport: What was loaded and what was left.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or a weight of the module would
+            stay uninitialised, or a shape differs.
+    """
+    file = find_backbone(read_checkpoint(path, mmap=True), path, source)
+    target_layout = recognize_layout(module.state_dict())
+    target = dict(module.state_dict())
+    target_architecture = None
+    if target_layout is not None:
+        target = target_layout.to_mmpretrain(target)
+        target_architecture = describe(target, target_layout.family)
+    weights = {k: v for k, v in file.state.items() if not _COMPUTED.match(k)}
+    resized = _resize_position_tables(weights, target, module)
+
+    missing = [
+        name
+        for name in target
+        if name not in weights and not (_COMPUTED.match(name) or _COUNTER.match(name))
+    ]
+    may_be_new = _MAY_BE_NEW.get(target_layout.family) if target_layout else None
+    new = [name for name in missing if may_be_new and may_be_new.match(name)]
+    missing = [name for name in missing if name not in new]
+    loaded = {name: value for name, value in weights.items() if name in target}
+    differing = [
+        f'{name} {_size(value)} in the file, {_size(target[name])} in the module'
+        for name, value in loaded.items()
+        if value.shape != target[name].shape
+    ]
+    unused = [name for name in weights if name not in target]
+    homeless = _without_place(unused, target)
+    if missing or differing or homeless:
+        reasons = []
+        if file.architecture and target_architecture:
+            reasons = explain_differences(file.architecture, target_architecture)
+        elif not loaded:
+            reasons.append(
+                f'no weight of {type(module).__name__} is in the file, whose tensors '
+                f'are named {_top_level_names(file.state)}; give a checkpoint of a '
+                "backbone, and set init_cfg on the model's backbone"
+            )
+        for what, names in (
+            ('not in the file', missing),
+            ('of another shape', differing),
+            ('in the file but not in the module', homeless),
+        ):
+            if names:
+                reasons.append(f'{what}: {abbreviate(names)}')
+        raise CheckpointError(
+            f'{path} does not fit {type(module).__name__}, nothing was loaded: '
+            + '; '.join(reasons)
+        )
+
+    state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
+    module.load_state_dict(state, strict=False)
+    origin = file.origin
+    if file.layout is not None:
+        origin += f', {file.layout.family} names of {file.layout.name}'
+    report = LoadReport(str(path), origin, len(state), resized, new, unused)
+    print_log(str(report), logger='current', level=logging.INFO)
+    return report
+
+
+def _size(tensor: Tensor) -> str:
+    return 'x'.join(map(str, tensor.shape)) or 'scalar'
+
+
+def _top_level_names(names: Iterable[str]) -> str:
+    counts = Counter(name.split('.')[0] for name in names)
+    return abbreviate([f'{name}: {count}' for name, count in counts.items()])
+
+
+def _without_place(unused: list[str], target: Mapping[str, Tensor]) -> list[str]:
+    """Unused weights that belong to parts which the module has.
+
+    Whole parts may be left in the file: heads, output norms, last stages.
+    """
+    parts = {name.split('.')[0] for name in target}
+    num_stages = 1 + max(
+        (int(m[1]) for name in target if (m := re.match(r'stages\.(\d+)\.', name))),
+        default=-1,
+    )
+
+    def belongs_to_last_stage(name: str) -> bool:
+        stage = re.match(r'(?:stages|downsample_layers)\.(\d+)\.(downsample\.)?', name)
+        # Swin merges patches at the end of the stage before.
+        return stage is not None and int(stage[1]) + bool(stage[2]) >= num_stages
+
+    return [
+        name
+        for name in unused
+        if name.split('.')[0] in parts
+        and not (_COUNTER.match(name) or belongs_to_last_stage(name))
+    ]
+
+
+def _resize_position_tables(
+    weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
+) -> list[str]:
+    """Interpolate position tables in ``weights`` to the sizes in ``target``."""
+    resized = []
+    for name, table in weights.items():
+        if name not in target or table.shape == target[name].shape:
+            continue
+        size = target[name].shape
+        if name == 'pos_embed' and table.shape[2] == size[2]:
+            weights[name] = _resize_pos_embed(
+                table, 'cls_token' in weights, target, module
+            )
+        elif name.endswith('relative_position_bias_table') and (
+            table.shape[1] == size[1]
+        ):
+            weights[name] = _resize_bias_table(table, size[0])
+        if weights[name].shape == size:
+            resized.append(name)
+    return resized
+
+
+def _resize_pos_embed(
+    table: Tensor, has_cls: bool, target: Mapping[str, Tensor], module: nn.Module
+) -> Tensor:
+    """Interpolate ViT's position embedding, (1, tokens, width)."""
+    needs_cls = 'cls_token' in target
+    if needs_cls and not has_cls:
+        return table
+    side = math.isqrt(table.shape[1] - has_cls)
+    tokens = target['pos_embed'].shape[1] - needs_cls
+    grid = getattr(getattr(module, 'patch_embed', None), 'init_out_size', None)
+    if grid is None or math.prod(grid) != tokens:
+        grid = (math.isqrt(tokens),) * 2
+    if side**2 + has_cls != table.shape[1] or math.prod(grid) != tokens:
+        return table
+    table = resize_pos_embed(
+        table, (side, side), tuple(grid), num_extra_tokens=int(has_cls)
+    )
+    return table[:, has_cls - needs_cls :]
+
+
+def _resize_bias_table(table: Tensor, length: int) -> Tensor:
+    """Interpolate Swin's table of relative position biases, (positions, heads).
+
+    Bicubic, as mmdet and mmseg do; mmpretrain's function for it needs a routine that
+    SciPy has removed.
+    """
+    sides = math.isqrt(table.shape[0]), math.isqrt(length)
+    if (sides[0] ** 2, sides[1] ** 2) != (table.shape[0], length):
+        return table
+    image = table.t().unflatten(1, (sides[0], sides[0]))[None].float()
+    image = F.interpolate(image, (sides[1], sides[1]), mode='bicubic')
+    return image[0].flatten(1).t().to(table.dtype).contiguous()

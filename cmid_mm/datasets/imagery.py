@@ -1,0 +1,344 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Unlabelled imagery: any folder, or a list of paths."""
+
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.dataset import BaseDataset
+from mmengine.dataset.base_dataset import force_full_init
+from mmengine.logging import print_log
+from mmpretrain.registry import DATASETS, TRANSFORMS
+
+from .transforms.loading import (
+    IMAGE_EXTENSIONS,
+    NoValidPixelError,
+    UnreadableImageError,
+    Window,
+    image_size,
+)
+
+# What is known of a sample.
+_USABLE, _EMPTY, _UNREADABLE = 0, 1, 2
+
+
+class TooManyUnreadableError(RuntimeError):
+    """More files than tolerated cannot be read."""
+
+
+@DATASETS.register_module()
+class ImageryDataset(BaseDataset):
+    """Images without labels, for pre-training.
+
+    Samples are numbered ``key``: image ``key % len(dataset)``, with an augmentation
+    that depends on ``key`` alone, neither on the worker nor on what was loaded
+    before. A sampler that yields ``key = epoch * len(dataset) + i`` makes a run
+    reproducible and resumable with any number of workers. To that end every sample
+    seeds the generators of ``numpy.random``, ``random`` and OpenCV in the process
+    that loads it.
+
+    A file that cannot be read is reported once and replaced by the next readable
+    sample, in all workers from then on.
+
+    Args:
+        data_root (str): Folder that is searched for images at any depth.
+        ann_file (str): Text file with one image path a line, absolute or relative
+            to ``data_root``; blank lines and lines that begin with ``#`` are
+            ignored. An ann_file that is not absolute is itself relative to
+            ``data_root``. Defaults to '', search the folder.
+        pipeline (Sequence[dict | Callable]): Transforms. Defaults to ().
+        tile_size (int, optional): Side in pixels of the windows into which larger
+            images are divided; only the window is read from formats that permit it
+            (TIFF, JPEG 2000). Edge windows are shifted inwards to full size.
+            Defaults to None, whole images.
+        tile_overlap (int): Pixels that neighbouring windows share. Defaults to 0.
+        max_unreadable (float): Share of unreadable files (0-1) above which training
+            stops; one file is always tolerated unless this is 0. Defaults to 0.01.
+        indices (int | Sequence[int], optional): Subset of samples, as in
+            :class:`mmengine.dataset.BaseDataset`.
+        serialize_data (bool): Keep the list of samples as bytes that workers
+            share. Defaults to True.
+        lazy_init (bool): Search for files at first use. Defaults to False.
+
+    Raises:
+        FileNotFoundError: If the folder, the list, a listed file or any image is
+            missing.
+        ValueError: If the tiling or ``max_unreadable`` is out of range.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        ann_file: str = '',
+        pipeline: Sequence[dict[str, Any] | Callable[..., Any]] = (),
+        tile_size: int | None = None,
+        tile_overlap: int = 0,
+        max_unreadable: float = 0.01,
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        lazy_init: bool = False,
+    ) -> None:
+        if tile_size is not None and tile_size < 1:
+            raise ValueError(f'ImageryDataset: tile_size must be >= 1, got {tile_size}')
+        if tile_overlap and not 0 <= tile_overlap < (tile_size or 0):
+            raise ValueError(
+                f'ImageryDataset: tile_overlap={tile_overlap} must be at least 0 and '
+                f'smaller than tile_size={tile_size}'
+            )
+        if not 0 <= max_unreadable <= 1:
+            raise ValueError(
+                'ImageryDataset: max_unreadable is a share in 0-1, got '
+                f'{max_unreadable}'
+            )
+        self.tile_size = tile_size
+        self.tile_overlap = tile_overlap
+        self.max_unreadable = max_unreadable
+        # Built by this registry, so that transforms are found in any scope.
+        transforms = [
+            TRANSFORMS.build(step) if isinstance(step, dict) else step
+            for step in pipeline
+        ]
+        super().__init__(
+            ann_file=os.path.expanduser(ann_file),
+            data_root=os.path.expanduser(data_root),
+            pipeline=transforms,
+            indices=indices,
+            serialize_data=serialize_data,
+            lazy_init=lazy_init,
+        )
+
+    # -- Finding the samples -----------------------------------------------------
+
+    def full_init(self) -> None:
+        """Find the samples and set up the record of unreadable ones."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        # In shared memory: what one worker finds unreadable, no other tries again.
+        self._state = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """List the samples: ``img_path`` and, of tiles, ``window``."""
+        paths = self._listed_paths() if self.ann_file else self._found_paths()
+        self._num_files = len(paths)
+        if self.tile_size is None:
+            return [{'img_path': path} for path in paths]
+        return [
+            {'img_path': path, 'window': window}
+            for path in paths
+            for window in self._windows(path, self.tile_size)
+        ]
+
+    def _found_paths(self) -> list[str]:
+        accepted = ', '.join(IMAGE_EXTENSIONS)
+        if not os.path.isdir(self.data_root):
+            raise FileNotFoundError(
+                f'data_root {self.data_root!r} is not a folder. Set it to a folder '
+                f'with images ({accepted}; subfolders are searched), or give a list '
+                'of paths as ann_file'
+            )
+        paths = sorted(_scan(self.data_root))
+        if not paths:
+            raise FileNotFoundError(
+                f'data_root {self.data_root!r} holds no image, at any depth. Accepted '
+                f'extensions, in upper or lower case: {accepted}. Convert other '
+                'formats, or point data_root to the right folder'
+            )
+        return paths
+
+    def _listed_paths(self) -> list[str]:
+        accepted = ', '.join(IMAGE_EXTENSIONS)
+        if not os.path.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f'ann_file {self.ann_file!r} does not exist. It is a text file with '
+                f'one image path ({accepted}) a line, relative to data_root '
+                f'{self.data_root!r}; leave it out to search data_root for images'
+            )
+        lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+        names = [line.strip() for line in lines]
+        names = [name for name in names if name and not name.startswith('#')]
+        if not names:
+            raise FileNotFoundError(
+                f'ann_file {self.ann_file!r} lists no image. Write one image path '
+                f'({accepted}) a line'
+            )
+        wrong = [name for name in names if not _is_image(name)]
+        if wrong:
+            raise ValueError(
+                f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
+                f'extensions than {accepted}, first {wrong[0]!r}. Remove these lines'
+            )
+        paths = [os.path.join(self.data_root, name) for name in names]
+        absent = [path for path in paths if not os.path.isfile(path)]
+        if absent:
+            raise FileNotFoundError(
+                f'{len(absent)} of {len(paths)} files that ann_file {self.ann_file!r} '
+                f'lists do not exist, first {absent[0]!r}. Paths are relative to '
+                f'data_root {self.data_root!r}; correct data_root or the list'
+            )
+        return paths
+
+    def _windows(self, path: str, tile: int) -> Iterator[Window]:
+        try:
+            height, width = image_size(path)
+        except UnreadableImageError:
+            # Reported, once, when it is loaded.
+            height, width = tile, tile
+        stride = tile - self.tile_overlap
+        for top in _starts(height, tile, stride):
+            for left in _starts(width, tile, stride):
+                yield top, left, min(tile, height), min(tile, width)
+
+    # -- Loading a sample --------------------------------------------------------
+
+    @force_full_init
+    def __getitem__(self, key: int) -> Any:
+        """Load sample ``key``.
+
+        Args:
+            key (int): Non-negative; image ``key % len(self)``, augmented as ``key``
+                says.
+
+        Returns:
+            Any: What the pipeline makes of it.
+
+        Raises:
+            TooManyUnreadableError: If more files than ``max_unreadable`` permits,
+                or all files, cannot be read.
+        """
+        _use_one_thread_in_workers()
+        samples = len(self)
+        for index in range(key, key + samples):
+            index %= samples
+            if self._state[index] != _USABLE:
+                continue
+            info = self.get_data_info(index)
+            _seed(key)
+            try:
+                return self.pipeline(info)
+            except UnreadableImageError as error:
+                self._record(index, info, error)
+        raise TooManyUnreadableError(
+            f'None of the {samples} samples of {self.ann_file or self.data_root!r} '
+            'can be read'
+        )
+
+    def _record(
+        self, index: int, info: dict[str, Any], error: UnreadableImageError
+    ) -> None:
+        self._state[index] = _EMPTY
+        if isinstance(error, NoValidPixelError) and 'window' in info:
+            # The empty corner of a scene is no fault of the file.
+            return
+        # Nor will the other tiles of the file be tried; the first stands for it.
+        path = info['img_path']
+        first = index
+        while first > 0 and self._path(first - 1) == path:
+            first -= 1
+        while index < len(self) and self._path(index) == path:
+            index += 1
+        self._state[first:index] = _EMPTY
+        self._state[first] = _UNREADABLE
+        print_log(
+            f'Skipped unreadable image: {error}', 'current', level=logging.WARNING
+        )
+        self.check_unreadable()
+
+    def _path(self, index: int) -> str:
+        return self.get_data_info(index)['img_path']
+
+    # -- Unreadable files --------------------------------------------------------
+
+    @force_full_init
+    def share_unreadable(self) -> None:
+        """Tell the other processes of a distributed run what is unreadable.
+
+        All processes have to call this at the same iteration.
+        """
+        if dist.get_world_size() > 1:
+            state = self._state.clone()
+            dist.all_reduce(state, op='max')
+            self._state.copy_(state)
+
+    @property
+    @force_full_init
+    def unreadable_count(self) -> int:
+        """Number of files found unreadable so far, by any worker."""
+        return int((self._state == _UNREADABLE).sum())
+
+    @force_full_init
+    def unreadable_paths(self) -> list[str]:
+        """Paths of the files found unreadable so far, by any worker."""
+        indices = torch.nonzero(self._state == _UNREADABLE).flatten().tolist()
+        return [self._path(index) for index in indices]
+
+    def check_unreadable(self) -> None:
+        """Stop when more files than tolerated are unreadable.
+
+        Raises:
+            TooManyUnreadableError: If so; the message lists files.
+        """
+        count, files = self.unreadable_count, min(self._num_files, len(self))
+        limit = self.max_unreadable * files
+        if self.max_unreadable > 0:
+            limit = max(limit, 1)
+        if count <= limit:
+            return
+        paths = self.unreadable_paths()
+        shown = '\n'.join(paths[:20]) + ('\n...' if len(paths) > 20 else '')
+        raise TooManyUnreadableError(
+            f'{count} of {files} images cannot be read, more than '
+            f'max_unreadable={self.max_unreadable:g} permits:\n{shown}\n'
+            'Replace or remove them, or raise max_unreadable of ImageryDataset'
+        )
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+
+
+def _scan(root: str) -> Iterator[str]:
+    """Yield the images under a folder, without a stat call per file."""
+    folders = [root]
+    seen = {os.path.realpath(root)}
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                # Also skips the '._name.jpg' companions that macOS leaves behind.
+                if entry.name.startswith('.'):
+                    continue
+                if entry.is_dir():
+                    if entry.is_symlink():
+                        target = os.path.realpath(entry.path)
+                        if target in seen:
+                            continue
+                        seen.add(target)
+                    folders.append(entry.path)
+                elif _is_image(entry.name):
+                    yield entry.path
+
+
+def _starts(length: int, tile: int, stride: int) -> list[int]:
+    """First pixels of the tiles that cover ``length`` pixels."""
+    last = max(length - tile, 0)
+    return [*range(0, last, stride), last]
+
+
+def _seed(key: int) -> None:
+    state = np.random.SeedSequence(key).generate_state(4)
+    np.random.seed(state)
+    random.seed(state.tobytes())
+    cv2.setRNGSeed(int(state[0] >> 1))
+
+
+def _use_one_thread_in_workers() -> None:
+    # OpenCV would start a pool of its own in each of many workers.
+    if torch.utils.data.get_worker_info() is not None and cv2.getNumThreads() > 1:
+        cv2.setNumThreads(0)

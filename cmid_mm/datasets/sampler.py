@@ -1,0 +1,61 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Sampling that can be resumed at any iteration."""
+
+from collections.abc import Iterator, Sized
+
+import torch
+from mmengine import dist
+from mmpretrain.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableSampler(Sampler[int]):
+    """Shuffle every epoch, as a pure function of seed and epoch.
+
+    Yields *keys*, not indices: ``key % len(dataset)`` is the image, and the whole
+    key, in which epoch and seed are folded, seeds its augmentation. The stream is
+    therefore the same for any number of workers and any start in the middle.
+
+    Args:
+        dataset (Sized): The data set.
+        shuffle (bool): Defaults to True.
+        seed (int, optional): Defaults to 0.
+    """
+
+    def __init__(
+        self, dataset: Sized, shuffle: bool = True, seed: int | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.seed = seed or 0
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        """Images of an epoch in this process, the same number in each."""
+        return len(self.dataset) // self.world_size
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch and the place in it where iteration starts.
+
+        Args:
+            epoch (int): Epoch of the run, counted from 0.
+            start (int): Images of this process to leave out. Defaults to 0.
+        """
+        self.epoch, self.start = epoch, start
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this process's keys of the epoch."""
+        size = len(self.dataset)
+        offset = (self.seed * 2**20 + self.epoch) * size
+        if self.shuffle:
+            generator = torch.Generator()
+            generator.manual_seed(self.seed * 2**20 + self.epoch)
+            order = torch.randperm(size, generator=generator).tolist()
+        else:
+            order = list(range(size))
+        mine = order[self.rank :: self.world_size][: len(self)]
+        for index in mine[self.start :]:
+            yield offset + index

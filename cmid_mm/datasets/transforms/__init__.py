@@ -1,0 +1,19 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Transforms from a file to a packed view pair."""
+
+from .loading import BandMismatchError, LoadImagery, UnreadableImageError, load_image
+from .masking import MaskPair
+from .packing import PackViewPair
+from .photometric import PhotometricNoise
+from .views import ViewPair
+
+__all__ = [
+    'BandMismatchError',
+    'LoadImagery',
+    'MaskPair',
+    'PackViewPair',
+    'PhotometricNoise',
+    'UnreadableImageError',
+    'ViewPair',
+    'load_image',
+]

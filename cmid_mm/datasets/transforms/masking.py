@@ -1,0 +1,57 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Random masks of a view pair (method.md section 2)."""
+
+import math
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmpretrain.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class MaskPair(BaseTransform):
+    """Draw one random mask for each of the two views.
+
+    Added key: ``masks``, bool (2, g, g) with g = size / patch_size, True = masked.
+    Exactly ceil(ratio * g * g) cells of each mask are True.
+
+    Args:
+        size (int): Side of the views in pixels.
+        patch_size (int): Side P of a mask cell in pixels. Defaults to 32.
+        ratio (float): Share of masked cells. Defaults to 0.6.
+
+    Raises:
+        ValueError: If ``size`` is no multiple of ``patch_size`` or ``ratio`` is not
+            between 0 and 1.
+    """
+
+    def __init__(self, size: int, patch_size: int = 32, ratio: float = 0.6) -> None:
+        if size % patch_size:
+            raise ValueError(
+                f'MaskPair: size {size} is not a multiple of patch_size {patch_size}'
+            )
+        if not 0 <= ratio <= 1:
+            raise ValueError(f'MaskPair: ratio must be in 0-1, got {ratio}')
+        self.size = size
+        self.patch_size = patch_size
+        self.ratio = ratio
+        self.grid = size // patch_size
+        # Rounding first keeps products such as 0.7 * 10 * 10 = 70.00000000000001
+        # from masking one cell too many.
+        self.num_masked = math.ceil(round(ratio * self.grid**2, 6))
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add the masks."""
+        cells = self.grid**2
+        masks = np.zeros((2, cells), bool)
+        for mask in masks:
+            mask[np.random.permutation(cells)[: self.num_masked]] = True
+        results['masks'] = masks.reshape(2, self.grid, self.grid)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(size={self.size}, '
+            f'patch_size={self.patch_size}, ratio={self.ratio})'
+        )

@@ -1,0 +1,56 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""The packed sample that workers ship to the training device."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmpretrain.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class PackViewPair(BaseTransform):
+    """Pack a view pair into contiguous tensors.
+
+    Required keys: ``org``, ``view``, ``masks``, ``boxes``, ``sample_idx``. The
+    result is a dict of
+
+    - ``inputs``: uint8 (2, C, S, S), or float32 for sources that are not 8-bit,
+      0-255 scale; 0 is ``org``, 1 is ``view``;
+    - ``masks``: bool (2, S/P, S/P), True = masked;
+    - ``boxes``: float32 (2, 5), top, left, height, width and flip of the crops;
+    - ``index``: int64 (), position of the image in the data set.
+
+    Raises:
+        KeyError: If an earlier transform of the pipeline is missing.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Pack ``results``."""
+        for key, maker in (
+            ('org', 'ViewPair'),
+            ('masks', 'MaskPair'),
+            ('sample_idx', 'ImageryDataset'),
+        ):
+            if key not in results:
+                raise KeyError(
+                    f'PackViewPair needs {key!r}: put {maker} before it in the pipeline'
+                )
+        org, view = results['org'], results['view']
+        height, width, channels = org.shape
+        inputs = np.empty((2, channels, height, width), org.dtype)
+        for planes, image in zip(inputs, (org, view), strict=True):
+            # Writes each channel to its plane, some ten times faster than a
+            # transposed copy.
+            cv2.split(image, list(planes))
+        return {
+            'inputs': torch.from_numpy(inputs),
+            'masks': torch.from_numpy(results['masks']),
+            'boxes': torch.from_numpy(results['boxes']),
+            'index': torch.tensor(results['sample_idx'], dtype=torch.int64),
+        }
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'

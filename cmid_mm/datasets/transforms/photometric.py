@@ -1,0 +1,258 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Photometric noise of the second view (method.md section 1)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmpretrain.registry import TRANSFORMS
+from numpy.typing import NDArray
+
+# ITU-R BT.601 weights of R, G, B, those of OpenCV's and Pillow's grey.
+_LUMA = np.array([0.299, 0.587, 0.114])
+_LEVELS = np.arange(256, dtype=np.float32)
+
+
+def adjust_brightness(image: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Scale all values by ``factor``, saturating at 0 and 255.
+
+    Args:
+        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        factor (float): Non-negative; 1 changes nothing.
+
+    Returns:
+        np.ndarray: As ``image``.
+    """
+    return _affine(image, factor, 0.0)
+
+
+def adjust_contrast(image: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Scale the distance to the mean grey value of the image.
+
+    The pivot is the mean luma of 3-band images, of others the mean of all values.
+
+    Args:
+        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        factor (float): Non-negative; 0 gives a flat image, 1 changes nothing.
+
+    Returns:
+        np.ndarray: As ``image``.
+    """
+    # cv2.mean takes at most four channels, hence the flat view of other images.
+    if image.shape[2] == 3:
+        pivot = float(np.ravel(cv2.mean(image))[:3] @ _LUMA)
+    else:
+        pivot = float(np.ravel(cv2.mean(image.reshape(image.shape[0], -1)))[0])
+    return _affine(image, factor, (1 - factor) * pivot)
+
+
+def adjust_saturation(image: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Scale the distance of each pixel to its grey value.
+
+    Args:
+        image (np.ndarray): RGB, uint8 or float32 (0-255), (H, W, 3).
+        factor (float): Non-negative; 0 gives grey, 1 changes nothing.
+
+    Returns:
+        np.ndarray: As ``image``.
+    """
+    matrix = factor * np.eye(3) + (1 - factor) * _LUMA
+    return _saturate(cv2.transform(image, matrix))
+
+
+def adjust_hue(image: NDArray[Any], shift: float) -> NDArray[Any]:
+    """Rotate the hue.
+
+    Args:
+        image (np.ndarray): RGB, uint8 or float32 (0-255), (H, W, 3).
+        shift (float): Part of the colour circle, -0.5 to 0.5.
+
+    Returns:
+        np.ndarray: As ``image``.
+    """
+    if image.dtype == np.uint8:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        # The full circle has 256 steps, so 8-bit overflow is the right wrap.
+        hsv[..., 0] = hsv[..., 0] + np.uint8(round(shift * 256) % 256)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0] + 360.0 * shift) % 360.0
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def gaussian_blur(image: NDArray[Any], kernel: int, sigma: float) -> NDArray[Any]:
+    """Blur by a Gaussian, with reflected borders.
+
+    Args:
+        image (np.ndarray): uint8 or float32, (H, W, C).
+        kernel (int): Odd side of the kernel in pixels.
+        sigma (float): Standard deviation in pixels.
+
+    Returns:
+        np.ndarray: As ``image``.
+    """
+    blurred = cv2.GaussianBlur(image, (kernel, kernel), sigma)
+    return blurred.reshape(image.shape)
+
+
+def gaussian_noise(image: NDArray[Any], variance: float) -> NDArray[Any]:
+    """Add independent Gaussian noise to every value, saturating at 0 and 255.
+
+    Args:
+        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        variance (float): Variance of the noise on the 0-255 scale.
+
+    Returns:
+        np.ndarray: As ``image``.
+    """
+    cv2.setRNGSeed(int(np.random.randint(2**31)))
+    flat = image.reshape(image.shape[0], -1)
+    dtype = np.int16 if image.dtype == np.uint8 else np.float32
+    noise = np.empty(flat.shape, dtype)
+    cv2.randn(noise, np.zeros(1), np.array([variance**0.5]))
+    depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_32F
+    return _saturate(cv2.add(flat, noise, dtype=depth)).reshape(image.shape)
+
+
+def solarize(image: NDArray[Any], threshold: float) -> NDArray[Any]:
+    """Invert all values from ``threshold`` on.
+
+    Args:
+        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        threshold (float): First value that is inverted.
+
+    Returns:
+        np.ndarray: As ``image``.
+    """
+    if image.dtype == np.uint8:
+        table = np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS)
+        return cv2.LUT(image, table.astype(np.uint8)).reshape(image.shape)
+    return np.where(image >= threshold, np.float32(255) - image, image)
+
+
+def to_grey(image: NDArray[Any]) -> NDArray[Any]:
+    """Replace R, G and B by their luma.
+
+    Args:
+        image (np.ndarray): RGB, uint8 or float32, (H, W, 3).
+
+    Returns:
+        np.ndarray: As ``image``, three equal bands.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+
+
+def _affine(image: NDArray[Any], scale: float, offset: float) -> NDArray[Any]:
+    if image.dtype == np.uint8:
+        table = np.rint(np.clip(_LEVELS * scale + offset, 0, 255)).astype(np.uint8)
+        return cv2.LUT(image, table).reshape(image.shape)
+    return _saturate(image * np.float32(scale) + np.float32(offset))
+
+
+def _saturate(image: NDArray[Any]) -> NDArray[Any]:
+    # OpenCV saturates 8-bit results itself.
+    return image if image.dtype == np.uint8 else np.clip(image, 0, 255, out=image)
+
+
+@TRANSFORMS.register_module()
+class PhotometricNoise(BaseTransform):
+    """Disturb the colours of ``view``; ``org`` stays as it is.
+
+    In this order: colour jitter (brightness, contrast, saturation and hue in random
+    order), Gaussian blur, Gaussian noise, solarize, grey. Saturation, hue and grey
+    need colour, so they apply to 3-band images only; all other steps to any number
+    of bands. Required and changed key: ``view`` (H, W, C), uint8 or float32 (0-255).
+
+    Args:
+        brightness (float): Factor drawn from 1 +- this value. Defaults to 0.4.
+        contrast (float): Factor drawn from 1 +- this value. Defaults to 0.4.
+        saturation (float): Factor drawn from 1 +- this value. Defaults to 0.2.
+        hue (float): Shift drawn from +- this part of the circle. Defaults to 0.1.
+        jitter_prob (float): Probability of the jitter. Defaults to 0.8.
+        blur_kernel (Sequence[int]): Smallest and largest odd kernel side in pixels.
+            Defaults to (3, 7).
+        blur_sigma (Sequence[float]): Range of sigma in pixels. Defaults to
+            (0.1, 2.0).
+        blur_prob (float): Probability of the blur. Defaults to 1.0.
+        noise_variance (Sequence[float]): Range of the variance on the 0-255 scale.
+            Defaults to (10, 50).
+        noise_prob (float): Probability of the noise. Defaults to 0.6.
+        solarize_threshold (float): First inverted value. Defaults to 128.
+        solarize_prob (float): Probability of solarization. Defaults to 0.2.
+        grey_prob (float): Probability of grey. Defaults to 0.2.
+    """
+
+    def __init__(
+        self,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.2,
+        hue: float = 0.1,
+        jitter_prob: float = 0.8,
+        blur_kernel: Sequence[int] = (3, 7),
+        blur_sigma: Sequence[float] = (0.1, 2.0),
+        blur_prob: float = 1.0,
+        noise_variance: Sequence[float] = (10.0, 50.0),
+        noise_prob: float = 0.6,
+        solarize_threshold: float = 128,
+        solarize_prob: float = 0.2,
+        grey_prob: float = 0.2,
+    ) -> None:
+        if any(side % 2 == 0 for side in blur_kernel):
+            raise ValueError(
+                f'PhotometricNoise: blur_kernel sides must be odd, got {blur_kernel}'
+            )
+        self.brightness = brightness
+        self.contrast = contrast
+        self.saturation = saturation
+        self.hue = hue
+        self.jitter_prob = jitter_prob
+        self.blur_kernel = blur_kernel[0], blur_kernel[1]
+        self.blur_sigma = blur_sigma[0], blur_sigma[1]
+        self.blur_prob = blur_prob
+        self.noise_variance = noise_variance[0], noise_variance[1]
+        self.noise_prob = noise_prob
+        self.solarize_threshold = solarize_threshold
+        self.solarize_prob = solarize_prob
+        self.grey_prob = grey_prob
+
+    def jitter(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Change brightness, contrast, saturation and hue in random order."""
+        steps: list[tuple[Callable[..., NDArray[Any]], float, float]] = [
+            (adjust_brightness, 1.0, self.brightness),
+            (adjust_contrast, 1.0, self.contrast),
+        ]
+        if image.shape[2] == 3:
+            steps.append((adjust_saturation, 1.0, self.saturation))
+            steps.append((adjust_hue, 0.0, self.hue))
+        for number in np.random.permutation(len(steps)):
+            adjust, centre, spread = steps[number]
+            if spread:
+                amount = np.random.uniform(centre - spread, centre + spread)
+                image = adjust(image, max(amount, 0.0) if centre else amount)
+        return image
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Disturb ``results['view']``."""
+        image = results['view']
+        if np.random.random() < self.jitter_prob:
+            image = self.jitter(image)
+        if np.random.random() < self.blur_prob:
+            low, high = self.blur_kernel
+            kernel = low + 2 * np.random.randint((high - low) // 2 + 1)
+            image = gaussian_blur(image, kernel, np.random.uniform(*self.blur_sigma))
+        if np.random.random() < self.noise_prob:
+            image = gaussian_noise(image, np.random.uniform(*self.noise_variance))
+        if np.random.random() < self.solarize_prob:
+            image = solarize(image, self.solarize_threshold)
+        if np.random.random() < self.grey_prob and image.shape[2] == 3:
+            image = to_grey(image)
+        results['view'] = image
+        return results
+
+    def __repr__(self) -> str:
+        arguments = ', '.join(f'{name}={value}' for name, value in vars(self).items())
+        return f'{type(self).__name__}({arguments})'

@@ -1,0 +1,118 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""The two views of an image, with the place of each (method.md section 1)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmpretrain.registry import TRANSFORMS
+from numpy.typing import NDArray
+
+
+@TRANSFORMS.register_module()
+class ViewPair(BaseTransform):
+    """Take two random resized crops of one image, each flipped at random.
+
+    Required key: ``img`` (H, W, C). Added keys: ``org`` and ``view``, each
+    (size, size, C), and ``boxes``, float32 (2, 5): top, left, height, width of the
+    crop in pixels of ``img`` and 1 if the crop was flipped horizontally, else 0.
+
+    Args:
+        size (int): Side of the views in pixels.
+        area (Sequence[float]): Range of the crop's share of the image area.
+            Defaults to (0.3, 1.0).
+        ratio (Sequence[float]): Range of the crop's width / height, sampled
+            log-uniformly. Defaults to (3/4, 4/3).
+        flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
+        attempts (int): Draws of area and ratio before the largest centred crop
+            within the ratio range is taken. Defaults to 10.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        area: Sequence[float] = (0.3, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip_prob: float = 0.5,
+        attempts: int = 10,
+    ) -> None:
+        if not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(f'ViewPair: area must lie within (0, 1], got {area}')
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f'ViewPair: ratio must be (low, high), got {ratio}')
+        if not 0 <= flip_prob <= 1:
+            raise ValueError(f'ViewPair: flip_prob must be in 0-1, got {flip_prob}')
+        self.size = size
+        self.area = area[0], area[1]
+        self.ratio = ratio[0], ratio[1]
+        self.flip_prob = flip_prob
+        self.attempts = attempts
+
+    def sample_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Draw a crop by the rule of torchvision's ``RandomResizedCrop``.
+
+        Args:
+            height (int): Height of the image in pixels.
+            width (int): Width of the image in pixels.
+
+        Returns:
+            tuple[int, int, int, int]: Top, left, height, width in pixels.
+        """
+        log_low, log_high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        for _ in range(self.attempts):
+            area = height * width * np.random.uniform(*self.area)
+            ratio = math.exp(np.random.uniform(log_low, log_high))
+            crop_width = round(math.sqrt(area * ratio))
+            crop_height = round(math.sqrt(area / ratio))
+            if 0 < crop_width <= width and 0 < crop_height <= height:
+                top = np.random.randint(0, height - crop_height + 1)
+                left = np.random.randint(0, width - crop_width + 1)
+                return top, left, crop_height, crop_width
+        crop_height, crop_width = height, width
+        if width / height < self.ratio[0]:
+            crop_height = round(width / self.ratio[0])
+        elif width / height > self.ratio[1]:
+            crop_width = round(height * self.ratio[1])
+        top = (height - crop_height) // 2
+        left = (width - crop_width) // 2
+        return top, left, crop_height, crop_width
+
+    def crop(
+        self, image: NDArray[Any]
+    ) -> tuple[NDArray[Any], tuple[float, float, float, float, float]]:
+        """Draw one view.
+
+        Args:
+            image (np.ndarray): (H, W, C).
+
+        Returns:
+            tuple: View (size, size, C) and its box (top, left, height, width,
+            flip).
+        """
+        top, left, height, width = self.sample_box(*image.shape[:2])
+        flip = np.random.random() < self.flip_prob
+        view = cv2.resize(
+            image[top : top + height, left : left + width],
+            (self.size, self.size),
+            interpolation=cv2.INTER_LINEAR,
+        )
+        if flip:
+            view = cv2.flip(view, 1)
+        view = view.reshape(self.size, self.size, image.shape[2])
+        return view, (top, left, height, width, float(flip))
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add both views and their boxes."""
+        results['org'], org_box = self.crop(results['img'])
+        results['view'], view_box = self.crop(results['img'])
+        results['boxes'] = np.array([org_box, view_box], np.float32)  # (2, 5)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(size={self.size}, area={self.area}, '
+            f'ratio={self.ratio}, flip_prob={self.flip_prob})'
+        )

@@ -1,0 +1,15 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from . import hooks
+from .atomic_backend import AtomicLocalBackend
+from .initializers import PretrainedBackbone
+from .optimizers import BlockwiseAdan, MatrixDecayConstructor
+from .resumable_train_loop import ResumableTrainLoop
+
+__all__ = [
+    'AtomicLocalBackend',
+    'BlockwiseAdan',
+    'MatrixDecayConstructor',
+    'PretrainedBackbone',
+    'ResumableTrainLoop',
+    'hooks',
+]

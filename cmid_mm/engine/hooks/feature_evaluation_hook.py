@@ -1,0 +1,217 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Nearest neighbours and a linear probe during pre-training."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    get_dist_info,
+    is_main_process,
+)
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from ...evaluation.features import (
+    LabelledFolder,
+    check_features,
+    extract_features,
+    knn_accuracy,
+    linear_probe_accuracy,
+)
+from ...evaluation.isolation import rng_unchanged
+
+INITIAL_KEY = 'feature_evaluation_initial'
+
+
+@HOOKS.register_module()
+class FeatureEvaluationHook(Hook):
+    """Log how well frozen features tell labelled scenes apart.
+
+    A falling loss does not say that features become useful; this does. The scalars
+    ``knn_top1`` and ``linear_top1`` (percent) go to the visualizer's backends beside
+    the losses, at the iteration of the evaluation, and to the log, with the values
+    from before the first iteration beside them. Training is not disturbed: random
+    states, training modes and BatchNorm statistics stay what they were, so a run
+    ends with the same weights with and without this hook.
+
+    Under data parallelism each process extracts its share of the features; the
+    first one classifies.
+
+    Args:
+        train (dict): ``root`` and optionally ``list_file`` of the labelled images
+            to learn from, see :class:`LabelledFolder`.
+        test (dict): The same of the images to classify.
+        interval (int): Epochs (iterations) between evaluations. Defaults to 10.
+        by_epoch (bool): Whether ``interval`` counts epochs. Defaults to True.
+        size (int): Side of the images in pixels. Defaults to 224.
+        num_bands (int): Number of bands of the images. Defaults to 3.
+        bands (Sequence[int], optional): Bands of the files to take, counted from
+            1. Defaults to None, all.
+        value_range (tuple[float, float], optional): Values of files other than
+            8-bit that become 0 and 255. Defaults to None.
+        nodata (float, optional): Value of missing pixels in files without a tag
+            for it. Defaults to None.
+        batch_size (int): Images per forward pass and process. Defaults to 64.
+        num_workers (int): Processes that load images. Defaults to 2.
+        knn (bool): Whether to log ``knn_top1``. Defaults to True.
+        linear_probe (bool): Whether to log ``linear_top1``. Defaults to True.
+        k (int): Neighbours that vote. Defaults to 20.
+        temperature (float): Temperature of their weights. Defaults to 0.07.
+        evaluate_before_training (bool): Whether to evaluate the initial weights,
+            the reference of all later values. Defaults to True.
+        at_end (bool): Whether to evaluate at the end of training in any case.
+            Defaults to True.
+
+    Raises:
+        ValueError: If ``interval`` is not positive or nothing is to be evaluated,
+            or the labelled images are unusable.
+    """
+
+    def __init__(
+        self,
+        train: dict,
+        test: dict,
+        interval: int = 10,
+        by_epoch: bool = True,
+        size: int = 224,
+        num_bands: int = 3,
+        bands: Sequence[int] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        knn: bool = True,
+        linear_probe: bool = True,
+        k: int = 20,
+        temperature: float = 0.07,
+        evaluate_before_training: bool = True,
+        at_end: bool = True,
+    ) -> None:
+        if interval < 1:
+            raise ValueError(
+                f'FeatureEvaluationHook: interval must be at least 1, got {interval}'
+            )
+        if not knn and not linear_probe:
+            raise ValueError(
+                'FeatureEvaluationHook: knn and linear_probe are both False; '
+                'remove the hook to evaluate nothing'
+            )
+        loading: dict[str, Any] = dict(
+            size=size,
+            num_bands=num_bands,
+            bands=bands,
+            value_range=value_range,
+            nodata=nodata,
+        )
+        # Built here, so that a wrong path stops the run before it begins.
+        self.train_set = LabelledFolder(**train, **loading)
+        self.test_set = LabelledFolder(
+            **test, **loading, class_names=self.train_set.class_names
+        )
+        self.interval = interval
+        self.by_epoch = by_epoch
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.knn = knn
+        self.linear_probe = linear_probe
+        self.k = k
+        self.temperature = temperature
+        self.evaluate_before_training = evaluate_before_training
+        self.at_end = at_end
+
+    def before_train(self, runner: Runner) -> None:
+        """Evaluate the initial weights, unless the run is a resumed one."""
+        if self.evaluate_before_training and runner.iter == 0:
+            initial = self._evaluate(runner, step=0, when='before training')
+            # In the message hub it is saved and resumed with the checkpoints.
+            runner.message_hub.update_info(INITIAL_KEY, initial)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Evaluate every ``interval`` epochs and after the last one."""
+        if not self.by_epoch:
+            return
+        is_last = self.at_end and self.is_last_train_epoch(runner)
+        if is_last or self.every_n_epochs(runner, self.interval):
+            self._evaluate(runner, runner.iter, f'epoch {runner.epoch + 1}')
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Evaluate every ``interval`` iterations and after the last one."""
+        if self.by_epoch:
+            return
+        is_last = self.at_end and self.is_last_train_iter(runner)
+        if is_last or self.every_n_train_iters(runner, self.interval):
+            step = runner.iter + 1
+            self._evaluate(runner, step, f'iteration {step}')
+
+    def _evaluate(self, runner: Runner, step: int, when: str) -> dict[str, float]:
+        start = time.perf_counter()
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        train = self._gather_features(model, self.train_set)
+        test = self._gather_features(model, self.test_set)
+        results: list[dict[str, float]] = [{}]
+        if is_main_process():
+            with rng_unchanged():
+                results = [self._classify(train, test)]
+        broadcast_object_list(results)
+        metrics = results[0]
+        for name, value in metrics.items():
+            runner.message_hub.update_scalar(f'features/{name}', value)
+        runner.visualizer.add_scalars(
+            dict(metrics), step=step, file_path=f'{runner.timestamp}.json'
+        )
+        initial = runner.message_hub.runtime_info.get(INITIAL_KEY, {})
+        values = '  '.join(
+            f'{name}: {value:.2f}'
+            + (f' (initial {initial[name]:.2f})' if name in initial else '')
+            for name, value in metrics.items()
+        )
+        seconds = time.perf_counter() - start
+        runner.logger.info(f'Frozen features, {when}:  {values}  [{seconds:.0f} s]')
+        return metrics
+
+    def _classify(
+        self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+    ) -> dict[str, float]:
+        metrics = {}
+        if self.knn:
+            metrics['knn_top1'] = knn_accuracy(
+                *train, *test, k=self.k, temperature=self.temperature
+            )
+        if self.linear_probe:
+            metrics['linear_top1'] = linear_probe_accuracy(*train, *test)
+        return metrics
+
+    def _gather_features(
+        self, model: nn.Module, dataset: LabelledFolder
+    ) -> tuple[Tensor, Tensor]:
+        """Features (N, D) and labels (N,) of the data set, shared by all processes."""
+        rank, world_size = get_dist_info()
+        shard = Subset(dataset, range(rank, len(dataset), world_size))
+        own = extract_features(model, shard, self.batch_size, self.num_workers)
+        shards = all_gather_object(own)
+        features = torch.cat([part for part, _ in shards])
+        labels = torch.cat([part for _, part in shards])
+        # Processes took every world_size-th image: back to the data set's order.
+        taken = [
+            i for r in range(world_size) for i in range(len(dataset))[r::world_size]
+        ]
+        order = torch.tensor(taken).argsort()
+        # Here, where every process sees them, so that all of them stop.
+        check_features(features)
+        return features[order], labels[order]

@@ -1,0 +1,47 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Moves the teacher after each optimiser step."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TeacherUpdateHook(Hook):
+    """Runs what :class:`CMID` does by the clock of the run.
+
+    After each optimiser step (once per step under gradient accumulation) the
+    teacher moves, with the momentum of that iteration: a function of the
+    iteration alone, so a resumed run continues it. The model is told the epoch
+    for its schedules. Logs ``teacher_momentum`` and ``teacher_temperature``.
+    """
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Tell the model the epoch."""
+        _unwrap(runner).epoch = runner.epoch
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Move the teacher if this iteration ended with an optimiser step."""
+        model = _unwrap(runner)
+        if runner.optim_wrapper.should_update():
+            momentum = model.momentum_at(runner.iter / runner.max_iters)
+            model.update_teacher(momentum)
+            runner.message_hub.update_scalar('train/teacher_momentum', momentum)
+        for head in model.heads.values():
+            if hasattr(head, 'temperature_at'):
+                runner.message_hub.update_scalar(
+                    'train/teacher_temperature', head.temperature_at(model.epoch)
+                )
+
+
+def _unwrap(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

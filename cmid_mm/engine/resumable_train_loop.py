@@ -1,0 +1,92 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""A training loop whose every iteration can be repeated exactly."""
+
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.runner import EpochBasedTrainLoop
+from mmpretrain.registry import LOOPS
+from numpy.random import SeedSequence
+
+
+@LOOPS.register_module()
+class ResumableTrainLoop(EpochBasedTrainLoop):
+    """Epoch-based training that resumes bit-identically from any iteration.
+
+    All randomness of an iteration is a function of the run's seed and of the
+    iteration: the order of images and their augmentation through
+    :class:`ResumableSampler`, the network's own (drop path) through the seed set
+    before each iteration. A checkpoint made within an epoch resumes behind the
+    batches that the epoch has already seen, without loading them again.
+
+    Args:
+        dataloader (dict): With ``sampler=dict(type='ResumableSampler')`` and
+            ``drop_last=True``.
+
+    Raises:
+        ValueError: If there are fewer images than one batch of all processes.
+    """
+
+    _epoch: int
+    _iter: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._check_batches()
+
+    def run(self) -> torch.nn.Module:
+        """Train, from the beginning or from the resumed iteration."""
+        length = len(self.dataloader)
+        if self._iter != self._epoch * length:
+            if self._epoch == self._iter // length or self._iter % length == 0:
+                self._epoch = self._iter // length
+            else:
+                self.runner.logger.warning(
+                    f'The checkpoint finished {self._epoch} epochs in {self._iter} '
+                    f'iterations, but an epoch has {length} iterations now (other '
+                    'images, batch size or number of processes): training goes on '
+                    f'at the start of epoch {self._epoch + 1}.'
+                )
+                self._iter = self._epoch * length
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Run an epoch, or what is left of it."""
+        start = self._iter - self._epoch * len(self.dataloader)
+        self.runner.call_hook('before_train_epoch')
+        sampler = self.dataloader.sampler
+        # Resuming may have replaced the seed of the run.
+        sampler.seed = self.runner.seed
+        sampler.set_epoch(self._epoch, start * self.dataloader.batch_size)
+        self.runner.model.train()
+        for idx, data_batch in enumerate(self.dataloader, start):
+            self.run_iter(idx, data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Run one iteration with its own seed."""
+        entropy = (self.runner.seed, dist.get_rank(), self._iter)
+        torch.manual_seed(int(SeedSequence(entropy).generate_state(1)[0]))
+        super().run_iter(idx, data_batch)
+
+    def _check_batches(self) -> None:
+        loader = self.dataloader
+        if len(loader) == 0:
+            world_size = dist.get_world_size()
+            raise ValueError(
+                f'{len(loader.dataset)} images do not fill one batch of '
+                f'{loader.batch_size} images on {world_size} process(es); lower '
+                'train_dataloader.batch_size or add images'
+            )
+        accumulative = self.runner.cfg.optim_wrapper.get('accumulative_counts', 1)
+        checkpoint = self.runner.cfg.get('default_hooks', {}).get('checkpoint', {})
+        by_epoch = checkpoint.get('by_epoch', True)
+        every = checkpoint.get('interval', -1) * (len(loader) if by_epoch else 1)
+        if every > 0 and every % accumulative:
+            self.runner.logger.warning(
+                f'Checkpoints every {every} iterations fall between optimiser steps, '
+                f'which gather the gradients of {accumulative} iterations: a resumed '
+                'run loses the gradients gathered since the last step.'
+            )

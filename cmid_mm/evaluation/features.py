@@ -1,0 +1,425 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Nearest neighbours and a linear probe on the features of a frozen encoder."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..datasets.transforms.loading import IMAGE_EXTENSIONS, load_image
+from .isolation import modes_unchanged, rng_unchanged
+
+LINEAR_PROBE_C = 0.01
+"""Inverse L2 strength of the linear probe, as in scikit-learn.
+
+One fixed value, so that probes of different encoders compare. The features are
+standardised and mostly outnumber the images, hence stronger than the usual 1.
+"""
+
+
+class LabelledFolder(Dataset):
+    """Images and their classes, read from a folder for each class.
+
+    Without a list the class of an image is the first folder below ``root``; the
+    image may lie at any depth inside it. With a list each line is a path relative
+    to ``root``, again with its class in front (``forest/forest07.jpg``), or a path
+    and an integer label (``images/0007.jpg 4``), which then is the class.
+
+    Args:
+        root (str | Path): Folder with the images.
+        list_file (str | Path, optional): List of the images to use; a relative
+            path that does not exist is looked for in ``root``. Defaults to None.
+        class_names (Sequence[str], optional): Names in the order of the labels,
+            ``class_names`` of the training set when reading the test set. The
+            classes of a list with integer labels are named ``'0'``, ``'1'``, ....
+            Defaults to None, the sorted names of the classes found.
+        size (int): Side of the square images returned, in pixels. Defaults to 224.
+        num_bands (int): Number of bands C of the images. Defaults to 3.
+        bands (Sequence[int], optional): Bands of the files to take, counted from
+            1 as in GDAL. Defaults to None, all.
+        value_range (tuple[float, float], optional): Values of files other than
+            8-bit that become 0 and 255. Defaults to None, see ``load_image``.
+        nodata (float, optional): Value of missing pixels in files without a tag
+            for it. Defaults to None.
+
+    Raises:
+        FileNotFoundError: If ``root``, the list or an image in it does not exist.
+        ValueError: If there are no images, a line of the list is malformed, there
+            is only one class, a class is not in ``class_names``, or the first image
+            does not have the bands or values expected.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        list_file: str | Path | None = None,
+        class_names: Sequence[str] | None = None,
+        size: int = 224,
+        num_bands: int = 3,
+        bands: Sequence[int] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
+    ) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f'{self.root} is not a folder; expected one folder for each class '
+                'in it (UC Merced: agricultural/, airplane/, ...)'
+            )
+        if list_file is None:
+            images = self._scan()
+            source = str(self.root)
+        else:
+            list_path = self._find_list(Path(list_file))
+            images = self._read_list(list_path)
+            source = str(list_path)
+        found = sorted({name for _, name in images}, key=_numbers_first)
+        if class_names is None:
+            if len(found) < 2:
+                raise ValueError(
+                    f'{source} has images of one class only ({found[0]!r}); '
+                    'an accuracy needs at least two, each in a folder of its own '
+                    f'directly below {self.root}'
+                )
+            class_names = found
+        unknown = [name for name in found if name not in set(class_names)]
+        if unknown:
+            raise ValueError(
+                f'{source} has classes that the training set lacks: '
+                f'{", ".join(unknown)}; expected only {", ".join(class_names)}'
+            )
+        self.class_names = list(class_names)
+        self.paths = [path for path, _ in images]
+        self.labels = [self.class_names.index(name) for _, name in images]
+        self.size = size
+        self.num_bands = num_bands
+        self.bands = bands
+        self.value_range = value_range
+        self.nodata = nodata
+        # Wrong bands or value range are refused here, not in the middle of a run.
+        self[0]
+
+    def _scan(self) -> list[tuple[Path, str]]:
+        images = [
+            (path, path.relative_to(self.root).parts[0])
+            for path in sorted(self.root.rglob('*'))
+            if path.suffix.lower() in IMAGE_EXTENSIONS and path.parent != self.root
+        ]
+        if not images:
+            raise ValueError(
+                f'{self.root} has no images in class folders; expected '
+                f'CLASS/IMAGE with one of {", ".join(sorted(IMAGE_EXTENSIONS))}'
+            )
+        return images
+
+    def _find_list(self, list_file: Path) -> Path:
+        for path in (list_file, self.root / list_file):
+            if path.is_file():
+                return path
+        raise FileNotFoundError(
+            f'list of images {list_file} does not exist, nor does '
+            f'{self.root / list_file}'
+        )
+
+    def _read_list(self, list_path: Path) -> list[tuple[Path, str]]:
+        images = []
+        for number, line in enumerate(list_path.read_text().splitlines(), 1):
+            if not line.strip():
+                continue
+            name, _, label = line.strip().rpartition(' ')
+            if name and label.isdecimal():
+                class_name = str(int(label))
+            else:
+                name = line.strip()
+                class_name = Path(name).parts[0]
+                if len(Path(name).parts) < 2:
+                    raise ValueError(
+                        f'{list_path}, line {number}: {name!r} has no class; '
+                        'expected CLASS/IMAGE, or an image and an integer label'
+                    )
+            path = self.root / name.strip()
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f'{path} does not exist; {list_path}, line {number}, lists it '
+                    f'relative to {self.root}'
+                )
+            images.append((path, class_name))
+        if not images:
+            raise ValueError(f'{list_path} lists no images')
+        return images
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Load one image.
+
+        Args:
+            index (int): Position of the image.
+
+        Returns:
+            tuple[Tensor, int]: The image on the 0-255 scale, (C, size, size), uint8
+            or float32, and its label.
+        """
+        image = load_image(
+            self.paths[index],
+            self.size,
+            self.num_bands,
+            self.bands,
+            self.value_range,
+            self.nodata,
+        )  # (size, size, C)
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), self.labels[index]
+
+
+def _numbers_first(name: str) -> tuple[int, int, str]:
+    """Sort key: integer labels by value, then names."""
+    return (0, int(name), '') if name.isdecimal() else (1, 0, name)
+
+
+def extract_features(
+    model: nn.Module,
+    dataset: Dataset,
+    batch_size: int = 64,
+    num_workers: int = 2,
+    device: str | torch.device | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Pooled features of every image, by the encoder as it stands.
+
+    Runs in eval mode without gradients. Training modes and random states are what
+    they were before when it returns.
+
+    Args:
+        model (nn.Module): A model with ``extract_feats(images) -> (B, D)``, images
+            (B, C, H, W) on the 0-255 scale.
+        dataset (Dataset): Pairs of an image (C, H, W) and its label.
+        batch_size (int): Images per forward pass. Defaults to 64.
+        num_workers (int): Processes that load images. Defaults to 2.
+        device (str | torch.device, optional): Where the images are sent. Defaults
+            to None, the device of the model's parameters.
+
+    Returns:
+        tuple[Tensor, Tensor]: Features (N, D), float32, and labels (N,), int64, in
+        the order of the data set, on the CPU.
+
+    Raises:
+        TypeError: If the model has no ``extract_feats``.
+    """
+    extract_feats = getattr(model, 'extract_feats', None)
+    if extract_feats is None:
+        raise TypeError(
+            f'{type(model).__name__} has no method extract_feats(images) -> (B, D); '
+            'features can be evaluated of CMID and of models that have one'
+        )
+    if device is None:
+        device = next(model.parameters()).device
+    features, labels = [], []
+    loader = DataLoader(dataset, batch_size, num_workers=num_workers)
+    # Not inference_mode: what a module caches in it could not be trained on later.
+    with rng_unchanged(), modes_unchanged(model), torch.no_grad():
+        model.eval()
+        for images, batch_labels in loader:
+            features.append(extract_feats(images.to(device)).float().cpu())
+            labels.append(batch_labels)
+    return torch.cat(features), torch.cat(labels)
+
+
+def check_features(features: Tensor) -> None:
+    """Refuse features that no classifier can use.
+
+    Args:
+        features (Tensor): (N, D).
+
+    Raises:
+        ValueError: If a feature is NaN or infinite.
+    """
+    broken = int((~features.isfinite().all(1)).sum())
+    if broken:
+        raise ValueError(
+            f'features of {broken} of {len(features)} images contain NaN or infinity; '
+            'the training has diverged: lower the learning rate or check the data'
+        )
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Share of right predictions.
+
+    Args:
+        predicted (Tensor): Predicted labels, (N,).
+        labels (Tensor): True labels, (N,).
+
+    Returns:
+        float: In percent, 0 to 100.
+    """
+    return 100 * (predicted == labels).double().mean().item()
+
+
+def accuracy_per_class(
+    predicted: Tensor, labels: Tensor, num_classes: int
+) -> list[float]:
+    """Share of right predictions among the images of each class.
+
+    Args:
+        predicted (Tensor): Predicted labels, (N,).
+        labels (Tensor): True labels, (N,).
+        num_classes (int): Number of classes.
+
+    Returns:
+        list[float]: In percent, one a class; NaN for a class without images.
+    """
+    return [
+        accuracy(predicted[labels == label], labels[labels == label])
+        for label in range(num_classes)
+    ]
+
+
+def knn_predict(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    k: int = 20,
+    temperature: float = 0.07,
+    batch_size: int = 256,
+) -> Tensor:
+    """Classify by a weighted vote of the k nearest training images.
+
+    The k training features with the highest cosine similarity s vote for their
+    class with weight exp(s / temperature) (Wu et al., "Unsupervised Feature Learning
+    via Non-Parametric Instance Discrimination", CVPR 2018, section 3.4). Among
+    equally similar images the earlier one is nearer; among classes with equal votes
+    the lower label wins.
+
+    Args:
+        train_features (Tensor): (N, D).
+        train_labels (Tensor): int64, (N,).
+        test_features (Tensor): (M, D).
+        k (int): Number of neighbours; all when there are fewer. Defaults to 20.
+        temperature (float): Temperature of the weights. Defaults to 0.07.
+        batch_size (int): Test images per similarity matrix. Defaults to 256.
+
+    Returns:
+        Tensor: Predicted labels, int64, (M,).
+
+    Raises:
+        ValueError: If ``k`` or ``temperature`` is not positive or a feature is NaN.
+    """
+    if k < 1 or temperature <= 0:
+        raise ValueError(
+            f'k and temperature must be positive, got k={k}, temperature={temperature}'
+        )
+    check_features(train_features)
+    check_features(test_features)
+    k = min(k, len(train_features))
+    num_classes = int(train_labels.max()) + 1
+    train_unit = F.normalize(train_features.float(), dim=1)  # (N, D)
+    test_unit = F.normalize(test_features.float(), dim=1)  # (M, D)
+    predicted = []
+    for queries in test_unit.split(batch_size):
+        similarity = queries @ train_unit.T  # (m, N)
+        # A stable sort settles ties; topk leaves their order open.
+        nearest, order = similarity.sort(dim=1, descending=True, stable=True)
+        # Less the highest similarity, which changes no vote and cannot overflow.
+        weights = ((nearest[:, :k] - nearest[:, :1]) / temperature).exp()  # (m, k)
+        votes = weights.new_zeros(len(queries), num_classes)
+        votes.scatter_add_(1, train_labels[order[:, :k]], weights)
+        predicted.append(votes.argmax(1))
+    return torch.cat(predicted)
+
+
+def knn_accuracy(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    """Accuracy of :func:`knn_predict`.
+
+    Args:
+        train_features (Tensor): (N, D).
+        train_labels (Tensor): int64, (N,).
+        test_features (Tensor): (M, D).
+        test_labels (Tensor): int64, (M,).
+        k (int): Number of neighbours. Defaults to 20.
+        temperature (float): Temperature of the weights. Defaults to 0.07.
+
+    Returns:
+        float: Top-1 accuracy in percent.
+    """
+    predicted = knn_predict(train_features, train_labels, test_features, k, temperature)
+    return accuracy(predicted, test_labels)
+
+
+def linear_probe_predict(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    c: float = LINEAR_PROBE_C,
+    max_iter: int = 500,
+) -> Tensor:
+    """Classify by multinomial logistic regression.
+
+    Features are standardised by the mean and deviation of the training features.
+    The solver (L-BFGS from zero) is deterministic.
+
+    Args:
+        train_features (Tensor): (N, D).
+        train_labels (Tensor): int64, (N,).
+        test_features (Tensor): (M, D).
+        c (float): Inverse strength of the L2 penalty, relative to the summed
+            loss. Defaults to ``LINEAR_PROBE_C``.
+        max_iter (int): Limit of the solver's iterations. Defaults to 500.
+
+    Returns:
+        Tensor: Predicted labels, int64, (M,).
+
+    Raises:
+        ValueError: If a feature is NaN or there is only one training class.
+    """
+    check_features(train_features)
+    check_features(test_features)
+    if len(train_labels.unique()) < 2:
+        raise ValueError('a linear probe needs training images of at least two classes')
+    probe = make_pipeline(
+        StandardScaler(), LogisticRegression(C=c, max_iter=max_iter, random_state=0)
+    )
+    with warnings.catch_warnings():
+        # The last digits of the loss do not change a prediction.
+        warnings.simplefilter('ignore', ConvergenceWarning)
+        probe.fit(train_features.float().cpu().numpy(), train_labels.cpu().numpy())
+    predicted = probe.predict(test_features.float().cpu().numpy())
+    return torch.from_numpy(predicted)
+
+
+def linear_probe_accuracy(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    c: float = LINEAR_PROBE_C,
+) -> float:
+    """Accuracy of :func:`linear_probe_predict`.
+
+    Args:
+        train_features (Tensor): (N, D).
+        train_labels (Tensor): int64, (N,).
+        test_features (Tensor): (M, D).
+        test_labels (Tensor): int64, (M,).
+        c (float): Inverse strength of the L2 penalty. Defaults to
+            ``LINEAR_PROBE_C``.
+
+    Returns:
+        float: Top-1 accuracy in percent.
+    """
+    predicted = linear_probe_predict(train_features, train_labels, test_features, c)
+    return accuracy(predicted, test_labels)

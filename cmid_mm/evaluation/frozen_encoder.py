@@ -1,0 +1,144 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""From a config and a checkpoint to the accuracies of its frozen encoder."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from torch import nn
+
+from ..checkpoints.loading import load_backbone, state_dict_of
+from ..checkpoints.reading import CheckpointError, read_checkpoint
+from .features import (
+    LabelledFolder,
+    accuracy_per_class,
+    extract_features,
+    knn_accuracy,
+    linear_probe_predict,
+)
+from .features import accuracy as share_right
+
+RANDOM = 'random'
+"""Stands for the untrained encoder where a checkpoint is expected."""
+
+
+def load_frozen_encoder(
+    config: str | Path,
+    checkpoint: str | Path,
+    backbone_only: bool = False,
+    seed: int = 0,
+) -> nn.Module:
+    """Build a model and load its weights, all of them.
+
+    Args:
+        config (str | Path): Config with a ``model``.
+        checkpoint (str | Path): Checkpoint of a run, or ``'random'`` for the
+            initial weights.
+        backbone_only (bool): Whether the checkpoint is that of a backbone, in any
+            layout that ``load_backbone`` knows; the rest of the model, which
+            features do not depend on, keeps its initial weights. Defaults to False.
+        seed (int): Seed of the initial weights. Defaults to 0.
+
+    Returns:
+        nn.Module: The model, in eval mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: If the config does not exist.
+        ValueError: If the config has no model.
+        CheckpointError: If the checkpoint cannot be read or does not fit the model.
+    """
+    if not Path(config).is_file():
+        raise FileNotFoundError(f'config {config} does not exist')
+    cfg = Config.fromfile(str(config))
+    if 'model' not in cfg:
+        raise ValueError(f'{config} has no model; expected a training config')
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    torch.manual_seed(seed)
+    # As the runner does: the preprocessor may stand beside the model.
+    beside = {key: cfg[key] for key in ('data_preprocessor',) if key in cfg}
+    model = MODELS.build(cfg.model, default_args=beside)
+    if str(checkpoint) == RANDOM or backbone_only:
+        model.init_weights()
+    if str(checkpoint) == RANDOM:
+        return model.eval()
+    if backbone_only:
+        encoder = getattr(model, 'student', model)
+        load_backbone(encoder.backbone, checkpoint)
+    else:
+        _load_strictly(model, checkpoint)
+    return model.eval()
+
+
+def _load_strictly(model: nn.Module, checkpoint: str | Path) -> None:
+    """Load every weight of a model, or explain in one line why that fails."""
+    state_dict = state_dict_of(read_checkpoint(checkpoint), checkpoint)
+    expected = model.state_dict()
+    problems = []
+    for problem, names in {
+        'missing': expected.keys() - state_dict.keys(),
+        'unexpected': state_dict.keys() - expected.keys(),
+        'of another shape': {
+            name
+            for name in expected.keys() & state_dict.keys()
+            if expected[name].shape != getattr(state_dict[name], 'shape', None)
+        },
+    }.items():
+        if names:
+            problems.append(f'{len(names)} weights {problem}, such as {min(names)}')
+    if problems:
+        raise CheckpointError(
+            f'{checkpoint} does not fit the model of the config: '
+            f'{"; ".join(problems)}. Use the config of its run (kept in its work_dir), '
+            'or --backbone-only for the checkpoint of a backbone'
+        )
+    model.load_state_dict(state_dict, strict=True)
+
+
+def evaluate_frozen_encoder(
+    model: nn.Module,
+    train_set: LabelledFolder,
+    test_set: LabelledFolder,
+    k: int = 20,
+    temperature: float = 0.07,
+    batch_size: int = 64,
+    num_workers: int = 2,
+) -> dict[str, float | dict[str, float]]:
+    """Nearest neighbours and linear probe of a model's features.
+
+    Args:
+        model (nn.Module): Has ``extract_feats``.
+        train_set (LabelledFolder): Images to learn from.
+        test_set (LabelledFolder): Images to classify.
+        k (int): Neighbours that vote. Defaults to 20.
+        temperature (float): Temperature of their weights. Defaults to 0.07.
+        batch_size (int): Images per forward pass. Defaults to 64.
+        num_workers (int): Processes that load images. Defaults to 2.
+
+    Returns:
+        dict: ``knn_top1`` and ``linear_top1`` in percent, ``linear_per_class``, by
+        name of the classes with test images, ``feature_dim``, ``train_images`` and
+        ``test_images``.
+    """
+    train = extract_features(model, train_set, batch_size, num_workers)
+    test_features, test_labels = extract_features(
+        model, test_set, batch_size, num_workers
+    )
+    predicted = linear_probe_predict(*train, test_features)
+    names: Sequence[str] = train_set.class_names
+    per_class = accuracy_per_class(predicted, test_labels, len(names))
+    return dict(
+        knn_top1=knn_accuracy(*train, test_features, test_labels, k, temperature),
+        linear_top1=share_right(predicted, test_labels),
+        linear_per_class={
+            name: value
+            for name, value in zip(names, per_class, strict=True)
+            if not math.isnan(value)
+        },
+        feature_dim=test_features.shape[1],
+        train_images=len(train_set),
+        test_images=len(test_set),
+    )

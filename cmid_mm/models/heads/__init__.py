@@ -1,0 +1,17 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from .assignment_head import AssignmentHead, location_grid, match_cells
+from .branch_head import BranchHead, ViewPair
+from .contrastive_head import BYOLHead, MoCoHead, info_nce
+from .reconstruction_head import ReconstructionHead
+
+__all__ = [
+    'AssignmentHead',
+    'BYOLHead',
+    'BranchHead',
+    'MoCoHead',
+    'ReconstructionHead',
+    'ViewPair',
+    'info_nce',
+    'location_grid',
+    'match_cells',
+]

@@ -1,0 +1,263 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Local branch: semantic completeness (method section 6).
+
+Cells of the two views that show the same ground are matched by their locations,
+and the student's assignment of a cell to prototypes must agree with the
+teacher's assignment of its match.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from mmengine import dist
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from .branch_head import BranchHead, ViewPair
+
+
+def location_grid(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Centres of a crop's cells, in pixels of the image it was cropped from.
+
+    Cell (r, c) of a crop lies at ``(top + (r + 0.5) h / N, left + (c + 0.5) w / N)``;
+    a horizontal flip reverses the columns.
+
+    Args:
+        boxes (Tensor): Top, left, height, width in pixels, and 1 if flipped
+            horizontally, (B, 5).
+        grid (tuple[int, int]): Rows and columns of cells.
+
+    Returns:
+        Tensor: Centres (y, x), row by row, (B, rows * columns, 2).
+    """
+    top, left, height, width, flip = boxes[:, :, None].unbind(1)  # B 1 each
+    rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
+    columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
+    columns = torch.where(flip > 0.5, 1 - columns, columns)  # B N
+    y = (top + rows * height)[:, :, None].expand(-1, -1, grid[1])
+    x = (left + columns * width)[:, None, :].expand(-1, grid[0], -1)
+    return torch.stack((y, x), -1).flatten(1, 2)
+
+
+def match_cells(
+    query: Tensor, key: Tensor, num_matches: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Match each query cell to the nearest key cell and keep the closest matches.
+
+    Args:
+        query (Tensor): Locations (y, x), (B, Q, 2).
+        key (Tensor): Locations (y, x), (B, K, 2).
+        num_matches (int): Matches kept per image; all Q if it exceeds Q.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: Indices of the kept query cells in ascending
+        order, of their key cells, and their distances in pixels, (B, num) each.
+    """
+    offsets = query[:, :, None] - key[:, None]  # B Q K 2
+    distance, nearest = offsets.square().sum(-1).min(2)
+    num_matches = min(num_matches, query.shape[1])
+    kept = distance.topk(num_matches, largest=False).indices.sort().values
+    return kept, nearest.gather(1, kept), distance.gather(1, kept).sqrt()
+
+
+class PrototypeHead(nn.Module):
+    """Score each position against prototypes.
+
+    Three layers per position, unit length over channels, then a bias-free linear
+    layer whose weight vectors have unit length (gain fixed to 1).
+
+    Args:
+        in_channels (int): Width of the features.
+        hidden_channels (int): Width of the hidden layers. Defaults to 2048.
+        bottleneck_channels (int): Width of the unit vectors. Defaults to 256.
+        num_prototypes (int): Defaults to 2048.
+        batch_norm (bool): BatchNorm behind the hidden layers: for convolutional
+            networks, not for transformers. Defaults to True.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int = 2048,
+        bottleneck_channels: int = 256,
+        num_prototypes: int = 2048,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in (in_channels, hidden_channels):
+            layers.append(nn.Linear(width, hidden_channels))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(hidden_channels))
+            layers.append(nn.GELU())
+        layers.append(nn.Linear(hidden_channels, bottleneck_channels))
+        self.mlp = nn.Sequential(*layers)
+        self.prototypes = weight_norm(
+            nn.Linear(bottleneck_channels, num_prototypes, bias=False)
+        )
+        gain = self.prototypes.parametrizations.weight.original0
+        nn.init.ones_(gain).requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Score positions.
+
+        Args:
+            features (Tensor): (B, L, D).
+
+        Returns:
+            Tensor: Cosine of each position and prototype, (B, L, num_prototypes).
+        """
+        batch = features.shape[:2]
+        # BatchNorm1d takes its statistics over all positions of all images.
+        hidden = F.normalize(self.mlp(features.flatten(0, 1)), dim=-1)
+        return self.prototypes(hidden).unflatten(0, batch)
+
+
+@MODELS.register_module()
+class AssignmentHead(BranchHead):
+    """Position-matched consistency of prototype assignments.
+
+    For student ``org`` and teacher ``view``, then exchanged: cross-entropy between
+    the teacher's sharpened, centred assignment of a cell and the student's of its
+    match, averaged over positions and images. The centre, a running mean of the
+    teacher's scores, moves after each of the two terms.
+
+    Args:
+        in_channels (int): Width D of the feature map.
+        hidden_channels (int): Defaults to 2048.
+        bottleneck_channels (int): Defaults to 256.
+        num_prototypes (int): Defaults to 2048.
+        batch_norm (bool): BatchNorm in the projections: True for convolutional
+            networks, False for transformers. Defaults to True.
+        num_matches (int): Matched cells per image and direction. Defaults to 20.
+        location (str): ``'pixel'``, or ``'legacy'``: crop offsets enter the
+            locations as fractions of the image while cells stay in pixels, as when
+            the published numbers were made; for comparison only. Defaults to
+            ``'pixel'``.
+        student_temperature (float): Defaults to 0.1.
+        teacher_temperature (tuple[float, float]): First and last value of the
+            teacher's temperature. Defaults to (0.04, 0.07).
+        temperature_epochs (int): Epochs over which it rises linearly, constant
+            within an epoch. Defaults to 50.
+        center_momentum (float): Defaults to 0.9.
+    """
+
+    center: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int = 2048,
+        bottleneck_channels: int = 256,
+        num_prototypes: int = 2048,
+        batch_norm: bool = True,
+        num_matches: int = 20,
+        location: str = 'pixel',
+        student_temperature: float = 0.1,
+        teacher_temperature: tuple[float, float] = (0.04, 0.07),
+        temperature_epochs: int = 50,
+        center_momentum: float = 0.9,
+        start_epoch: int = 0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(start_epoch, init_cfg)
+        if location not in ('pixel', 'legacy'):
+            raise ValueError(f"location must be 'pixel' or 'legacy', got {location!r}")
+        self.num_matches = num_matches
+        self.location = location
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.temperature_epochs = temperature_epochs
+        self.center_momentum = center_momentum
+        self.student_head = PrototypeHead(
+            in_channels,
+            hidden_channels,
+            bottleneck_channels,
+            num_prototypes,
+            batch_norm,
+        )
+        self.teacher_head = copy.deepcopy(self.student_head)
+        self.register_buffer('center', torch.zeros(num_prototypes))
+
+    def teacher_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """The prototype head and its teacher."""
+        yield self.student_head, self.teacher_head
+
+    def temperature_at(self, epoch: int) -> float:
+        """Teacher temperature of an epoch, counted from 0."""
+        first, last = self.teacher_temperature
+        if epoch >= self.temperature_epochs - 1:
+            return last
+        return first + (last - first) * epoch / (self.temperature_epochs - 1)
+
+    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+        """Assignment loss of both directions, averaged, and matching statistics."""
+        assert pair.teacher is not None
+        rows, columns = pair.student[0].shape[-2:]
+        grid = (rows, columns)
+        pixel_locations = [location_grid(box, grid) for box in pair.boxes]
+        if self.location == 'legacy':
+            height, width = pair.images[0].shape[-2:]
+            scale = pair.boxes[0].new_tensor([1 / height, 1 / width, 1, 1, 1])
+            locations = [location_grid(box * scale, grid) for box in pair.boxes]
+        else:
+            locations = pixel_locations
+        student, teacher = (
+            [features.flatten(2).transpose(1, 2) for features in pair_features]
+            for pair_features in (pair.student, pair.teacher)
+        )  # B L D
+
+        temperature = self.temperature_at(pair.epoch)
+        losses, usage, near = [], [], []
+        for query, key in ((0, 1), (1, 0)):
+            query_index, key_index, _ = match_cells(
+                locations[query], locations[key], self.num_matches
+            )
+            scores = self.student_head(select(student[query], query_index))
+            with torch.no_grad():
+                target_scores = self.teacher_head(select(teacher[key], key_index))
+                target = self.assign(target_scores, temperature)
+                self.update_center(target_scores)
+                usage.append(normalized_entropy(target.mean((0, 1))))
+                offset = select(pixel_locations[query], query_index) - select(
+                    pixel_locations[key], key_index
+                )
+                half_stride = 0.5 * pair.images[0].shape[-1] / columns
+                near.append((offset.norm(dim=-1) < half_stride).float().mean())
+            losses.append(self.cross_entropy(scores, target))
+        return {
+            'loss_assignment': torch.stack(losses).mean(),
+            'matched_within_half_stride': torch.stack(near).mean(),
+            'prototype_entropy': torch.stack(usage).mean(),
+        }
+
+    def assign(self, scores: Tensor, temperature: float) -> Tensor:
+        """Teacher's soft assignment, ``softmax((scores - centre) / T)``, float32."""
+        return ((scores.float() - self.center) / temperature).softmax(-1)
+
+    def cross_entropy(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of the student's scores, (B, L, K), against assignments."""
+        log_prob = (scores.float() / self.student_temperature).log_softmax(-1)
+        return -(target * log_prob).sum(-1).mean()
+
+    @torch.no_grad()
+    def update_center(self, scores: Tensor) -> None:
+        """Move the centre towards the mean score of all images and processes."""
+        mean = scores.float().mean((0, 1))
+        dist.all_reduce(mean, op='mean')
+        self.center.lerp_(mean, 1 - self.center_momentum)
+
+
+def select(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of each image: (B, L, D) at (B, M) gives (B, M, D)."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def normalized_entropy(probability: Tensor) -> Tensor:
+    """Entropy of a distribution over its last axis, as a share of the maximum."""
+    entropy = torch.special.entr(probability).sum(-1)
+    return entropy / math.log(probability.shape[-1])

@@ -1,0 +1,68 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""What the heads of all branches share."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+Pair = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class ViewPair:
+    """All that is known of a batch's two views, ``org`` and ``view``, in this order.
+
+    Attributes:
+        images (Sequence[Tensor]): Normalised unmasked views, (B, C, S, S).
+        masks (Sequence[Tensor]): Boolean cells, True where masked, (B, h, w).
+        boxes (Sequence[Tensor]): Top, left, height, width in pixels of the
+            image both views were cropped from, and 1 if flipped, (B, 5).
+        student (Sequence[Tensor]): The student's last feature maps of the
+            masked views, (B, D, N, N).
+        teacher (Sequence[Tensor] | None): The teacher's of the full views;
+            None if no head asks for them.
+        epoch (int): Finished epochs of the run.
+    """
+
+    images: Pair
+    masks: Pair
+    boxes: Pair
+    student: Pair
+    teacher: Pair | None
+    epoch: int = 0
+
+
+class BranchHead(BaseModule):
+    """Base of a branch's head: its projections, their teacher copies, its losses.
+
+    A head is added to the model by a config line and gives its losses in
+    :meth:`loss`. Entries whose names contain ``loss`` are summed up and trained;
+    the others are logged.
+
+    Args:
+        start_epoch (int): Epochs of the run before the head starts. Defaults to 0.
+    """
+
+    #: Whether the head reads the teacher's features.
+    uses_teacher = True
+
+    def __init__(self, start_epoch: int = 0, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.start_epoch = start_epoch
+
+    def teacher_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Pairs of a student module and the teacher module that follows it."""
+        return iter(())
+
+    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+        """Compute the branch's losses and statistics of a batch.
+
+        Args:
+            pair (ViewPair): The two views.
+
+        Returns:
+            dict[str, Tensor]: Scalars by name.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must define loss()')

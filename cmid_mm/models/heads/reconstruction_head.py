@@ -1,0 +1,104 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Reconstruction branch: local spatial perceptibility (method section 4)."""
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from ..data_preprocessor import upsample_mask
+from .branch_head import BranchHead, ViewPair
+
+
+@MODELS.register_module()
+class ReconstructionHead(BranchHead):
+    """Predict the pixels of masked cells from the student's features.
+
+    One 1x1 convolution and a pixel shuffle decode each position of the last
+    feature map to a block of the image. The loss is the focal L1 distance of
+    masked pixels plus the focal frequency distance of the spectra, averaged over
+    the two views. For the spectra the prediction is first mixed, outside the
+    mask, with a constant between prediction and target, so that the gradient
+    reaches masked pixels almost alone.
+
+    Args:
+        in_channels (int): Width D of the feature map.
+        stride (int): Pixels per position of the feature map, F. Defaults to 32.
+        num_bands (int): Bands of the image. Filled in from the data preprocessor
+            by :class:`CMID`. Defaults to 3.
+        frequency_weight (float): Weight of the frequency term; 0 leaves it out.
+            Defaults to 1.0.
+        visible_weight (float): Weight of unmasked pixels in the frequency term's
+            gradient. Defaults to 0.001.
+        spatial_loss (dict): Defaults to ``dict(type='FocalL1Loss')``.
+        frequency_loss (dict): Defaults to ``dict(type='FocalFrequencyLoss')``.
+    """
+
+    uses_teacher = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        stride: int = 32,
+        num_bands: int = 3,
+        frequency_weight: float = 1.0,
+        visible_weight: float = 0.001,
+        spatial_loss: dict | None = None,
+        frequency_loss: dict | None = None,
+        start_epoch: int = 0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(start_epoch, init_cfg)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(in_channels, num_bands * stride**2, 1), nn.PixelShuffle(stride)
+        )
+        self.frequency_weight = frequency_weight
+        self.visible_weight = visible_weight
+        self.spatial_loss = MODELS.build(spatial_loss or dict(type='FocalL1Loss'))
+        self.frequency_loss = MODELS.build(
+            frequency_loss or dict(type='FocalFrequencyLoss')
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Decode features.
+
+        Args:
+            features (Tensor): (B, D, N, N).
+
+        Returns:
+            Tensor: Normalised image, (B, C, N F, N F).
+        """
+        return self.decoder(features)
+
+    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+        """Reconstruction losses, each averaged over the two views."""
+        spatial, frequency = [], []
+        views = zip(pair.student, pair.images, pair.masks, strict=True)
+        for features, image, mask in views:
+            pred = self(features).float()
+            pixels = upsample_mask(mask, image.shape[-2:]).float()  # B 1 S S
+            spatial.append(self.spatial_loss(pred, image, pixels))
+            if self.frequency_weight:
+                mixed = self.mix_visible(pred, image, pixels)
+                frequency.append(self.frequency_loss(mixed, image))
+        losses = {'loss_spatial': torch.stack(spatial).mean()}
+        if frequency:
+            losses['loss_frequency'] = (
+                self.frequency_weight * torch.stack(frequency).mean()
+            )
+        return losses
+
+    def mix_visible(self, pred: Tensor, target: Tensor, pixels: Tensor) -> Tensor:
+        """Hold the prediction nearly constant outside the mask.
+
+        Args:
+            pred (Tensor): (B, C, S, S).
+            target (Tensor): (B, C, S, S).
+            pixels (Tensor): 1 on masked pixels, else 0, (B, 1, S, S).
+
+        Returns:
+            Tensor: ``pred`` on masked pixels; elsewhere ``visible_weight`` of it
+            and for the rest the constant midway to the target, (B, C, S, S).
+        """
+        weight = pixels + self.visible_weight * (1 - pixels)
+        midway = 0.5 * (pred.detach() + target)
+        return torch.lerp(midway, pred, weight.expand_as(pred))

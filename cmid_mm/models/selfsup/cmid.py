@@ -1,0 +1,225 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Contrastive Mask Image Distillation (Muhtar et al., TGRS 2023)."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ..data_preprocessor import ViewPairPreprocessor
+from ..heads.branch_head import BranchHead, ViewPair
+from .masked_encoder import MaskedEncoder, last_feature_map
+
+
+@MODELS.register_module()
+class CMID(BaseModel):
+    """Contrastive Mask Image Distillation.
+
+    The student sees two masked views of an image, the teacher the same views
+    unmasked; each head compares what they make of them. The teacher has the
+    student's shapes, receives no gradient and follows the student's parameters as
+    a moving average: :class:`TeacherUpdateHook` calls :meth:`update_teacher` after
+    each optimiser step. Both run in training mode; BatchNorm takes the statistics
+    of each view by itself.
+
+    Args:
+        encoder (dict): Config of the student's :class:`MaskedEncoder`.
+        heads (dict[str, dict]): Configs of the branches' heads by name. A head left
+            out costs nothing.
+        data_preprocessor (dict): Config of a :class:`ViewPairPreprocessor`. The
+            length of its ``mean`` sets the input bands of stem and decoder.
+        momentum (float): First value of the teacher's momentum, which rises to 1
+            by a cosine over the run. Defaults to 0.996.
+        channels_last (bool): Lay images and kernels out channels last, which is
+            faster for convolutional networks. Changes no value. Defaults to False.
+    """
+
+    data_preprocessor: ViewPairPreprocessor
+
+    def __init__(
+        self,
+        encoder: dict,
+        heads: dict[str, dict],
+        data_preprocessor: dict,
+        momentum: float = 0.996,
+        channels_last: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        data_preprocessor = {
+            'type': 'ViewPairPreprocessor',
+            'channels_last': channels_last,
+            **data_preprocessor,
+        }
+        super().__init__(MODELS.build(data_preprocessor), init_cfg)
+        bands = self.data_preprocessor.num_bands
+        encoder = {'type': 'MaskedEncoder', **encoder}
+        encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
+        self.student: MaskedEncoder = MODELS.build(encoder)
+        self.heads = nn.ModuleDict()
+        for name, head in heads.items():
+            if head['type'] == 'ReconstructionHead':
+                head = {**head, 'num_bands': bands}
+            self.heads[name] = MODELS.build(head)
+        uses_teacher = any(head.uses_teacher for head in self._branches())
+        self.teacher = self.student.copy_backbone() if uses_teacher else None
+        self.momentum = momentum
+        #: Finished epochs of the run; kept up to date by TeacherUpdateHook.
+        self.epoch: int | None = None
+        self.follow_student()
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    def forward(
+        self,
+        images: Any,
+        masked_images: Sequence[Tensor] = (),
+        masks: Sequence[Tensor] = (),
+        boxes: Sequence[Tensor] = (),
+        mode: str = 'tensor',
+    ) -> Any:
+        """Losses of view pairs, or features of plain images.
+
+        Args:
+            images (Sequence[Tensor] | Tensor): Normalised full views, two tensors
+                (B, C, S, S); in mode ``'tensor'`` one tensor (B, C, H, W).
+            masked_images (Sequence[Tensor]): The student's input.
+            masks (Sequence[Tensor]): Boolean cells, (B, h, w) each.
+            boxes (Sequence[Tensor]): Crops of the views, (B, 5) each.
+            mode (str): ``'loss'`` or ``'tensor'``. Defaults to ``'tensor'``.
+
+        Returns:
+            dict[str, Tensor] | Tensor: Named losses and statistics, or the
+            student's last feature map.
+        """
+        if mode == 'tensor':
+            return self.student(images)
+        if mode != 'loss':
+            raise ValueError(f"mode must be 'loss' or 'tensor', got {mode!r}")
+        epoch = self._clock()
+        student = list(map(self.student, masked_images, masks))
+        teacher = None
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher = [last_feature_map(self.teacher(x)) for x in images]
+        pair = ViewPair(images, masks, boxes, student, teacher, epoch)
+        losses = {'feature_std': feature_std(student)}
+        for head in self._branches():
+            if epoch >= head.start_epoch:
+                losses.update(head.loss(pair))
+        return losses
+
+    def _branches(self) -> Iterable[BranchHead]:
+        return cast(Iterable[BranchHead], self.heads.values())
+
+    def _clock(self) -> int:
+        if self.epoch is not None:
+            return self.epoch
+        if MessageHub.get_current_instance().get_info('max_iters') is not None:
+            raise RuntimeError(
+                'the run has no TeacherUpdateHook, so the teacher would never move; '
+                "add dict(type='TeacherUpdateHook') to custom_hooks (in a loop of "
+                'your own, call update_teacher and set epoch)'
+            )
+        return 0
+
+    def init_weights(self) -> None:
+        """Initialise the student; the teacher starts as its copy."""
+        super().init_weights()
+        self.follow_student()
+
+    def teacher_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Pairs of a student module and the teacher module that follows it."""
+        if self.teacher is not None:
+            yield self.student.backbone, self.teacher
+        for head in self._branches():
+            yield from head.teacher_pairs()
+
+    @torch.no_grad()
+    def follow_student(self) -> None:
+        """Make the teacher an exact copy of the student, without gradients."""
+        for student, teacher in self.teacher_pairs():
+            teacher.load_state_dict(student.state_dict())
+            teacher.requires_grad_(False)
+
+    def momentum_at(self, progress: float) -> float:
+        """Teacher momentum when a share ``progress`` (0-1) of the run is done."""
+        return 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """Set ``teacher = momentum * teacher + (1 - momentum) * student``.
+
+        Parameters only; BatchNorm statistics stay each network's own.
+
+        Args:
+            momentum (float): In 0-1.
+        """
+        student: list[Tensor] = []
+        teacher: list[Tensor] = []
+        for source, target in self.teacher_pairs():
+            student += source.parameters()
+            teacher += target.parameters()
+        if teacher:
+            get_ema_multi_avg_fn(momentum)(teacher, student, None)
+
+    @torch.no_grad()
+    def extract_feats(self, images: Tensor) -> Tensor:
+        """Pooled features of whole images by the student's backbone.
+
+        Args:
+            images (Tensor): 0-255 scale, (B, C, H, W).
+
+        Returns:
+            Tensor: (B, D).
+        """
+        images = images.to(self.data_preprocessor.mean.device)
+        return self.student(self.data_preprocessor.normalize(images)).mean((2, 3))
+
+    @torch.no_grad()
+    def reconstruct(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Reconstruct the masked first views of a batch.
+
+        Args:
+            batch (dict): Collated view pairs.
+
+        Returns:
+            dict[str, Tensor]: ``input``, ``masked``, ``reconstruction`` and
+            ``target``, each normalised, (B, C, S, S).
+
+        Raises:
+            ValueError: If the model has no reconstruction head.
+        """
+        if 'reconstruction' not in self.heads:
+            raise ValueError('the model has no head named "reconstruction"')
+        views = self.data_preprocessor(batch)
+        image, masked = views['images'][0], views['masked_images'][0]
+        features = self.student(masked, views['masks'][0])
+        return dict(
+            input=image,
+            masked=masked,
+            reconstruction=self.heads['reconstruction'](features).float(),
+            target=image,
+        )
+
+
+def feature_std(features: Sequence[Tensor]) -> Tensor:
+    """Spread of pooled, normalised features over the batch; 0 tells of collapse.
+
+    Args:
+        features (Sequence[Tensor]): Feature maps, (B, D, h, w) each.
+
+    Returns:
+        Tensor: Standard deviation over the batch, averaged over channels and
+        multiplied by ``sqrt(D)``: at most about 1, its value for isotropic features.
+    """
+    with torch.no_grad():
+        pooled = torch.stack([feature.mean((2, 3)) for feature in features]).float()
+        pooled = F.normalize(pooled, dim=2)  # views B D
+        return pooled.std(1, unbiased=False).mean() * pooled.shape[2] ** 0.5

@@ -1,0 +1,146 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""A mask token for any backbone."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from ..data_preprocessor import upsample_mask
+
+
+@MODELS.register_module()
+class MaskedEncoder(BaseModule):
+    """Backbone whose masked positions receive a learnable token.
+
+    The token enters behind a named sub-module of an unmodified backbone, by a
+    forward hook, so the backbone's class and its state-dict names stay what they
+    are. It is added to the features of masked positions (method section 2).
+
+    Args:
+        backbone (dict | nn.Module): A backbone that returns a tuple of feature
+            maps, the last of which is used.
+        insert_after (str): Name of the sub-module whose output receives the
+            token: ``'maxpool'`` in ResNet, ``'patch_embed'`` in Swin and ViT,
+            ``'downsample_layers.0'`` in ConvNeXt. Its output is a feature map
+            (B, C, H, W), or tokens (B, H*W, C), alone or first in a tuple.
+        channels (int): Width C of that output.
+        stride (int): Pixels of the image per position of that output.
+        token_std (float): Standard deviation of the token's initial values; 0
+            starts it at zero. Defaults to 0.
+        mode (str): ``'add'`` adds the token to masked positions, ``'replace'``
+            puts it in their place. Defaults to ``'add'``.
+
+    Raises:
+        ValueError: If ``insert_after`` names no sub-module or ``mode`` is unknown.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        insert_after: str,
+        channels: int,
+        stride: int,
+        token_std: float = 0.0,
+        mode: str = 'add',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if mode not in ('add', 'replace'):
+            raise ValueError(f"mode must be 'add' or 'replace', got {mode!r}")
+        self.backbone: nn.Module = (
+            backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
+        )
+        self.insert_after = insert_after
+        self.stride = stride
+        self.mode = mode
+        self.mask_token = nn.Parameter(token_std * torch.randn(channels))
+        self._mask: Tensor | None = None
+        modules = dict(self.backbone.named_modules())
+        if insert_after not in modules or not insert_after:
+            raise ValueError(
+                f'insert_after={insert_after!r} names no sub-module of '
+                f'{type(self.backbone).__name__}; its top-level ones are '
+                f'{[name for name, _ in self.backbone.named_children()]}'
+            )
+        self._hook = modules[insert_after].register_forward_hook(self._insert)
+
+    def copy_backbone(self) -> nn.Module:
+        """A copy of the backbone without the mask token's hook."""
+        self._hook.remove()
+        backbone = copy.deepcopy(self.backbone)
+        module = self.backbone.get_submodule(self.insert_after)
+        self._hook = module.register_forward_hook(self._insert)
+        return backbone
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode images.
+
+        Args:
+            images (Tensor): Normalised images, (B, C, H, W).
+            mask (Tensor, optional): Boolean cells, True where masked, (B, h, w).
+                None encodes without a token. Defaults to None.
+
+        Returns:
+            Tensor: Last feature map, (B, D, H / F, W / F).
+        """
+        if mask is not None:
+            size = [-(-side // self.stride) for side in images.shape[-2:]]
+            mask = upsample_mask(mask, size)  # B 1 H/stride W/stride
+        self._mask = mask
+        try:
+            return last_feature_map(self.backbone(images))
+        finally:
+            self._mask = None
+
+    def _insert(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        if self._mask is None:
+            return output
+        if isinstance(output, tuple):
+            return (self._blend(output[0], self._mask), *output[1:])
+        return self._blend(output, self._mask)
+
+    def _blend(self, features: Tensor, mask: Tensor) -> Tensor:
+        if features.ndim == 4:
+            token = self.mask_token[:, None, None]
+            fits = features.shape[-2:] == mask.shape[-2:]
+        else:
+            token = self.mask_token
+            mask = mask.flatten(2).transpose(1, 2)  # B L 1
+            fits = features.shape[1] == mask.shape[1]
+        if not fits:
+            raise ValueError(
+                f'{self.insert_after!r} gives features of shape '
+                f'{tuple(features.shape)}, which is not one position per '
+                f'{self.stride} pixels; correct stride or insert_after'
+            )
+        token = token.to(features.dtype)
+        if self.mode == 'replace':
+            return torch.where(mask, token, features)
+        return features + mask * token
+
+
+def last_feature_map(outputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """The last feature map of a backbone's output.
+
+    Args:
+        outputs (Tensor | Sequence[Tensor]): What the backbone returned.
+
+    Returns:
+        Tensor: (B, D, h, w).
+
+    Raises:
+        ValueError: If the backbone pooled its output or returned bare tokens.
+    """
+    features = outputs if isinstance(outputs, Tensor) else outputs[-1]
+    if features.ndim != 4:
+        raise ValueError(
+            f'the backbone returned shape {tuple(features.shape)}, not a feature map '
+            "(B, D, h, w); set out_type='featmap' (ViT) or "
+            'gap_before_final_norm=False (ConvNeXt)'
+        )
+    return features

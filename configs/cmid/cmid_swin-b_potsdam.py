@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/cmid_swin-b.py',
+    '../_base_/datasets/potsdam.py',
+    '../_base_/schedules/cmid_adan_400e.py',
+    '../_base_/cmid_runtime.py',
+]

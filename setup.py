@@ -1,0 +1,55 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Installation; ships configs and tools in the package as OpenMMLab packages do."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+
+
+class BuildWithConfigs(build_py):
+    """Copies configs and tools to ``cmid_mm/.mim``, where packages look for them."""
+
+    def run(self) -> None:
+        """Build the package."""
+        super().run()
+        if self.editable_mode:
+            return
+        for folder in ('configs', 'tools'):
+            shutil.copytree(
+                ROOT / folder,
+                Path(self.build_lib, 'cmid_mm', '.mim', folder),
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns('__pycache__'),
+            )
+
+
+def requirements(name: str) -> list[str]:
+    """Read a requirements file."""
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+init = (ROOT / 'cmid_mm' / '__init__.py').read_text()
+setup(
+    name='cmid_mm',
+    version=re.search(r"__version__ = '(.+)'", init).group(1),
+    description='Remote-sensing self-supervised pre-training for OpenMMLab',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['cmid_mm', 'cmid_mm.*']),
+    package_data={'cmid_mm': ['py.typed']},
+    install_requires=requirements('runtime'),
+    extras_require={
+        'mm': requirements('mminstall'),
+        'tasks': requirements('optional'),
+        'tests': requirements('tests'),
+    },
+    cmdclass={'build_py': BuildWithConfigs},
+)

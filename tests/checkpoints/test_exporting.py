@@ -1,0 +1,204 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import runpy
+from pathlib import Path
+
+import mmdet.models
+import mmseg.models
+import pytest
+import torch
+import torchvision
+from mmengine.config import Config
+from mmpretrain.models import ConvNeXt, ResNet, SwinTransformer, VisionTransformer
+from torch import nn
+
+import cmid_mm
+from cmid_mm.checkpoints import (
+    CheckpointError,
+    export_backbone,
+    load_backbone,
+    read_checkpoint,
+)
+from cmid_mm.checkpoints.exporting import normalization
+
+ROOT = Path(__file__).parents[2]
+SWIN = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 2])
+VIT = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
+CONFIG = Config(
+    dict(
+        data_preprocessor=dict(mean=[1.5, 2.0, 3.0], std=[4.0, 5.0, 6.0]),
+        model=dict(type='CMID'),
+    )
+).pretty_text
+
+
+@torch.no_grad()
+def save_run(path: Path, backbone: nn.Module) -> nn.Module:
+    """Save a backbone as a run's student, a different one as its teacher."""
+    torch.manual_seed(0)
+    for value in backbone.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.1, 1)
+    backbone.eval()
+    state = {f'student.backbone.{k}': v for k, v in backbone.state_dict().items()}
+    state |= {f'teacher.{k}': v + 1 for k, v in backbone.state_dict().items()}
+    state |= {'student.mask_token': torch.ones(8), 'heads.queue': torch.ones(2, 3)}
+    torch.save(dict(meta=dict(cfg=CONFIG, epoch=3), state_dict=state), path)
+    return backbone
+
+
+def assert_same_features(module: nn.Module, source: nn.Module, size: int) -> None:
+    images = torch.randn(2, 3, size, size)
+    module.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(module(images)[-1], source(images)[-1])
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_timm_layout_is_torchvisions(tmp_path, depth):
+    source = save_run(tmp_path / 'run.pth', ResNet(depth))
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'timm')
+    state = torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict']
+    module = getattr(torchvision.models, f'resnet{depth}')()
+    result = module.load_state_dict(state, strict=False)
+    assert result.missing_keys == ['fc.weight', 'fc.bias']
+    assert result.unexpected_keys == []
+    torch.testing.assert_close(dict(state), dict(source.state_dict()))
+
+
+@pytest.mark.parametrize('library', [mmdet.models, mmseg.models])
+def test_mmdet_layout_by_their_own_initialiser(tmp_path, library):
+    source = save_run(tmp_path / 'run.pth', ResNet(18))
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'mmdet')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'out.pth'))
+    module = library.ResNet(18, init_cfg=init_cfg)
+    module.init_weights()
+    assert_same_features(module, source, 64)
+
+    source = save_run(tmp_path / 'run.pth', SwinTransformer(SWIN))
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'mmdet')
+    module = library.SwinTransformer(**SWIN, init_cfg=Config(init_cfg))
+    module.init_weights()
+    assert_same_features(module, source, 224)
+
+
+def test_mmpretrain_layout_by_its_own_initialiser(tmp_path):
+    source = save_run(tmp_path / 'run.pth', SwinTransformer(SWIN))
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth')
+    init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'out.pth'), prefix='backbone.'
+    )
+    module = SwinTransformer(SWIN, init_cfg=init_cfg)
+    module.init_weights()
+    torch.testing.assert_close(dict(module.state_dict()), dict(source.state_dict()))
+    assert_same_features(module, source, 224)
+
+
+@pytest.mark.parametrize('layout', ['mmpretrain', 'mmdet', 'timm'])
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: ResNet(18, stem_channels=8, base_channels=8),
+        lambda: SwinTransformer(SWIN),
+        lambda: VisionTransformer(VIT, img_size=32),
+        lambda: ConvNeXt(dict(depths=[1, 1, 2, 1], channels=[4, 4, 8, 8])),
+    ],
+    ids=['resnet', 'swin', 'vit', 'convnext'],
+)
+def test_every_layout_comes_back(tmp_path, layout, suffix, build):
+    source = save_run(tmp_path / 'run.pth', build())
+    out = tmp_path / f'out{suffix}'
+    export_backbone(tmp_path / 'run.pth', out, layout)
+    module = build()
+    report = load_backbone(module, out)
+    torch.testing.assert_close(dict(module.state_dict()), dict(source.state_dict()))
+    assert report.unused == []
+
+
+def test_meta(tmp_path):
+    save_run(tmp_path / 'run.pth', ResNet(18, stem_channels=8, base_channels=8))
+    meta = export_backbone(
+        tmp_path / 'run.pth', tmp_path / 'out.safetensors', 'timm', 'teacher'
+    )
+    assert meta == dict(
+        source='run.pth',
+        origin='run of cmid_mm',
+        network='teacher',
+        layout='timm',
+        architecture='ResNet-18 (width 8, 3 input bands)',
+        bands=3,
+        mean=[1.5, 2.0, 3.0],
+        std=[4.0, 5.0, 6.0],
+        cmid_mm_version=cmid_mm.__version__,
+    )
+    assert read_checkpoint(tmp_path / 'out.safetensors')['meta'] == meta
+    # An export of the export still knows the bands.
+    again = export_backbone(tmp_path / 'out.safetensors', tmp_path / 'again.pth')
+    assert again['mean'] == [1.5, 2.0, 3.0]
+
+
+def test_teacher(tmp_path):
+    source = save_run(
+        tmp_path / 'run.pth', ResNet(18, stem_channels=8, base_channels=8)
+    )
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'timm', 'teacher')
+    state = read_checkpoint(tmp_path / 'out.pth')['state_dict']
+    torch.testing.assert_close(state['conv1.weight'], source.conv1.weight + 1)
+
+
+def test_heads_beside_the_backbone_are_left_out(tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / 'tv.pth')
+    export_backbone(tmp_path / 'tv.pth', tmp_path / 'out.pth')
+    names = read_checkpoint(tmp_path / 'out.pth')['state_dict']
+    assert len(names) == 120
+    assert all(name.startswith('backbone.') and 'fc' not in name for name in names)
+
+
+def test_own_backbone_has_no_timm_names(tmp_path):
+    state = {'student.backbone.conv_a.weight': torch.ones(2)}
+    torch.save(dict(state_dict=state), tmp_path / 'run.pth')
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth')
+    exported = read_checkpoint(tmp_path / 'out.pth')['state_dict']
+    assert list(exported) == ['backbone.conv_a.weight']
+    with pytest.raises(CheckpointError, match='timm names are known for ResNet, Swin'):
+        export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'timm')
+    with pytest.raises(ValueError, match="layout must be one of .* got 'keras'"):
+        export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'keras')
+
+
+@pytest.mark.parametrize(
+    ('meta', 'expected'),
+    [
+        (dict(mean=[1.0], std=[2.0]), dict(mean=[1.0], std=[2.0])),
+        (
+            dict(cfg='model = dict(data_preprocessor=dict(mean=[1], std=(2,)))'),
+            dict(mean=[1.0], std=[2.0]),
+        ),
+        # Nothing in a config is run, not even to find a number.
+        (dict(cfg='data_preprocessor = dict(mean=[exit()], std=[1])'), {}),
+        (dict(cfg='data_preprocessor = dict(type="X")'), {}),
+        (dict(cfg='not python'), {}),
+        (None, {}),
+    ],
+)
+def test_normalization(meta, expected):
+    assert normalization(dict(meta=meta)) == expected
+
+
+def run(monkeypatch, *arguments):
+    script = ROOT / 'tools/export_backbone.py'
+    monkeypatch.setattr('sys.argv', [str(script), *map(str, arguments)])
+    runpy.run_path(str(script), run_name='__main__')
+
+
+def test_command(tmp_path, capsys, monkeypatch):
+    save_run(tmp_path / 'run.pth', ResNet(18, stem_channels=8, base_channels=8))
+    files = tmp_path / 'run.pth', tmp_path / 'out.pth'
+    run(monkeypatch, *files, '--layout', 'timm', '--source', 'teacher')
+    assert 'ResNet-18' in capsys.readouterr().out
+    assert read_checkpoint(tmp_path / 'out.pth')['meta']['network'] == 'teacher'
+
+    torch.save({'fc.weight': torch.ones(1)}, tmp_path / 'run.pth')
+    with pytest.raises(SystemExit, match='error: .*run.pth holds no backbone') as end:
+        run(monkeypatch, *files)
+    assert '\n' not in str(end.value)

@@ -1,0 +1,34 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import os
+from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
+
+import cmid_mm  # noqa: F401
+
+VECTORS = Path(__file__).parent / 'data' / 'vectors'
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    init_default_scope('mmpretrain')
+    MessageHub._instance_dict.clear()  # what an earlier test's run left behind
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def vectors():
+    """Read a file of test vectors as tensors."""
+
+    def read(name: str) -> dict[str, torch.Tensor]:
+        with np.load(VECTORS / f'{name}.npz') as arrays:
+            return {key: torch.as_tensor(arrays[key]) for key in arrays.files}
+
+    return read

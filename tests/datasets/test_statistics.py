@@ -1,0 +1,180 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from cmid_mm.datasets import ImageryDataset
+from cmid_mm.datasets.statistics import (
+    BandMoments,
+    dataset_statistics,
+    suggest_value_range,
+)
+from cmid_mm.datasets.transforms.loading import (
+    BandMismatchError,
+    UnreadableImageError,
+)
+
+
+def write_raster(path, pixels, **profile):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with rasterio.open(
+            path,
+            'w',
+            driver='GTiff',
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            count=pixels.shape[2],
+            dtype=pixels.dtype,
+            **profile,
+        ) as target:
+            target.write(pixels.transpose(2, 0, 1))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 200, (7, 32, 32, 3)).astype(np.uint8)
+    images += np.arange(7, dtype=np.uint8)[:, None, None, None] * 8
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f'{number}.png')
+    return tmp_path, images
+
+
+def test_moments_are_stable_far_from_zero():
+    generator = np.random.default_rng(0)
+    parts = [1e9 + generator.normal(0, 1, (9, 9, 2)) for _ in range(50)]
+    total = BandMoments.empty(2)
+    for part in parts:
+        total.add(BandMoments.of_image(part))
+    values = np.concatenate([part.reshape(-1, 2) for part in parts])
+    np.testing.assert_allclose(total.mean, values.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(total.std, values.std(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_statistics_equal_numpy(photographs, workers):
+    folder, images = photographs
+    seen = []
+
+    def progress(items):
+        for item in items:
+            seen.append(item)
+            yield item
+
+    result = dataset_statistics(
+        ImageryDataset(str(folder)), size=32, workers=workers, progress=progress
+    )
+    np.testing.assert_allclose(result.mean, images.mean((0, 1, 2)), rtol=1e-10)
+    np.testing.assert_allclose(result.std, images.std((0, 1, 2)), rtol=1e-10)
+    assert result.images == len(seen) == 7
+    assert result.value_range is None
+    assert result.unreadable == []
+
+
+def test_statistics_of_an_even_choice(photographs):
+    folder, images = photographs
+    result = dataset_statistics(ImageryDataset(str(folder)), size=32, max_images=3)
+    np.testing.assert_allclose(result.mean, images[[0, 2, 4]].mean((0, 1, 2)))
+    assert result.images == 3
+
+
+def test_missing_pixels_do_not_count(tmp_path):
+    generator = np.random.default_rng(1)
+    pixels = generator.integers(100, 1100, (2, 40, 40, 5)).astype(np.int16)
+    pixels[0, :15] = -1
+    pixels[1, :, 9:11] = -1
+    for number in range(2):
+        write_raster(tmp_path / f'{number}.tif', pixels[number], nodata=-1)
+    result = dataset_statistics(
+        ImageryDataset(str(tmp_path)), size=40, value_range=(0, 2550)
+    )
+    values = np.ma.masked_equal(pixels, -1) / 10
+    np.testing.assert_allclose(result.mean, values.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(result.std, values.std((0, 1, 2)), rtol=1e-5)
+    assert result.value_range == (0, 2550)
+
+
+def test_bands_and_tiles(tmp_path):
+    generator = np.random.default_rng(2)
+    pixels = generator.integers(0, 256, (64, 64, 4), np.uint8)
+    write_raster(tmp_path / 'a.tif', pixels)
+    dataset = ImageryDataset(str(tmp_path), tile_size=32)
+    result = dataset_statistics(dataset, size=32, bands=[4, 2])
+    np.testing.assert_allclose(result.mean, pixels.mean((0, 1))[[3, 1]])
+    assert result.images == 4
+
+
+def test_suggested_range_spans_the_percentiles_of_all_bands(tmp_path):
+    pixels = np.zeros((50, 60, 2), np.uint16)
+    pixels[..., 0] = 500 + np.arange(3000).reshape(50, 60)
+    pixels[..., 1] = 2000 + np.arange(3000).reshape(50, 60)
+    write_raster(tmp_path / 'a.tif', pixels)
+    dataset = ImageryDataset(str(tmp_path))
+    low, high = suggest_value_range(dataset, num_bands=2)
+    assert low == np.floor(np.percentile(pixels[..., 0], 1))
+    assert high == np.ceil(np.percentile(pixels[..., 1], 99.9))
+    result = dataset_statistics(dataset, size=64)
+    assert result.value_range == (low, high)
+
+
+def test_no_range_is_suggested_for_8_bit_data(photographs):
+    assert suggest_value_range(ImageryDataset(str(photographs[0]))) is None
+
+
+def test_float_data_needs_no_range_here(tmp_path):
+    pixels = np.linspace(-1, 1, 64 * 64, dtype=np.float32).reshape(64, 64, 1)
+    write_raster(tmp_path / 'a.tif', pixels)
+    result = dataset_statistics(ImageryDataset(str(tmp_path)), size=64)
+    assert result.value_range == pytest.approx((-0.98, 0.998), abs=1e-3)
+    assert result.mean[0] == pytest.approx(126.2, abs=0.5)
+
+
+def test_unreadable_files_are_listed(photographs):
+    folder, images = photographs
+    content = (folder / '3.png').read_bytes()
+    (folder / '3.png').write_bytes(content[:500])
+    result = dataset_statistics(ImageryDataset(str(folder)), size=32)
+    np.testing.assert_allclose(
+        result.mean, np.delete(images, 3, axis=0).mean((0, 1, 2))
+    )
+    assert len(result.unreadable) == 1 and '3.png' in result.unreadable[0]
+
+
+def test_nothing_readable(tmp_path):
+    (tmp_path / 'a.png').write_text('text')
+    with pytest.raises(UnreadableImageError, match=r'a\.png'):
+        dataset_statistics(ImageryDataset(str(tmp_path)))
+
+
+def test_mixed_band_counts_are_an_error(tmp_path):
+    write_raster(tmp_path / 'a.tif', np.ones((9, 9, 5), np.uint8))
+    write_raster(tmp_path / 'b.tif', np.ones((9, 9, 6), np.uint8))
+    with pytest.raises(BandMismatchError, match=r'b\.tif: found 6 bands, expected 5'):
+        dataset_statistics(ImageryDataset(str(tmp_path)))
+
+
+def test_command_line_prints_a_config_block(photographs):
+    folder, images = photographs
+    tool = Path(__file__).parents[2] / 'tools' / 'dataset_stats.py'
+    output = subprocess.run(
+        [sys.executable, str(tool), str(folder), '--size', '32'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    block = output[output.index('data_preprocessor') :]
+    settings = {}
+    exec(block, {}, settings)
+    np.testing.assert_allclose(
+        settings['data_preprocessor']['mean'], images.mean((0, 1, 2)), atol=1e-3
+    )
+    np.testing.assert_allclose(
+        settings['data_preprocessor']['std'], images.std((0, 1, 2)), atol=1e-3
+    )

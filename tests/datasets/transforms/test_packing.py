@@ -1,0 +1,36 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import torch
+
+from cmid_mm.datasets.transforms import PackViewPair
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+@pytest.mark.parametrize('channels', [1, 3, 8])
+def test_packed_sample(dtype, channels):
+    generator = np.random.default_rng(0)
+    org, view = generator.integers(0, 256, (2, 16, 16, channels)).astype(dtype)
+    masks = generator.random((2, 4, 4)) < 0.5
+    boxes = generator.random((2, 5)).astype(np.float32)
+    sample = PackViewPair()(
+        {'org': org, 'view': view, 'masks': masks, 'boxes': boxes, 'sample_idx': 7}
+    )
+    assert set(sample) == {'inputs', 'masks', 'boxes', 'index'}
+    assert all(tensor.is_contiguous() for tensor in sample.values())
+    expected = np.stack([org, view]).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(sample['inputs'].numpy(), expected)
+    assert sample['inputs'].numpy().dtype == dtype
+    assert sample['masks'].dtype == torch.bool
+    assert sample['boxes'].dtype == torch.float32
+    assert sample['index'].dtype == torch.int64
+    assert sample['index'].shape == () and sample['index'] == 7
+
+
+@pytest.mark.parametrize('key, maker', [('org', 'ViewPair'), ('masks', 'MaskPair')])
+def test_missing_transform_is_named(key, maker):
+    image = np.zeros((8, 8, 3), np.uint8)
+    results = {'org': image, 'view': image, 'masks': image, 'sample_idx': 0}
+    del results[key]
+    with pytest.raises(KeyError, match=maker):
+        PackViewPair()(results)

@@ -1,0 +1,173 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Measure what a frozen encoder knows: nearest neighbours and a linear probe."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.logging import MMLogger
+
+import cmid_mm  # noqa: F401  (registers the models)
+from cmid_mm.evaluation.features import LabelledFolder
+from cmid_mm.evaluation.frozen_encoder import (
+    evaluate_frozen_encoder,
+    load_frozen_encoder,
+)
+
+EPILOG = """\
+DIR holds a folder of images for each class. Examples:
+
+  python tools/evaluate_features.py configs/cmid/cmid_r50_millionaid.py \\
+      work_dirs/cmid_r50_millionaid/epoch_200.pth --train ucmerced \\
+      --train-list train.txt --test-list test.txt
+
+  the same with 'random' in place of the checkpoint: the untrained encoder, the
+  reference for any number.
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='config of the pre-training')
+    parser.add_argument(
+        'checkpoint',
+        help="checkpoint of the run, or 'random' for the untrained encoder",
+    )
+    parser.add_argument(
+        '--train', required=True, metavar='DIR', help='labelled images to learn from'
+    )
+    parser.add_argument(
+        '--test',
+        metavar='DIR',
+        help='labelled images to classify (default: that of --train, with --test-list)',
+    )
+    parser.add_argument(
+        '--train-list',
+        metavar='FILE',
+        help="images to use: lines 'class/image.jpg', or 'image.jpg LABEL'",
+    )
+    parser.add_argument('--test-list', metavar='FILE', help='likewise for the test')
+    parser.add_argument(
+        '--backbone-only',
+        action='store_true',
+        help='the checkpoint is that of a backbone: exported, timm, torchvision, ...',
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=224,
+        help='side of the images (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--bands',
+        type=int,
+        nargs='+',
+        metavar='B',
+        help='bands of the files to take, counted from 1 (default: all)',
+    )
+    parser.add_argument(
+        '--value-range',
+        type=float,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+        help='values of files other than 8-bit that become 0 and 255',
+    )
+    parser.add_argument(
+        '--k', type=int, default=20, help='neighbours that vote (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--temperature',
+        type=float,
+        default=0.07,
+        help='temperature of their weights (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--batch-size', type=int, default=64, help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        default=2,
+        help='processes that load images (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='default: %(default)s',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='seed of the untrained encoder (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--per-class', action='store_true', help='print the accuracy of each class'
+    )
+    parser.add_argument('--json', metavar='OUT', help='also write the results here')
+    args = parser.parse_args()
+    if args.test is None and args.test_list is None:
+        parser.error('give --test DIR or --test-list FILE')
+    return args
+
+
+def evaluate(args: argparse.Namespace) -> dict:
+    """Evaluate as the command line says."""
+    model = load_frozen_encoder(
+        args.config, args.checkpoint, args.backbone_only, args.seed
+    ).to(args.device)
+    loading = dict(
+        size=args.size,
+        num_bands=model.data_preprocessor.mean.numel(),
+        bands=args.bands,
+        value_range=args.value_range,
+    )
+    train_set = LabelledFolder(args.train, args.train_list, **loading)
+    test_set = LabelledFolder(
+        args.test or args.train, args.test_list, train_set.class_names, **loading
+    )
+    return evaluate_frozen_encoder(
+        model,
+        train_set,
+        test_set,
+        args.k,
+        args.temperature,
+        args.batch_size,
+        args.num_workers,
+    )
+
+
+def main() -> None:
+    """Evaluate, print and write."""
+    args = parse_args()
+    # Else every initialised weight would be listed.
+    MMLogger.get_instance('evaluate_features', log_level='WARNING')
+    try:
+        results = evaluate(args)
+        if args.json:
+            record = dict(results, settings=vars(args))
+            Path(args.json).write_text(json.dumps(record, indent=2) + '\n')
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        # A process that loads images puts its traceback before the message.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        sys.exit(f'error: {lines[-1] if "Traceback" in str(error) else lines[0]}')
+    print(
+        f'{args.checkpoint}: {results["feature_dim"]} features of '
+        f'{results["train_images"]} training and {results["test_images"]} test images'
+    )
+    print(f'k-NN (k={args.k}, T={args.temperature})  {results["knn_top1"]:6.2f} %')
+    print(f'linear probe          {results["linear_top1"]:6.2f} %')
+    if args.per_class:
+        for name, value in results['linear_per_class'].items():
+            print(f'  {name:<24}{value:6.2f} %')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,52 @@
+#!/usr/bin/env python
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Write the backbone of a checkpoint alone, for use in other libraries."""
+
+import argparse
+
+from cmid_mm.checkpoints import EXPORT_LAYOUTS, export_backbone
+from cmid_mm.engine.launch import user_errors
+
+
+@user_errors
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="init_cfg=dict(type='PretrainedBackbone', checkpoint=...) loads every "
+        'layout, and the unexported checkpoint as well. No code in CKPT is run.',
+    )
+    parser.add_argument(
+        'checkpoint',
+        metavar='CKPT',
+        help='checkpoint of a run, a published CMID checkpoint, or any other file with '
+        'a ResNet, Swin, ViT or ConvNeXt',
+    )
+    parser.add_argument(
+        'out',
+        metavar='OUT',
+        help='file to write; one named *.safetensors is written in that format',
+    )
+    parser.add_argument(
+        '--layout',
+        choices=EXPORT_LAYOUTS,
+        default='mmpretrain',
+        help="whose names: mmpretrain's, for init_cfg=dict(type='Pretrained', "
+        "checkpoint=OUT, prefix='backbone.') (default); those of mmdet and mmseg, for "
+        "init_cfg=dict(type='Pretrained', checkpoint=OUT); or those of timm and "
+        'torchvision',
+    )
+    parser.add_argument(
+        '--source',
+        choices=('student', 'teacher'),
+        default='student',
+        help='which network of a self-supervised checkpoint (default: student)',
+    )
+    args = parser.parse_args()
+    meta = export_backbone(args.checkpoint, args.out, args.layout, args.source)
+    architecture = meta.get('architecture', 'backbone of an unknown family')
+    print(f'Wrote {args.out}: {architecture}, {args.layout} layout')
+
+
+if __name__ == '__main__':
+    main()

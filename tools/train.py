@@ -1,0 +1,105 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Train a model: pre-training with CMID, or any task of the OpenMMLab packages."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+
+import cmid_mm  # noqa: F401
+from cmid_mm.engine import launch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='example: python tools/train.py configs/cmid/cmid_r50_millionaid.py '
+        '--data-root my_images --work-dir work_dirs/mine --amp',
+    )
+    parser.add_argument(
+        'config',
+        help='config file, or package::path for one that an installed package ships, '
+        'such as mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py',
+    )
+    parser.add_argument(
+        '--work-dir',
+        metavar='D',
+        help='folder for checkpoints, logs and pictures; '
+        'default: work_dirs/NAME_OF_THE_CONFIG',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CKPT',
+        help='continue a run exactly where it stopped: from this checkpoint, or '
+        'without a value from the latest in the work folder (from the beginning if '
+        'there is none)',
+    )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision; without a GPU training runs in float32',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate to the batch of all processes, relative to '
+        'auto_scale_lr.base_batch_size of the config',
+    )
+    parser.add_argument(
+        '--data-root', metavar='D', help='folder with the images or the data set'
+    )
+    parser.add_argument(
+        '--backbone-checkpoint',
+        metavar='F',
+        help='initialise the backbone from this file (a CMID run, an exported '
+        'backbone, torchvision, timm, ...); refused unless every weight fits',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='K=V',
+        help='override settings, such as train_dataloader.batch_size=32',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how several processes are started; set by dist_train.sh, slurm_train.sh',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS
+    )
+    return parser.parse_args()
+
+
+@launch.user_errors
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    cfg = launch.load_config(args.config)
+    launch.merge_options(cfg, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    cfg.setdefault('work_dir', f'work_dirs/{Path(args.config).stem}')
+    if args.data_root:
+        launch.set_data_root(cfg, args.data_root)
+    if args.backbone_checkpoint:
+        launch.set_backbone_checkpoint(cfg, args.backbone_checkpoint)
+    if args.amp:
+        launch.use_amp(cfg)
+    launch.fall_back_to_float32(cfg)
+    if args.auto_scale_lr:
+        launch.enable_auto_scale_lr(cfg)
+    launch.set_resume(cfg, args.resume)
+    launch.refuse_unsafe_checkpoints()
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
