@@ -9,6 +9,7 @@ from rich.progress import track
 
 from cmid_mm.datasets.imagery import ImageryDataset
 from cmid_mm.datasets.statistics import DatasetStatistics, dataset_statistics
+from cmid_mm.engine.launch import user_errors
 
 
 def report(statistics: DatasetStatistics, given_range: bool) -> str:
@@ -37,10 +38,14 @@ def report(statistics: DatasetStatistics, given_range: bool) -> str:
     return '\n'.join(lines)
 
 
+@user_errors
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('root', help='folder that is searched for images')
+    parser.add_argument(
+        '--list', default='', metavar='FILE', help='text file with the images to use'
+    )
     parser.add_argument('--size', type=int, default=224, help='side images scale to')
     parser.add_argument(
         '--bands', type=int, nargs='+', help='bands to take, counted from 1'
@@ -58,7 +63,9 @@ def main() -> None:
     parser.add_argument('--workers', type=int, default=0, help='worker processes')
     arguments = parser.parse_args()
 
-    dataset = ImageryDataset(arguments.root, tile_size=arguments.tile_size)
+    dataset = ImageryDataset(
+        arguments.root, arguments.list, tile_size=arguments.tile_size
+    )
     given = arguments.value_range
     console = Console(stderr=True)
     statistics = dataset_statistics(

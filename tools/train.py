@@ -2,7 +2,6 @@
 """Train a model: pre-training with CMID, or any task of the OpenMMLab packages."""
 
 import argparse
-from pathlib import Path
 
 from mmengine.config import DictAction
 from mmengine.runner import Runner
@@ -65,15 +64,7 @@ def parse_args() -> argparse.Namespace:
         metavar='K=V',
         help='override settings, such as train_dataloader.batch_size=32',
     )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how several processes are started; set by dist_train.sh, slurm_train.sh',
-    )
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS
-    )
+    launch.add_launcher_arguments(parser)
     return parser.parse_args()
 
 
@@ -84,9 +75,7 @@ def main() -> None:
     cfg = launch.load_config(args.config)
     launch.merge_options(cfg, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    cfg.setdefault('work_dir', f'work_dirs/{Path(args.config).stem}')
+    launch.set_work_dir(cfg, args.work_dir, args.config)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     if args.backbone_checkpoint:

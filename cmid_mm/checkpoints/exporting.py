@@ -88,7 +88,7 @@ def backbone_only(
             f'{path} holds no backbone of a known family, nor one under a known '
             "prefix such as 'student.backbone.' or 'backbone.'"
         )
-    if found.layout is None:
+    if found.layout is None or found.prefix.endswith('backbone.'):
         return found.state
     parts = re.compile(_PARTS[found.layout.family])
     return {name: value for name, value in found.state.items() if parts.match(name)}
@@ -110,6 +110,12 @@ def _timm_state(
         raise CheckpointError(
             f'{path}: timm names are known for ResNet, Swin, ViT and ConvNeXt only; '
             'use --layout mmpretrain'
+        )
+    foreign = [name for name in state if not re.match(_PARTS[layout.family], name)]
+    if foreign:
+        raise CheckpointError(
+            f'{path}: looks like a {layout.family}, but has {len(foreign)} weights that '
+            f'timm has no name for, such as {foreign[0]}; use --layout mmpretrain'
         )
     # timm computes the index itself and knows the last norm only.
     not_in_timm = re.compile(r'.*relative_position_index$|norm[0-2]\.')

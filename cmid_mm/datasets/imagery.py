@@ -29,7 +29,7 @@ from .transforms.loading import (
 _USABLE, _EMPTY, _UNREADABLE = 0, 1, 2
 
 
-class TooManyUnreadableError(RuntimeError):
+class TooManyUnreadableError(ValueError):
     """More files than tolerated cannot be read."""
 
 

@@ -1,10 +1,12 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """From command-line options to a configured run."""
 
+import argparse
 import difflib
 import functools
 import importlib.util
 import inspect
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -37,14 +39,32 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
         except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
-            text = error.args[0] if isinstance(error, KeyError) else str(error)
-            if 'Original Traceback' in str(text):
-                # What a data-loading worker reports ends with the error itself.
-                text = str(text).strip().splitlines()[-1].partition(': ')[2]
-            hint = f'({TRACEBACK_VARIABLE}=1 shows where)'
-            sys.exit(f'error: {text} {hint}')
+            text = str(error.args[0] if isinstance(error, KeyError) else error)
+            if 'Original Traceback' in text:
+                text = _message_of_traceback(text)
+            sys.exit(f'error: {text} ({TRACEBACK_VARIABLE}=1 shows where)')
 
     return wrapper
+
+
+def _message_of_traceback(text: str) -> str:
+    """The error itself in a traceback that a data-loading worker reports."""
+    lines = text.rpartition('Traceback (most recent call last):')[2].splitlines()
+    message = itertools.dropwhile(lambda line: not line or line[0] == ' ', lines)
+    return '\n'.join(message).partition(': ')[2]
+
+
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which launchers of several processes call a tool."""
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how several processes are started; the dist_ and slurm_ scripts set it',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS
+    )
 
 
 def load_config(name: str) -> Config:
@@ -92,7 +112,11 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
     Raises:
         KeyError: If a path leads nowhere; names the closest existing key.
     """
-    runner_keys = set(inspect.signature(Runner.__init__).parameters)
+    runner_keys = {
+        *inspect.signature(Runner.__init__).parameters,
+        # What the runner reads from the config besides its arguments.
+        *('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
+    }
     for path in options or {}:
         node: Any = cfg
         names = path.split('.')
@@ -118,6 +142,14 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
                     else node.get(name, {})
                 )
     cfg.merge_from_dict(options or {})
+
+
+def set_work_dir(cfg: Config, work_dir: str | None, config_name: str) -> None:
+    """Choose the folder of a run: the given one, the config's, or one by its name."""
+    if work_dir:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(config_name.split('::')[-1]).stem))
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
@@ -237,7 +269,7 @@ def latest_checkpoint(work_dir: str) -> str | None:
 def refuse_unsafe_checkpoints() -> None:
     """Let mmengine read local checkpoints only without running code from them."""
 
-    def load(filename: str, map_location: Any = None) -> Any:
+    def load_from_local(filename: str, map_location: Any = None) -> Any:
         return read_checkpoint(filename, map_location=map_location)
 
-    CheckpointLoader.register_scheme('', load, force=True)
+    CheckpointLoader.register_scheme('', load_from_local, force=True)

@@ -132,6 +132,11 @@ class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser of a model's trainable parameters."""
+        if self.paramwise_cfg:
+            raise ValueError(
+                'MatrixDecayConstructor takes no paramwise_cfg; remove it, or remove '
+                "optim_wrapper.constructor to use mmengine's"
+            )
         if is_model_wrapper(model):
             model = cast(nn.Module, model.module)
         trainable = [p for p in model.parameters() if p.requires_grad]

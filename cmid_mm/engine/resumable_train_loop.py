@@ -38,17 +38,16 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def run(self) -> torch.nn.Module:
         """Train, from the beginning or from the resumed iteration."""
         length = len(self.dataloader)
-        if self._iter != self._epoch * length:
-            if self._epoch == self._iter // length or self._iter % length == 0:
-                self._epoch = self._iter // length
-            else:
-                self.runner.logger.warning(
-                    f'The checkpoint finished {self._epoch} epochs in {self._iter} '
-                    f'iterations, but an epoch has {length} iterations now (other '
-                    'images, batch size or number of processes): training goes on '
-                    f'at the start of epoch {self._epoch + 1}.'
-                )
-                self._iter = self._epoch * length
+        if self._iter == (self._epoch + 1) * length:
+            self._epoch += 1  # a checkpoint by iterations, at the end of an epoch
+        elif self._iter // length != self._epoch:
+            self.runner.logger.warning(
+                f'The checkpoint finished {self._epoch} epochs in {self._iter} '
+                f'iterations, but an epoch has {length} iterations now (other '
+                'images, batch size or number of processes): training goes on '
+                f'at the start of epoch {self._epoch + 1}.'
+            )
+            self._iter = self._epoch * length
         return super().run()
 
     def run_epoch(self) -> None:

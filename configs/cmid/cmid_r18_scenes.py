@@ -32,6 +32,7 @@ train_dataloader = dict(
     dataset=dict(pipeline=train_pipeline),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
+auto_scale_lr = dict(base_batch_size=batch_size)
 param_scheduler = [
     dict(
         type='LinearLR',

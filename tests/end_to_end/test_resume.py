@@ -101,5 +101,5 @@ def test_too_few_images_for_a_batch(images, tmp_path):
 def test_training_without_the_teacher_hook_is_refused(images, tmp_path):
     cfg = toy_run(images, tmp_path)
     cfg.custom_hooks = []
-    with pytest.raises(RuntimeError, match='TeacherUpdateHook'):
+    with pytest.raises(ValueError, match='TeacherUpdateHook'):
         train(cfg)

@@ -44,7 +44,7 @@ class ReconstructionHook(Hook):
             Defaults to 8.
         indices (Sequence[int], optional): Positions in the training data set of
             the images to draw instead. Defaults to None.
-        bands (Sequence[int], optional): Three of the loaded bands, counted from 0,
+        bands (Sequence[int], optional): Three of the loaded bands, counted from 1,
             to show as red, green and blue, or one. Defaults to None, the first
             three.
 
@@ -75,7 +75,7 @@ class ReconstructionHook(Hook):
         self.by_epoch = by_epoch
         self.num_images = num_images
         self.indices = indices
-        self.bands = bands
+        self.bands = None if bands is None else [band - 1 for band in bands]
         self.batch: dict[str, Any] | None = None
 
     def before_train(self, runner: Runner) -> None:

@@ -75,6 +75,12 @@ class ReconstructionHead(BranchHead):
         views = zip(pair.student, pair.images, pair.masks, strict=True)
         for features, image, mask in views:
             pred = self(features).float()
+            if pred.shape != image.shape:
+                raise ValueError(
+                    f'the decoder restores {tuple(pred.shape)}, the image is '
+                    f'{tuple(image.shape)}: the image size must be a multiple of '
+                    "the head's stride, which must be the backbone's"
+                )
             pixels = upsample_mask(mask, image.shape[-2:]).float()  # B 1 S S
             spatial.append(self.spatial_loss(pred, image, pixels))
             if self.frequency_weight:

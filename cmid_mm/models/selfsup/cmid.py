@@ -60,11 +60,12 @@ class CMID(BaseModel):
         super().__init__(MODELS.build(data_preprocessor), init_cfg)
         bands = self.data_preprocessor.num_bands
         encoder = {'type': 'MaskedEncoder', **encoder}
-        encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
+        if bands != 3:
+            encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
         self.student: MaskedEncoder = MODELS.build(encoder)
         self.heads = nn.ModuleDict()
         for name, head in heads.items():
-            if head['type'] == 'ReconstructionHead':
+            if head['type'].split('.')[-1] == 'ReconstructionHead':
                 head = {**head, 'num_bands': bands}
             self.heads[name] = MODELS.build(head)
         uses_teacher = any(head.uses_teacher for head in self._branches())
@@ -122,7 +123,7 @@ class CMID(BaseModel):
         if self.epoch is not None:
             return self.epoch
         if MessageHub.get_current_instance().get_info('max_iters') is not None:
-            raise RuntimeError(
+            raise ValueError(
                 'the run has no TeacherUpdateHook, so the teacher would never move; '
                 "add dict(type='TeacherUpdateHook') to custom_hooks (in a loop of "
                 'your own, call update_teacher and set epoch)'

@@ -1,0 +1,50 @@
+_base_ = 'cmid_r18_scenes.py'
+
+# Some minutes on two CPU cores, on the procedural scenes that `make demo` writes.
+data_root = 'demo/data/scene'
+image_size = 64
+max_epochs = 8
+
+train_pipeline = [
+    dict(type='LoadImagery', size=image_size),
+    dict(type='ViewPair', size=image_size),
+    dict(type='PhotometricNoise'),
+    dict(type='MaskPair', size=image_size, patch_size=16),
+    dict(type='PackViewPair'),
+]
+train_dataloader = dict(
+    dataset=dict(data_root=f'{data_root}/train', pipeline=train_pipeline)
+)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=0.01,
+        end=1,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=1e-6,
+        begin=1,
+        end=max_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=max_epochs)
+custom_hooks = [
+    dict(type='TeacherUpdateHook'),
+    dict(type='UnreadableImagesHook'),
+    dict(type='ThroughputHook'),
+    dict(type='ReconstructionHook', interval=max_epochs),
+    dict(
+        type='FeatureEvaluationHook',
+        train=dict(root=f'{data_root}/train'),
+        test=dict(root=f'{data_root}/test'),
+        interval=max_epochs,
+        size=image_size,
+        num_workers=0,
+    ),
+]
+default_hooks = dict(
+    logger=dict(interval=10), checkpoint=dict(interval=max_epochs, max_keep_ckpts=1)
+)

@@ -1,0 +1,97 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Every pre-training config: the method's numbers, and parts that build."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS, HOOKS
+from mmpretrain.registry import MODELS
+
+from tests.end_to_end.pretraining import write_images
+
+FOLDER = Path(__file__).parents[1] / 'configs' / 'cmid'
+CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
+PUBLISHED = [name for name in CONFIGS if name.endswith(('millionaid', 'potsdam'))]
+
+
+def load(name: str) -> Config:
+    return Config.fromfile(FOLDER / f'{name}.py')
+
+
+def test_the_promised_configs_exist():
+    promised = {
+        'cmid_r50_millionaid',
+        'cmid_swin-b_millionaid',
+        'cmid_vit-b_millionaid',
+        'cmid_convnext-b_millionaid',
+        'cmid_r50_potsdam',
+        'cmid_swin-b_potsdam',
+        'cmid_r18_demo',
+        'cmid_r18_scenes',
+    }
+    assert promised <= set(CONFIGS)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_pipeline_makes_the_samples_that_the_model_wants(name, tmp_path):
+    cfg = load(name)
+    cfg.train_dataloader.dataset.data_root = str(write_images(tmp_path, count=2))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    sample = dataset[0]
+    size = cfg.image_size
+    assert sample['inputs'].shape == (2, 3, size, size)
+    cells = sample['masks'].shape[-1]
+    assert sample['masks'].sum((1, 2)).tolist() == [-(-6 * cells**2 // 10)] * 2
+    # The decoder gives back exactly the input's grid.
+    assert size % cfg.model.heads.reconstruction.stride == 0
+    for hook in cfg.custom_hooks:
+        if hook['type'] != 'FeatureEvaluationHook':  # it reads labelled images
+            HOOKS.build(hook)
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_published_settings(name):
+    cfg = load(name)
+    epochs = 400 if name.endswith('potsdam') else 200
+    assert cfg.train_cfg.max_epochs == epochs
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.start_factor, warmup.end) == (0.01, 10)
+    assert (cosine.begin, cosine.end, cosine.eta_min) == (10, epochs, 1e-6)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer.lr == 0.004
+    assert optimizer.betas == (0.98, 0.92, 0.99)
+    assert optimizer.weight_decay == 0.02
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert 'clip_grad' not in cfg.optim_wrapper
+    assert cfg.auto_scale_lr.base_batch_size == 256
+    assert cfg.train_dataloader.batch_size == 64
+    mean = [0.33797, 0.3605, 0.3348]
+    std = [0.1359, 0.1352, 0.1407]
+    assert cfg.data_preprocessor.mean == pytest.approx([255 * m for m in mean], 1e-4)
+    assert cfg.data_preprocessor.std == pytest.approx([255 * s for s in std], 1e-4)
+
+
+def test_defaults_are_the_methods():
+    cfg = load('cmid_r50_millionaid')
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    assert model.momentum == 0.996
+    moco = model.heads['contrastive']
+    assert (moco.temperature, tuple(moco.queue.shape)) == (0.2, (256, 65536))
+    assert moco.student_projector[0].out_features == 2048
+    local = model.heads['assignment']
+    assert (local.num_matches, local.location) == (20, 'pixel')
+    assert local.teacher_temperature == (0.04, 0.07)
+    assert (local.student_temperature, local.temperature_epochs) == (0.1, 50)
+    assert local.center_momentum == 0.9
+    assert local.center.shape == (2048,)
+    reconstruction = model.heads['reconstruction']
+    assert reconstruction.frequency_weight == 1.0
+    assert reconstruction.visible_weight == 0.001
+    loss = reconstruction.spatial_loss
+    assert (loss.beta, loss.gamma) == (0.2, 1.0)
+    assert reconstruction.frequency_loss.spectrum == 'batch_mean'
+    assert all(head.start_epoch == 0 for head in model.heads.values())
+    assert model.student.mode == 'add'
+    assert model.student.mask_token.abs().max() == 0
+    assert model.data_preprocessor.mask_fill == 'mean'

@@ -1,0 +1,77 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""See CMID learn in minutes: draw aerial scenes, pre-train on them, compare."""
+
+import argparse
+import time
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+import cmid_mm  # noqa: F401
+from cmid_mm.datasets.demo_scenes import write_demo_data
+from cmid_mm.engine import launch
+from cmid_mm.engine.hooks.feature_evaluation_hook import INITIAL_KEY
+
+CONFIG = Path(__file__).parents[1] / 'configs' / 'cmid' / 'cmid_r18_demo.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'out', nargs='?', default='demo', help='folder for data and results [demo]'
+    )
+    parser.add_argument('--images', type=int, default=800, help='scenes to learn from')
+    parser.add_argument('--epochs', type=int, help="default: the config's")
+    return parser.parse_args()
+
+
+@launch.user_errors
+def main() -> None:
+    """Run the demonstration."""
+    args = parse_args()
+    out = Path(args.out)
+    start = time.perf_counter()
+    print(f'1. Procedural aerial scenes: {out / "data"}')
+    data = write_demo_data(
+        out / 'data', train=args.images, test=400, size=96, tasks=['scene'], workers=2
+    )['scene']
+
+    print('2. Pre-training on the unlabelled training scenes')
+    cfg = launch.load_config(str(CONFIG))
+    launch.fall_back_to_float32(cfg)
+    cfg.launcher = 'none'
+    cfg.work_dir = str(out / 'work_dir')
+    cfg.train_dataloader.dataset.data_root = str(data / 'train')
+    for hook in cfg.custom_hooks:
+        if hook['type'] == 'FeatureEvaluationHook':
+            hook.update(
+                train=dict(root=str(data / 'train')), test=dict(root=str(data / 'test'))
+            )
+    if args.epochs:
+        cfg.train_cfg.max_epochs = args.epochs
+        cfg.param_scheduler[-1].end = args.epochs
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+
+    accuracy = runner.message_hub.get_scalar('features/knn_top1').current()
+    initial = runner.message_hub.get_info(INITIAL_KEY)['knn_top1']
+    pictures = sorted(Path(cfg.work_dir, 'vis_data', 'reconstruction').glob('*.png'))
+    print(
+        f"""
+Done in {(time.perf_counter() - start) / 60:.1f} minutes.
+
+k-nearest-neighbour accuracy on 400 scenes the encoder never saw (8 classes):
+  random encoder       {initial:5.1f} %
+  pre-trained encoder  {accuracy:5.1f} %
+
+What the network reconstructs: {pictures[-1]}
+The checkpoint:                {Path(cfg.work_dir) / 'last_checkpoint'} names it
+
+Next, on a folder of your own images:
+  .venv/bin/python tools/train.py configs/cmid/cmid_r18_scenes.py --data-root FOLDER"""
+    )
+
+
+if __name__ == '__main__':
+    main()
