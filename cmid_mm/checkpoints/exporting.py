@@ -114,8 +114,9 @@ def _timm_state(
     foreign = [name for name in state if not re.match(_PARTS[layout.family], name)]
     if foreign:
         raise CheckpointError(
-            f'{path}: looks like a {layout.family}, but has {len(foreign)} weights that '
-            f'timm has no name for, such as {foreign[0]}; use --layout mmpretrain'
+            f'{path}: looks like a {layout.family}, but timm has no name for '
+            f'{len(foreign)} of its weights, such as {foreign[0]}; '
+            'use --layout mmpretrain'
         )
     # timm computes the index itself and knows the last norm only.
     not_in_timm = re.compile(r'.*relative_position_index$|norm[0-2]\.')

@@ -8,7 +8,13 @@ import pytest
 import torch
 import torchvision
 from mmengine.config import Config
-from mmpretrain.models import ConvNeXt, ResNet, SwinTransformer, VisionTransformer
+from mmpretrain.models import (
+    ConvNeXt,
+    HRNet,
+    ResNet,
+    SwinTransformer,
+    VisionTransformer,
+)
 from torch import nn
 
 import cmid_mm
@@ -152,6 +158,31 @@ def test_heads_beside_the_backbone_are_left_out(tmp_path):
     names = read_checkpoint(tmp_path / 'out.pth')['state_dict']
     assert len(names) == 120
     assert all(name.startswith('backbone.') and 'fc' not in name for name in names)
+
+
+def test_backbone_that_begins_like_a_resnet_is_kept_whole(tmp_path):
+    extra = dict(
+        num_modules=1,
+        num_branches=2,
+        block='BASIC',
+        num_blocks=(1, 1),
+        num_channels=(8, 16),
+    )
+    first = {**extra, 'num_branches': 1, 'num_blocks': (1,), 'num_channels': (16,)}
+    third = {**extra, 'num_branches': 3, 'num_blocks': (1,) * 3}
+    fourth = {**extra, 'num_branches': 4, 'num_blocks': (1,) * 4}
+    arch = dict(
+        stage1={**first, 'block': 'BOTTLENECK'},
+        stage2=extra,
+        stage3={**third, 'num_channels': (8, 16, 32)},
+        stage4={**fourth, 'num_channels': (8, 16, 32, 64)},
+    )
+    net = save_run(tmp_path / 'run.pth', HRNet(arch=None, extra=arch))
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth')
+    state = read_checkpoint(tmp_path / 'out.pth')['state_dict']
+    assert set(state) == {f'backbone.{name}' for name in net.state_dict()}
+    with pytest.raises(CheckpointError, match='no name for'):
+        export_backbone(tmp_path / 'run.pth', tmp_path / 'timm.pth', layout='timm')
 
 
 def test_own_backbone_has_no_timm_names(tmp_path):

@@ -1,0 +1,44 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
+from mmengine.runner import Runner
+
+from tests.end_to_end.pretraining import toy_run, train, write_images
+
+
+# Epochs of five iterations: finished epochs and iterations of the checkpoint, as
+# checkpoints by epoch and by iteration record them, and where training goes on.
+@pytest.mark.parametrize(
+    ('recorded', 'expected', 'warns'),
+    [
+        ((0, 0), (0, 0), False),
+        ((1, 5), (1, 5), False),  # by epoch
+        ((0, 5), (1, 5), False),  # by iteration, at the end of an epoch
+        ((1, 7), (1, 7), False),  # within the second epoch
+        ((2, 6), (2, 10), True),  # made with epochs of three iterations
+        ((1, 20), (1, 5), True),  # with epochs of twenty
+    ],
+)
+def test_where_a_resumed_run_goes_on(recorded, expected, warns, tmp_path, monkeypatch):
+    cfg = toy_run(write_images(tmp_path / 'images'), tmp_path)
+    cfg.experiment_name = f'where-{recorded}'
+    runner = Runner.from_cfg(cfg)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    loop = runner.train_loop
+    loop._epoch, loop._iter = recorded
+    warnings = []
+    monkeypatch.setattr(runner.logger, 'warning', lambda *a, **k: warnings.append(a[0]))
+    monkeypatch.setattr(loop, 'run_epoch', lambda: setattr(loop, 'stop_training', True))
+    monkeypatch.setattr(runner, 'call_hook', lambda *a, **k: None)
+    loop.run()
+    assert (loop._epoch, loop._iter) == expected
+    assert any('other images, batch size' in text for text in warnings) == warns
+
+
+def test_checkpoints_between_optimiser_steps_are_reported(tmp_path, caplog):
+    images = write_images(tmp_path / 'images')
+    options = {'optim_wrapper.accumulative_counts': 3, 'train_cfg.max_epochs': 1}
+    cfg = toy_run(images, tmp_path / 'work', **options)
+    train(cfg)
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert 'fall between optimiser steps' in log
+    assert 'gradients of 3 iterations' in log
