@@ -12,4 +12,4 @@ per_node="${GPUS_PER_NODE:-8}"
 srun -p "$1" --job-name="$2" --gres="gpu:$per_node" --ntasks="$gpus" \
   --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" \
   --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-  python -u "$(dirname "$0")/train.py" "$3" --launcher slurm "${@:4}"
+  "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$3" --launcher slurm "${@:4}"

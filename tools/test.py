@@ -53,7 +53,7 @@ def main() -> None:
     launch.set_work_dir(cfg, args.work_dir, args.config)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
-    cfg.launcher = args.launcher
+    launch.set_launcher(cfg, args.launcher)
     cfg.load_from = args.checkpoint
     launch.refuse_unsafe_checkpoints()
     Runner.from_cfg(cfg).test()

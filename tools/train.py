@@ -74,7 +74,7 @@ def main() -> None:
     args = parse_args()
     cfg = launch.load_config(args.config)
     launch.merge_options(cfg, args.cfg_options)
-    cfg.launcher = args.launcher
+    launch.set_launcher(cfg, args.launcher)
     launch.set_work_dir(cfg, args.work_dir, args.config)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)

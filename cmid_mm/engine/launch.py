@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
@@ -227,6 +228,27 @@ def fall_back_to_float32(cfg: Config) -> None:
         wrapper.type = 'OptimWrapper'
         wrapper.pop('loss_scale', None)
         wrapper.pop('dtype', None)
+
+
+def set_launcher(cfg: Config, launcher: str) -> None:
+    """Say how the processes of the run were started.
+
+    mmengine's own set-up asks for a GPU for each process; where there is none, those
+    that torchrun started are joined here, over gloo.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        launcher (str): ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+    """
+    cfg.launcher = launcher
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

@@ -2,19 +2,14 @@ _base_ = 'cmid_r18_scenes.py'
 
 # Some minutes on two CPU cores, on the procedural scenes that `make demo` writes.
 data_root = 'demo/data/scene'
-image_size = 64
-max_epochs = 8
+max_epochs = 4
 
-train_pipeline = [
-    dict(type='LoadImagery', size=image_size),
-    dict(type='ViewPair', size=image_size),
-    dict(type='PhotometricNoise'),
-    dict(type='MaskPair', size=image_size, patch_size=16),
-    dict(type='PackViewPair'),
-]
-train_dataloader = dict(
-    dataset=dict(data_root=f'{data_root}/train', pipeline=train_pipeline)
+model = dict(
+    heads=dict(
+        contrastive=dict(hidden_channels=512), assignment=dict(hidden_channels=512)
+    )
 )
+train_dataloader = dict(dataset=dict(data_root=f'{data_root}/train'))
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -41,7 +36,7 @@ custom_hooks = [
         train=dict(root=f'{data_root}/train'),
         test=dict(root=f'{data_root}/test'),
         interval=max_epochs,
-        size=image_size,
+        size=96,
         num_workers=0,
     ),
 ]

@@ -2,7 +2,9 @@
 """The commands as a user gives them, in this process."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -176,6 +178,27 @@ def test_truncated_images_stop_the_run_with_a_list(run, config, images, tmp_path
     assert run('train.py', config, *args) is None
     listed = (tmp_path / 'work' / 'unreadable.txt').read_text()
     assert 'a.jpg' in listed and 'b.jpg' in listed
+
+
+def test_two_processes_by_the_script(config, images, tmp_path):
+    work_dir = tmp_path / 'work'
+    python = {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'PORT': '29617'}
+    done = subprocess.run(
+        [
+            *(TOOLS / 'dist_train.sh', config, '2'),
+            *('--data-root', images, '--work-dir', work_dir),
+            *('--cfg-options', 'train_cfg.max_epochs=2', 'log_level=INFO'),
+        ],
+        env={**os.environ, **python, 'PYTHONPATH': str(TOOLS.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    state = read_checkpoint(work_dir / 'iter_4.pth')
+    # 10 images, 2 processes, 2 images each: two iterations an epoch, of which each
+    # puts the keys of 8 views into the queue.
+    assert state['meta']['iter'] == 4
+    assert state['state_dict']['heads.contrastive.queue_ptr'].item() == 4 * 8 % 24
 
 
 def test_testing_a_pretraining_config_points_to_the_right_tool(run, config):
