@@ -54,6 +54,7 @@ def main() -> None:
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     launch.set_launcher(cfg, args.launcher)
+    launch.pin_memory(cfg)
     cfg.load_from = args.checkpoint
     launch.refuse_unsafe_checkpoints()
     Runner.from_cfg(cfg).test()

@@ -75,6 +75,7 @@ def main() -> None:
     cfg = launch.load_config(args.config)
     launch.merge_options(cfg, args.cfg_options)
     launch.set_launcher(cfg, args.launcher)
+    launch.pin_memory(cfg)
     launch.set_work_dir(cfg, args.work_dir, args.config)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)

@@ -230,6 +230,13 @@ def fall_back_to_float32(cfg: Config) -> None:
         wrapper.pop('dtype', None)
 
 
+def pin_memory(cfg: Config) -> None:
+    """Let data loaders hand batches over in memory from which a GPU copies faster."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if torch.cuda.is_available() and cfg.get(name):
+            cfg[name].setdefault('pin_memory', True)
+
+
 def set_launcher(cfg: Config, launcher: str) -> None:
     """Say how the processes of the run were started.
 

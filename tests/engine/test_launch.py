@@ -103,6 +103,15 @@ def test_amp_config_trains_in_float32_without_a_gpu(capsys):
     assert 'training in float32' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('gpu', [True, False])
+def test_memory_is_pinned_for_a_gpu(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    cfg = config(test_dataloader=dict(pin_memory=False))
+    launch.pin_memory(cfg)
+    assert cfg.train_dataloader.get('pin_memory', False) is gpu
+    assert cfg.test_dataloader.pin_memory is False
+
+
 def test_auto_scale_lr_needs_its_base():
     with pytest.raises(ValueError, match='base_batch_size'):
         launch.enable_auto_scale_lr(config())
