@@ -9,9 +9,12 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.11.0 torchvision==0.26.0
 PIP := $(BIN)/python -m pip
 DEMO_DIR ?= demo
-# OpenCV as the OpenMMLab packages ask for it needs a desktop's graphics libraries.
-HEADLESS := $(PIP) uninstall -q -y opencv-python && \
-	$(PIP) install -q --force-reinstall --no-deps opencv-python-headless
+# OpenCV as the OpenMMLab packages ask for it needs a desktop's graphics libraries;
+# this puts the same version without windows in its place.
+HEADLESS := version=$$($(PIP) show opencv-python 2>/dev/null | sed -n 's/^Version: //p'); \
+	if [ -n "$$version" ]; then \
+		$(PIP) uninstall -q -y opencv-python && $(PIP) install -q --force-reinstall \
+			--no-deps "opencv-python-headless==$$version"; fi
 
 .PHONY: demo test test-slow lint clean
 .DELETE_ON_ERROR:
