@@ -54,16 +54,20 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     runner.train()
 
-    accuracy = runner.message_hub.get_scalar('features/knn_top1').current()
-    initial = runner.message_hub.get_info(INITIAL_KEY)['knn_top1']
+    names = ('knn_top1', 'linear_top1')
+    initial = runner.message_hub.get_info(INITIAL_KEY)
+    scalars = [runner.message_hub.get_scalar(f'features/{name}') for name in names]
+    before = '  '.join(f'{initial[name]:12.1f} %' for name in names)
+    after = '  '.join(f'{scalar.current():12.1f} %' for scalar in scalars)
     pictures = sorted(Path(cfg.work_dir, 'vis_data', 'reconstruction').glob('*.png'))
     print(
         f"""
 Done in {(time.perf_counter() - start) / 60:.1f} minutes.
 
-k-nearest-neighbour accuracy on 400 scenes the encoder never saw (8 classes):
-  random encoder       {initial:5.1f} %
-  pre-trained encoder  {accuracy:5.1f} %
+Accuracy of frozen features on 400 scenes never seen before (8 classes):
+                     nearest neighbours    linear probe
+  random encoder      {before}
+  pre-trained encoder {after}
 
 What the network reconstructs: {pictures[-1]}
 The checkpoint:                {Path(cfg.work_dir) / 'last_checkpoint'} names it
