@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.distributed
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from ..checkpoints.reading import read_checkpoint
@@ -224,7 +223,7 @@ def fall_back_to_float32(cfg: Config) -> None:
     """Train in float32 where there is no GPU, and say so."""
     wrapper: Any = cfg.get('optim_wrapper') or {}
     if wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
-        print_log('No GPU: mixed precision is off, training in float32.', 'current')
+        print('No GPU: mixed precision is off, training in float32.')
         wrapper.type = 'OptimWrapper'
         wrapper.pop('loss_scale', None)
         wrapper.pop('dtype', None)
@@ -275,7 +274,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         raise FileNotFoundError(f'--resume {resume} does not exist')
     latest = latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
     if latest is None:
-        print_log(f'No checkpoint in {cfg.work_dir}: starting anew.', 'current')
+        print(f'No checkpoint in {cfg.work_dir}: starting anew.')
     else:
         cfg.resume, cfg.load_from = True, latest
 
