@@ -8,6 +8,7 @@ limits alternate in one process, so that the ratio holds on a noisy machine.
 """
 
 import argparse
+import functools
 import gc
 import json
 import resource
@@ -133,31 +134,31 @@ def main() -> None:
                     bare(image)
         bare.zero_grad()
 
-    # The faster memory format, each warmed up once.
     formats = [torch.contiguous_format, torch.channels_last]
-    trial = Stopwatch(device)
-    for memory_format in formats:
-        limit(memory_format)
-    durations = [trial(lambda f=f: limit(f)) for f in formats]
-    fastest = formats[durations.index(min(durations))]
-    limits, steps = Stopwatch(device), Stopwatch(device)
-    limits(lambda: limit(fastest))
-    for _ in range(2):
-        step()
-    limits.seconds.clear()
+    limits = {memory_format: Stopwatch(device) for memory_format in formats}
+    steps = Stopwatch(device)
+
+    def run_all() -> None:
+        steps(step)
+        for memory_format in formats:
+            limits[memory_format](functools.partial(limit, memory_format))
+
+    run_all()  # warm-up, not counted
+    for watch in (steps, *limits.values()):
+        watch.seconds.clear()
     gc.disable()
     for _ in range(args.repeats):
-        steps(step)
-        limits(lambda: limit(fastest))
+        run_all()
+    fastest = min(formats, key=lambda memory_format: limits[memory_format].median)
 
     result = dict(
         backbone=args.backbone,
         step_s=round(steps.median, 4),
-        limit_s=round(limits.median, 4),
-        ratio=round(steps.median / limits.median, 4),
+        limit_s=round(limits[fastest].median, 4),
+        ratio=round(steps.median / limits[fastest].median, 4),
         images_per_s=round(args.batch_size / steps.median, 2),
         peak_memory_mb=round(steps.peak_mb),
-        limit_peak_memory_mb=round(limits.peak_mb),
+        limit_peak_memory_mb=round(limits[fastest].peak_mb),
         dtype='float16 (autocast)' if args.amp else 'float32',
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         threads=torch.get_num_threads(),

@@ -91,16 +91,23 @@ class BlockwiseAdan(Adan):
         nesterov = torch.add(grad, difference, alpha=beta2, out=second)
         exp_avg_sq.mul_(beta3).addcmul_(nesterov, nesterov, value=1 - beta3)
 
-        denominator = torch.sqrt(exp_avg_sq, out=first)
-        denominator.div_(math.sqrt(1 - beta3**step)).add_(group['eps'])
-        update = torch.mul(exp_avg, 1 / (1 - beta1**step), out=second)
-        update.add_(exp_avg_diff, alpha=beta2 / (1 - beta2**step))
+        # The bias corrections of n and m are moved out of the elementwise work:
+        # (m / c1 + b2 v / c2) / (sqrt(n) / c3 + eps)
+        #   = (c3 / c1) (m + b2 (c1 / c2) v) / (sqrt(n) + c3 eps)
+        correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+        correction3 = math.sqrt(1 - beta3**step)
+        denominator = torch.sqrt(exp_avg_sq, out=first).add_(correction3 * group['eps'])
+        alpha = beta2 * correction1 / correction2
+        update = torch.add(exp_avg, exp_avg_diff, alpha=alpha, out=second)
+        rate = lr * correction3 / correction1
 
         decay = lr * group['weight_decay']
         if group['no_prox']:
-            parameter.mul_(1 - decay).addcdiv_(update, denominator, value=-lr)
+            parameter.mul_(1 - decay).addcdiv_(update, denominator, value=-rate)
         else:
-            parameter.addcdiv_(update, denominator, value=-lr).div_(1 + decay)
+            parameter.addcdiv_(update, denominator, value=-rate)
+            if decay:
+                parameter.div_(1 + decay)
 
 
 def flat_blocks(tensors: list[Tensor], size: int) -> list[tuple[Tensor, ...]]:

@@ -2,7 +2,7 @@ _base_ = 'cmid_r18_scenes.py'
 
 # Some minutes on two CPU cores, on the procedural scenes that `make demo` writes.
 data_root = 'demo/data/scene'
-max_epochs = 3
+max_epochs = 4
 
 model = dict(
     heads=dict(
