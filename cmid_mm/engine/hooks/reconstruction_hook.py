@@ -50,7 +50,8 @@ class ReconstructionHook(Hook):
 
     Raises:
         ValueError: If ``interval`` is not positive or there are fewer than two images
-            (BatchNorm needs two) or an index is outside the data set.
+            (BatchNorm needs two), a band is below 1 or an index is outside the data
+            set.
         TypeError: If the model has no method ``reconstruct``.
     """
 
@@ -70,6 +71,10 @@ class ReconstructionHook(Hook):
             raise ValueError(
                 'ReconstructionHook: at least two images are needed, since they '
                 'provide the statistics of BatchNorm'
+            )
+        if bands is not None and min(bands) < 1:
+            raise ValueError(
+                f'ReconstructionHook: bands count from 1, got {list(bands)}'
             )
         self.interval = interval
         self.by_epoch = by_epoch

@@ -160,3 +160,9 @@ def test_bad_settings(kwargs, message):
 def test_index_outside_the_data_set(tmp_path):
     with pytest.raises(ValueError, match=r'indices \[20\] are outside .* of 20 images'):
         train(tmp_path / 'run', ReconstructionHook(indices=[0, 20]))
+
+
+def test_bands_count_from_one():
+    assert ReconstructionHook(bands=(3, 2, 1)).bands == [2, 1, 0]
+    with pytest.raises(ValueError, match='bands count from 1'):
+        ReconstructionHook(bands=(2, 1, 0))
