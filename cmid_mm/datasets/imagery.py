@@ -17,6 +17,7 @@ from mmengine.dataset.base_dataset import force_full_init
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS, TRANSFORMS
 
+from .tiles import tile_windows
 from .transforms.loading import (
     IMAGE_EXTENSIONS,
     NoValidPixelError,
@@ -191,10 +192,7 @@ class ImageryDataset(BaseDataset):
         except UnreadableImageError:
             # Reported, once, when it is loaded.
             height, width = tile, tile
-        stride = tile - self.tile_overlap
-        for top in _starts(height, tile, stride):
-            for left in _starts(width, tile, stride):
-                yield top, left, min(tile, height), min(tile, width)
+        yield from tile_windows(height, width, tile, self.tile_overlap)
 
     # -- Loading a sample --------------------------------------------------------
 
@@ -323,12 +321,6 @@ def _scan(root: str) -> Iterator[str]:
                     folders.append(entry.path)
                 elif _is_image(entry.name):
                     yield entry.path
-
-
-def _starts(length: int, tile: int, stride: int) -> list[int]:
-    """First pixels of the tiles that cover ``length`` pixels."""
-    last = max(length - tile, 0)
-    return [*range(0, last, stride), last]
 
 
 def _seed(key: int) -> None:

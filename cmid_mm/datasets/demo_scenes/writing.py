@@ -2,9 +2,9 @@
 """Writing procedural scenes as the data sets of the four downstream tasks."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from pathlib import Path
 import cv2
 from rich.progress import track
 
+from ..writing import write_bytes, write_image
 from .making import MAX_SIZE, MIN_SIZE, make_change_pair, make_scene
-from .scene import SCENE_CLASSES, Bytes
+from .scene import SCENE_CLASSES
 
 TASKS = ('scene', 'segmentation', 'detection', 'change')
 """Tasks that demo data can be written for."""
@@ -92,11 +93,13 @@ def write_demo_data(
     for task, folder in wanted.items():
         unfinished = _open_unfinished(folder, settings | {'task': task})
         write = partial(_WRITERS[task], unfinished, seed, size)
-        done: Iterator[None] = _run(write, jobs, workers)
-        for _ in track(
-            done, f'demo data: {task}', total=len(jobs), disable=not progress
-        ):
-            pass
+        bar = partial(
+            track,
+            description=f'demo data: {task}',
+            total=len(jobs),
+            disable=not progress,
+        )
+        _run(write, jobs, workers, bar)
         if folder.exists():
             shutil.rmtree(folder)
         unfinished.rename(folder)
@@ -137,42 +140,28 @@ def _open_unfinished(folder: Path, settings: dict[str, object]) -> Path:
     if unfinished.exists() and _read_manifest(unfinished) != settings:
         shutil.rmtree(unfinished)
     unfinished.mkdir(parents=True, exist_ok=True)
-    _write(unfinished / _MANIFEST, (json.dumps(settings, indent=2) + '\n').encode())
+    write_bytes(
+        unfinished / _MANIFEST, (json.dumps(settings, indent=2) + '\n').encode()
+    )
     return unfinished
 
 
 def _run(
-    write: Callable[[_Job], None], jobs: Sequence[_Job], workers: int
-) -> Iterator[None]:
+    write: Callable[[_Job], None],
+    jobs: Sequence[_Job],
+    workers: int,
+    bar: Callable[[Iterator[None]], Iterable[None]],
+) -> None:
     """Run all jobs, here or in worker processes."""
     if workers == 1:
-        yield from map(write, jobs)
+        deque(bar(map(write, jobs)), maxlen=0)
         return
     with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as (
         pool
     ):
-        yield from pool.map(write, jobs, chunksize=8)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is either complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    part.write_bytes(content)
-    part.replace(path)
-
-
-def _write_image(path: Path, image: Bytes) -> None:
-    """Write an RGB image or a mask as its suffix says."""
-    if image.ndim == 3:
-        image = image[..., ::-1]  # OpenCV writes BGR
-    quality = (
-        [cv2.IMWRITE_JPEG_QUALITY, 92]
-        if path.suffix == '.jpg'
-        else [cv2.IMWRITE_PNG_COMPRESSION, 4]
-    )
-    _, encoded = cv2.imencode(path.suffix, image, quality)
-    _write(path, encoded.tobytes())
+        # Before the bar starts its thread: processes must not fork beside one.
+        done = pool.map(write, jobs, chunksize=8)
+        deque(bar(done), maxlen=0)
 
 
 def _name(index: int) -> str:
@@ -186,7 +175,7 @@ def _write_scene(root: Path, seed: int, size: int, job: _Job) -> None:
     folder = root / split / SCENE_CLASSES[index % len(SCENE_CLASSES)]
     path = folder / f'{_name(index)}.jpg'
     if not path.exists():
-        _write_image(path, make_scene(seed, index, size).image)
+        write_image(path, make_scene(seed, index, size).image)
 
 
 def _write_segmentation(root: Path, seed: int, size: int, job: _Job) -> None:
@@ -194,8 +183,8 @@ def _write_segmentation(root: Path, seed: int, size: int, job: _Job) -> None:
     last = root / split / 'ann' / f'{_name(index)}.png'
     if not last.exists():
         scene = make_scene(seed, index, size)
-        _write_image(root / split / 'img' / last.name, scene.image)
-        _write_image(last, scene.mask)
+        write_image(root / split / 'img' / last.name, scene.image)
+        write_image(last, scene.mask)
 
 
 def _write_detection(root: Path, seed: int, size: int, job: _Job) -> None:
@@ -205,8 +194,8 @@ def _write_detection(root: Path, seed: int, size: int, job: _Job) -> None:
         # Only the classes where vehicles and ships are common.
         name = _DETECTION_CLASSES[index % len(_DETECTION_CLASSES)]
         scene = make_scene(seed, index, size, name)
-        _write_image(root / split / 'images' / f'{_name(index)}.png', scene.image)
-        _write(last, scene.dota_text().encode())
+        write_image(root / split / 'images' / f'{_name(index)}.png', scene.image)
+        write_bytes(last, scene.dota_text().encode())
 
 
 def _write_change(root: Path, seed: int, size: int, job: _Job) -> None:
@@ -214,9 +203,9 @@ def _write_change(root: Path, seed: int, size: int, job: _Job) -> None:
     last = root / split / 'label' / f'{_name(index)}.png'
     if not last.exists():
         pair = make_change_pair(seed, index, size)
-        _write_image(root / split / 'A' / last.name, pair.before.image)
-        _write_image(root / split / 'B' / last.name, pair.after.image)
-        _write_image(last, pair.change_mask)
+        write_image(root / split / 'A' / last.name, pair.before.image)
+        write_image(root / split / 'B' / last.name, pair.after.image)
+        write_image(last, pair.change_mask)
 
 
 _WRITERS: dict[str, Callable[[Path, int, int, _Job], None]] = {

@@ -1,0 +1,26 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""From the downloads of public data sets to the folders that the configs read."""
+
+from .preparation import (
+    Job,
+    Preparation,
+    PreparationError,
+    SourceFile,
+    prepare,
+    source_files,
+)
+
+_KINDS: tuple[type[Preparation], ...] = ()
+
+#: All data sets, by their name on the command line.
+PREPARATIONS: dict[str, type[Preparation]] = {kind.name: kind for kind in _KINDS}
+
+__all__ = [
+    'PREPARATIONS',
+    'Job',
+    'Preparation',
+    'PreparationError',
+    'SourceFile',
+    'prepare',
+    'source_files',
+]

@@ -1,0 +1,68 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Missing data: found before anything is built, with the way to get it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ..datasets.preparation import PREPARATIONS
+
+
+def check_data(cfg: Config, *loaders: str) -> None:
+    """Check that the folders of a config's data sets exist.
+
+    A config that says ``prepared_by``, the name of a data set of
+    ``tools/prepare_data.py``, gets an error that says what to download and run.
+
+    Args:
+        cfg (Config): The config.
+        *loaders (str): Names of the data loaders whose data are needed.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist.
+    """
+    for loader in loaders:
+        for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
+            for folder in _folders(dataset):
+                if '://' not in folder and not Path(folder).exists():
+                    raise FileNotFoundError(
+                        f'{folder} does not exist ({loader} of the config). '
+                        + _advice(cfg.get('prepared_by'), dataset.get('data_root'))
+                    )
+
+
+def _datasets(dataset: Any) -> Iterator[Any]:
+    """A data set, or those that a wrapper such as RepeatDataset holds."""
+    if dataset is None:
+        return
+    wrapped = dataset.get('datasets') or [dataset.get('dataset')]
+    if wrapped == [None]:
+        yield dataset
+        return
+    for inner in wrapped:
+        yield from _datasets(inner)
+
+
+def _folders(dataset: Any) -> Iterator[str]:
+    root = dataset.get('data_root') or ''
+    if root:
+        yield root
+    prefixes = dataset.get('data_prefix') or {}
+    for prefix in [prefixes] if isinstance(prefixes, str) else prefixes.values():
+        if prefix and isinstance(prefix, str):
+            yield prefix if '://' in prefix else os.path.join(root, prefix)
+
+
+def _advice(prepared_by: str | None, root: str | None) -> str:
+    if prepared_by is None:
+        return 'Name the folder that holds the data set with --data-root'
+    kind = PREPARATIONS[prepared_by]
+    return (
+        f'It is made from {kind.title}, to be downloaded from {kind.url} '
+        f'(terms: {kind.licence}):\n{kind.expects}\n'
+        f'Then: python tools/prepare_data.py {kind.name} SRC {root or kind.folder}\n'
+        'If it is prepared already, name its folder with --data-root'
+    )
