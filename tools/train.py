@@ -3,11 +3,11 @@
 
 import argparse
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 import cmid_mm  # noqa: F401
 from cmid_mm.engine import launch
+from cmid_mm.engine.initializers import check_backbones
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,12 +21,6 @@ def parse_args() -> argparse.Namespace:
         'config',
         help='config file, or package::path for one that an installed package ships, '
         'such as mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py',
-    )
-    parser.add_argument(
-        '--work-dir',
-        metavar='D',
-        help='folder for checkpoints, logs and pictures; '
-        'default: work_dirs/NAME_OF_THE_CONFIG',
     )
     parser.add_argument(
         '--resume',
@@ -49,22 +43,12 @@ def parse_args() -> argparse.Namespace:
         'auto_scale_lr.base_batch_size of the config',
     )
     parser.add_argument(
-        '--data-root', metavar='D', help='folder with the images or the data set'
-    )
-    parser.add_argument(
         '--backbone-checkpoint',
         metavar='F',
         help='initialise the backbone from this file (a CMID run, an exported '
         'backbone, torchvision, timm, ...); refused unless every weight fits',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='K=V',
-        help='override settings, such as train_dataloader.batch_size=32',
-    )
-    launch.add_launcher_arguments(parser)
+    launch.add_run_arguments(parser)
     return parser.parse_args()
 
 
@@ -88,7 +72,9 @@ def main() -> None:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)
     launch.refuse_unsafe_checkpoints()
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    check_backbones(runner.model)
+    runner.train()
 
 
 if __name__ == '__main__':

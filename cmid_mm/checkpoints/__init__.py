@@ -1,6 +1,12 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-from .exporting import EXPORT_LAYOUTS, export_backbone
-from .loading import FoundBackbone, LoadReport, find_backbone, load_backbone
+from .exporting import EXPORT_LAYOUTS, export_backbone, normalization
+from .loading import (
+    FoundBackbone,
+    LoadReport,
+    find_backbone,
+    load_backbone,
+    match_backbone,
+)
 from .published import convert_checkpoint
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
@@ -13,6 +19,8 @@ __all__ = [
     'export_backbone',
     'find_backbone',
     'load_backbone',
+    'match_backbone',
+    'normalization',
     'read_checkpoint',
     'write_checkpoint',
 ]

@@ -14,12 +14,32 @@ _RESNET_DEPTHS = {
     ('bottleneck', (3, 4, 23, 3)): 101,
     ('bottleneck', (3, 8, 36, 3)): 152,
 }
+#: mmpretrain's names of networks: (family, width, depths).
+_ARCHS = {
+    ('Swin', 96, (2, 2, 6, 2)): 'tiny',
+    ('Swin', 96, (2, 2, 18, 2)): 'small',
+    ('Swin', 128, (2, 2, 18, 2)): 'base',
+    ('Swin', 192, (2, 2, 18, 2)): 'large',
+    ('ViT', 768, (12,)): 'base',
+    ('ViT', 1024, (24,)): 'large',
+    ('ConvNeXt', 96, (3, 3, 9, 3)): 'tiny',
+    ('ConvNeXt', 96, (3, 3, 27, 3)): 'small',
+    ('ConvNeXt', 128, (3, 3, 27, 3)): 'base',
+    ('ConvNeXt', 192, (3, 3, 27, 3)): 'large',
+}
+_TYPES = {
+    'ResNet': 'ResNet',
+    'Swin': 'SwinTransformer',
+    'ViT': 'mmpretrain.VisionTransformer',
+    'ConvNeXt': 'mmpretrain.ConvNeXt',
+}
 _STEMS = (
     'conv1.weight',
     'stem.0.conv.weight',
     'patch_embed.projection.weight',
     'downsample_layers.0.0.weight',
 )
+_SWIN_TABLE = 'attn.w_msa.relative_position_bias_table'
 _BLOCKS = {
     'ResNet': r'layer(\d+)\.(\d+)\.',
     'Swin': r'stages\.(\d+)\.blocks\.(\d+)\.',
@@ -42,6 +62,7 @@ class Architecture:
         block (str): ResNet's kind of block, ``'basic'`` or ``'bottleneck'``.
         deep_stem (bool): Whether a ResNet has the three convolutions of the V1c and
             V1d variants as its stem.
+        heads (tuple[int, ...]): Swin's attention heads of each stage.
     """
 
     family: str
@@ -51,6 +72,7 @@ class Architecture:
     kernel: int
     block: str = ''
     deep_stem: bool = False
+    heads: tuple[int, ...] = ()
 
     @property
     def resnet_depth(self) -> int | None:
@@ -68,6 +90,25 @@ class Architecture:
             return f'ResNet-{self.resnet_depth}'
         kind = f'{self.family} {self.block}'.rstrip()
         return f'{kind} {"-".join(map(str, self.depths))}'
+
+    @property
+    def settings(self) -> str:
+        """What to write in a config to get this network."""
+        arch = _ARCHS.get((self.family, self.width, self.depths))
+        if self.family == 'ResNet':
+            text = f'depth={self.resnet_depth}' if self.resnet_depth else self.name
+        else:
+            text = f'arch={arch!r}' if arch else f'an arch of {self.name}'
+        if self.family == 'Swin':
+            text = (
+                f'embed_dims={self.width}, depths={list(self.depths)}, '
+                f'num_heads={list(self.heads)} ({text} in mmpretrain)'
+            )
+        if self.family == 'ViT':
+            return text
+        factor = 4 if self.block == 'bottleneck' else 1
+        channels = [factor * self.width * 2**stage for stage in range(4)]
+        return f'{text}, and in_channels of the neck or heads for {channels}'
 
     def __str__(self) -> str:
         """Name, width and bands."""
@@ -96,6 +137,11 @@ def describe(state: Mapping[str, Tensor], family: str) -> Architecture | None:
         deep_blocks = any(name.endswith('.conv3.weight') for name in state)
         block = 'bottleneck' if deep_blocks else 'basic'
         width = state['layer1.0.conv1.weight'].shape[0]
+    heads = tuple(
+        state[name].shape[1]
+        for stage in stages
+        if (name := f'stages.{stage}.blocks.0.{_SWIN_TABLE}') in state
+    )
     return Architecture(
         family=family,
         depths=tuple(sum(s == stage for s, _ in blocks) for stage in stages),
@@ -104,6 +150,7 @@ def describe(state: Mapping[str, Tensor], family: str) -> Architecture | None:
         kernel=stem.shape[-1],
         block=block,
         deep_stem='stem.0.conv.weight' in state,
+        heads=heads,
     )
 
 
@@ -114,13 +161,16 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
         list[str]: Empty if nothing that is described here differs.
     """
     if file.family != module.family:
-        return [f'the file holds a {file}, the module is a {module}']
+        return [
+            f'the file holds a {file}, the module is a {module}; take a config with '
+            f"such a backbone, or write type='{_TYPES[file.family]}', {file.settings}"
+        ]
     reasons = []
     common = min(len(file.depths), len(module.depths))
-    if (file.depths[:common], file.block) != (module.depths[:common], module.block):
+    depths = (file.depths[:common], file.block), (module.depths[:common], module.block)
+    if depths[0] != depths[1]:
         reasons.append(
-            f'depth: the file holds a {file.name}, the module is a {module.name}; set '
-            "the backbone's depth or arch to the file's"
+            f'depth: the file holds a {file.name}, the module is a {module.name}'
         )
     elif len(file.depths) < len(module.depths):
         reasons.append(
@@ -130,23 +180,32 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     if file.deep_stem and not module.deep_stem:
         reasons.append(
             'stem: the file has the deep stem (three convolutions) of ResNetV1c and '
-            "V1d, the module the plain 7x7 one; set the backbone's type='ResNetV1c'"
+            'V1d, the module the plain 7x7 one; ' + _write('type', 'ResNetV1c')
         )
     if module.deep_stem and not file.deep_stem:
         reasons.append(
             'stem: the file has the plain 7x7 convolution, the module the deep stem of '
-            "ResNetV1c and V1d; set the backbone's type='ResNet'"
+            'ResNetV1c and V1d; ' + _write('type', 'ResNet')
         )
     if file.bands != module.bands:
         reasons.append(
-            f'input bands: the file has {file.bands}, the module {module.bands}; set '
-            f"the backbone's in_channels={file.bands} and feed it those bands, or "
+            f'input bands: the file has {file.bands}, the module {module.bands}; '
+            f'{_write("in_channels", file.bands)} and feed it those bands, or '
             f'pre-train on {module.bands} bands'
         )
     if file.width != module.width:
         reasons.append(f'width: the file has {file.width}, the module {module.width}')
+    if depths[0] != depths[1] or file.width != module.width:
+        reasons.append(f'for the network of the file set {file.settings}')
     if file.kernel != module.kernel and file.deep_stem == module.deep_stem:
         reasons.append(
             f'patch size: the file has {file.kernel}, the module {module.kernel}'
         )
     return reasons
+
+
+def _write(key: str, value: str | int) -> str:
+    return (
+        f"set the backbone's {key}={value!r} (--cfg-options "
+        f'model.backbone.{key}={value})'
+    )

@@ -186,38 +186,32 @@ def find_backbone(
     return FoundBackbone(found, prefix, origin, layout, architecture)
 
 
-def load_backbone(
+def match_backbone(
     module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
-) -> LoadReport:
-    """Load a backbone from a checkpoint of any known layout into a module.
-
-    The module changes only if every one of its weights is in the file with the same
-    shape. Exceptions: position tables are interpolated to the module's size, and
-    output norms that pre-training did not have keep their initial value. Logs the
-    report in one line.
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Find what of a checkpoint belongs where in a backbone, changing nothing.
 
     Args:
-        module (nn.Module): A backbone of mmpretrain, mmdet, mmseg or any other
-            library, with one of the known layouts or the names that the file has.
-        path (str | PathLike): Checkpoint of a cmid_mm run, exported backbone,
-            published CMID checkpoint, or one with the names of OpenMMLab,
-            torchvision, timm or the Microsoft Swin.
+        module (nn.Module): The backbone, as in :func:`load_backbone`.
+        path (str | PathLike): The checkpoint.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
 
     Returns:
-        LoadReport: What was loaded and what was left.
+        tuple[dict[str, Tensor], LoadReport]: The weights by the module's own names,
+        and what loading them does.
 
     Raises:
-        CheckpointError: If the file cannot be read, or a weight of the module would
-            stay uninitialised, or a shape differs.
+        CheckpointError: As :func:`load_backbone`.
     """
-    file = find_backbone(read_checkpoint(path, mmap=True), path, source)
+    content = read_checkpoint(path, mmap=True)
+    file = find_backbone(content, path, source)
     target_layout = recognize_layout(module.state_dict())
     target = dict(module.state_dict())
     target_architecture = None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)
         target_architecture = describe(target, target_layout.family)
+    _refuse_caffe_strides(module, content, file, path)
     weights = {k: v for k, v in file.state.items() if not _COMPUTED.match(k)}
     resized = _resize_position_tables(weights, target, module)
 
@@ -247,26 +241,90 @@ def load_backbone(
                 f'are named {_top_level_names(file.state)}; give a checkpoint of a '
                 "backbone, and set init_cfg on the model's backbone"
             )
+        if 'patch_embed.projection.bias' in homeless:
+            reasons.append("mmseg's ViT takes this file with patch_bias=True")
+        explained = bool(reasons)
         for what, names in (
             ('not in the file', missing),
             ('of another shape', differing),
             ('in the file but not in the module', homeless),
         ):
             if names:
-                reasons.append(f'{what}: {abbreviate(names)}')
+                # A reason that is known needs no long list.
+                reasons.append(f'{what}: {abbreviate(names, 1 if explained else 5)}')
         raise CheckpointError(
             f'{path} does not fit {type(module).__name__}, nothing was loaded: '
             + '; '.join(reasons)
         )
 
     state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
-    module.load_state_dict(state, strict=False)
     origin = file.origin
     if file.layout is not None:
         origin += f', {file.layout.family} names of {file.layout.name}'
-    report = LoadReport(str(path), origin, len(state), resized, new, unused)
+    return state, LoadReport(str(path), origin, len(state), resized, new, unused)
+
+
+def load_backbone(
+    module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
+) -> LoadReport:
+    """Load a backbone from a checkpoint of any known layout into a module.
+
+    The module changes only if every one of its weights is in the file with the same
+    shape. Exceptions: position tables are interpolated to the module's size, and
+    output norms that pre-training did not have keep their initial value. Logs the
+    report in one line.
+
+    Args:
+        module (nn.Module): A backbone of mmpretrain, mmdet, mmseg or any other
+            library, with one of the known layouts or the names that the file has.
+        path (str | PathLike): Checkpoint of a cmid_mm run, exported backbone,
+            published CMID checkpoint, or one with the names of OpenMMLab,
+            torchvision, timm or the Microsoft Swin.
+        source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+
+    Returns:
+        LoadReport: What was loaded and what was left.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or a weight of the module would
+            stay uninitialised, or a shape differs.
+    """
+    state, report = match_backbone(module, path, source)
+    module.load_state_dict(state, strict=False)
     print_log(str(report), logger='current', level=logging.INFO)
     return report
+
+
+def _refuse_caffe_strides(
+    module: nn.Module,
+    content: Mapping[str, Any],
+    file: FoundBackbone,
+    path: str | os.PathLike[str],
+) -> None:
+    """Refuse a pair whose names and shapes fit, but not what they compute.
+
+    Bottlenecks of the Caffe style have their stride in the first convolution, those
+    of mmpretrain, torchvision and timm in the second. Of a file without any mark of
+    these the style cannot be told; it is taken as it is.
+    """
+    caffe = getattr(module, 'style', None) == 'caffe'
+    meta = content.get('meta')
+    marks = (
+        file.origin not in ('OpenMMLab checkpoint', 'plain state dict'),
+        isinstance(meta, Mapping) and 'cmid_mm_version' in meta,
+        file.prefix == '' and 'fc.weight' in file.state,
+    )
+    is_bottleneck = file.architecture is not None and (
+        file.architecture.block == 'bottleneck'
+    )
+    if caffe and is_bottleneck and any(marks):
+        raise CheckpointError(
+            f'{path} does not fit {type(module).__name__}, nothing was loaded: with '
+            "style='caffe' the backbone has its strides in other convolutions than "
+            "the network of the file; set the backbone's style='pytorch' "
+            '(--cfg-options model.backbone.style=pytorch), and the mean and std of the '
+            "data_preprocessor to those of the file's pre-training"
+        )
 
 
 def _size(tensor: Tensor) -> str:

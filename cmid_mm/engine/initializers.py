@@ -3,13 +3,14 @@
 
 import functools
 import types
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.model import BaseModule, initialize, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from ..checkpoints import load_backbone
+from ..checkpoints import load_backbone, match_backbone
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -49,10 +50,31 @@ def init_weights(self: BaseModule) -> None:
 
     The file gives all weights, so the class's own method has nothing to add.
     """
-    configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg
     # The checkpoint comes last, for what it covers.
-    initialize(self, sorted(configs, key=_asks_for_backbone))
+    initialize(self, sorted(_as_list(self.init_cfg), key=_asks_for_backbone))
     self.is_init = True
+
+
+def check_backbones(model: nn.Module) -> None:
+    """Refuse checkpoints that do not fit, before data is read and training begins.
+
+    Args:
+        model (nn.Module): A built model. It is not changed.
+
+    Raises:
+        CheckpointError: If a module asks for a :class:`PretrainedBackbone` that does
+            not fit it; names the module.
+    """
+    for module in model.modules():
+        for init_cfg in _as_list(getattr(module, 'init_cfg', None)):
+            if _asks_for_backbone(init_cfg):
+                settings = {k: v for k, v in init_cfg.items() if k != 'type'}
+                asked = PretrainedBackbone(**settings)
+                match_backbone(module, asked.checkpoint, asked.source)
+
+
+def _as_list(init_cfg: Any) -> Sequence[Any]:
+    return init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
 
 
 def _asks_for_backbone(init_cfg: Any) -> bool:
@@ -74,8 +96,7 @@ _original_init = BaseModule.__init__
 @functools.wraps(_original_init)
 def _init(self: BaseModule, init_cfg: dict | list[dict] | None = None) -> None:
     _original_init(self, init_cfg)
-    configs = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    if any(map(_asks_for_backbone, configs)):
+    if any(map(_asks_for_backbone, _as_list(init_cfg))):
         self.init_weights = types.MethodType(init_weights, self)
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 import torch.distributed
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
-from ..checkpoints.reading import read_checkpoint
+from ..checkpoints import normalization, read_checkpoint
 
 #: Set this variable to see where an error came from.
 TRACEBACK_VARIABLE = 'CMID_MM_TRACEBACK'
@@ -54,6 +54,27 @@ def _message_of_traceback(text: str) -> str:
     return '\n'.join(message).partition(': ')[2]
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every run of a config takes."""
+    parser.add_argument(
+        '--work-dir',
+        metavar='D',
+        help='folder for checkpoints, logs, results and pictures; '
+        'default: work_dirs/NAME_OF_THE_CONFIG',
+    )
+    parser.add_argument(
+        '--data-root', metavar='D', help='folder with the images or the data set'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='K=V',
+        help='override settings, such as train_dataloader.batch_size=32',
+    )
+    add_launcher_arguments(parser)
+
+
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options by which launchers of several processes call a tool."""
     parser.add_argument(
@@ -81,11 +102,26 @@ def load_config(name: str) -> Config:
     Raises:
         FileNotFoundError: If there is no such file or package.
     """
-    package, separator, path = name.partition('::')
-    if not separator:
-        if not Path(name).is_file():
-            raise FileNotFoundError(f'config {name} does not exist')
-        return Config.fromfile(name)
+    if '::' in name:
+        return Config.fromfile(packaged_config(name))
+    if not Path(name).is_file():
+        raise FileNotFoundError(f'config {name} does not exist')
+    return Config.fromfile(name)
+
+
+def packaged_config(name: str) -> Path:
+    """The file of a config that an installed package ships.
+
+    Args:
+        name (str): ``package::path``.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        FileNotFoundError: If there is no such package, or no such file in it.
+    """
+    package, _, path = name.partition('::')
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
@@ -93,12 +129,35 @@ def load_config(name: str) -> Config:
         )
     root = Path(spec.submodule_search_locations[0])
     for folder in (root / '.mim' / 'configs', root.parent / 'configs'):
-        file = folder / path
-        if file.is_file():
-            return Config.fromfile(file)
-    raise FileNotFoundError(
-        f'config {name}: {package} has no {path} in {root / ".mim" / "configs"}'
+        if (folder / path).is_file():
+            return folder / path
+    close = difflib.get_close_matches(
+        Path(path).name,
+        [file.name for file in (root / '.mim' / 'configs').rglob('*.py')],
+        1,
     )
+    hint = f'; did you mean {close[0]}?' if close else ''
+    raise FileNotFoundError(
+        f'config {name}: {package} has no {path} in {root / ".mim" / "configs"}{hint}'
+    )
+
+
+# mmengine finds the packages of ``_base_ = 'package::path'`` by the names of their
+# distributions, such as 'mmsegmentation', which the maintained forks have changed; and
+# it does not know cmid_mm. So a base is looked for where load_config looks.
+_original_cfg_path = Config._get_cfg_path
+
+
+def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+    if '::' not in cfg_path:
+        return _original_cfg_path(cfg_path, filename)
+    package = cfg_path.partition('::')[0]
+    # The scope of what the config copies from this base; cmid_mm has none.
+    scope = None if package == 'cmid_mm' else package
+    return str(packaged_config(cfg_path)), scope
+
+
+Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
 def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
@@ -162,42 +221,135 @@ def set_data_root(cfg: Config, data_root: str) -> None:
     Raises:
         ValueError: If no data loader of the config has a data set of its own.
     """
-    found = False
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        dataset = (cfg.get(name) or {}).get('dataset')
-        while dataset is not None:
-            found = True
-            if 'dataset' not in dataset:
-                dataset.data_root = data_root
-                break
-            dataset = dataset.dataset  # a wrapper such as RepeatDataset
-    if not found:
+    changed = [
+        _set_data_root((cfg.get(name) or {}).get('dataset'), data_root)
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    ]
+    old_roots = set().union(*changed) - {''}
+    if not any(changed):
         raise ValueError('--data-root: the config has no data set to point there')
+    # COCO's metric reads the annotations itself.
+    for name in ('val_evaluator', 'test_evaluator'):
+        evaluators: Any = cfg.get(name) or []
+        for evaluator in [evaluators] if hasattr(evaluators, 'keys') else evaluators:
+            file = evaluator.get('ann_file')
+            for root in old_roots:
+                if isinstance(file, str) and file.startswith(root):
+                    evaluator.ann_file = str(
+                        Path(data_root, file[len(root) :].lstrip('/'))
+                    )
+
+
+def _set_data_root(dataset: Any, data_root: str) -> set[str]:
+    """Point a data set, or those that it wraps, at a folder; returns the former."""
+    if dataset is None:
+        return set()
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner != [None]:
+        return set().union(*(_set_data_root(part, data_root) for part in inner))
+    former = dataset.get('data_root') or ''
+    dataset.data_root = data_root
+    return {former}
 
 
 def set_backbone_checkpoint(cfg: Config, checkpoint: str) -> None:
     """Initialise the model's backbone from a file, completely or not at all.
+
+    Prints how the images of the pre-training were normalised if the file tells so and
+    the config does it differently.
 
     Args:
         cfg (Config): The config, changed in place.
         checkpoint (str): Any file that ``PretrainedBackbone`` understands.
 
     Raises:
+        CheckpointError: If the file cannot be read.
         FileNotFoundError: If the file does not exist.
-        ValueError: If the model has no ``backbone``.
+        ValueError: If the model has no ``backbone`` or more than one, or would load
+            something else over it.
     """
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(f'--backbone-checkpoint {checkpoint} does not exist')
-    model = cfg.model
-    while 'backbone' not in model:
-        inner = [model[key] for key in ('encoder', 'model', 'detector') if key in model]
-        if not inner:
-            raise ValueError('--backbone-checkpoint: the model has no backbone')
-        model = inner[0]
-    model.backbone.init_cfg = dict(type='PretrainedBackbone', checkpoint=checkpoint)
+    pretraining = normalization(read_checkpoint(checkpoint, mmap=True))
+    path, parent = _parent_of_backbone(cfg)
+    overwriting = {f'{path}.init_cfg': parent.get('init_cfg')}
+    if path != 'model':
+        overwriting['model.init_cfg'] = cfg.model.get('init_cfg')
+    if not cfg.get('resume'):
+        overwriting['load_from'] = cfg.get('load_from')
+    for key, value in overwriting.items():
+        if isinstance(value, dict):
+            value = value.get('checkpoint')
+        if value and isinstance(value, str):
+            raise ValueError(
+                f'--backbone-checkpoint: {key} of the config loads {value} over the '
+                f'backbone; add --cfg-options {key}=None'
+            )
+    parent.backbone.init_cfg = dict(type='PretrainedBackbone', checkpoint=checkpoint)
     # Stock configs may name other weights in this older place.
-    model.backbone.pop('pretrained', None)
-    model.pop('pretrained', None)
+    parent.backbone.pop('pretrained', None)
+    parent.pop('pretrained', None)
+    _compare_normalization(cfg, pretraining)
+
+
+def _parent_of_backbone(cfg: Config) -> tuple[str, Any]:
+    """Path and config of the outermost part of the model that has a backbone."""
+    level: dict[str, Any] = {'model': cfg.get('model') or {}}
+    while level:
+        found = [path for path, part in level.items() if 'backbone' in part]
+        if len(found) == 1:
+            return found[0], level[found[0]]
+        if found:
+            raise ValueError(
+                '--backbone-checkpoint: the model has several backbones, '
+                f'{" and ".join(f"{path}.backbone" for path in found)}; '
+                f'{_BY_HAND} the one that is meant'
+            )
+        level = {
+            f'{path}.{key}': part
+            for path, whole in level.items()
+            for key, part in whole.items()
+            if isinstance(part, dict)
+        }
+    parts = [k for k, v in (cfg.get('model') or {}).items() if isinstance(v, dict)]
+    raise ValueError(
+        f"--backbone-checkpoint: the model has no 'backbone' among its parts "
+        f'({", ".join(parts) or "none"}); {_BY_HAND} the one that is meant'
+    )
+
+
+_BY_HAND = (
+    'in a config of your own, write '
+    "init_cfg=dict(type='PretrainedBackbone', checkpoint=...) into"
+)
+
+
+def _compare_normalization(cfg: Config, pretraining: dict[str, list[float]]) -> None:
+    """Say so if a config normalises images otherwise than the pre-training did."""
+    path, part = 'data_preprocessor', cfg.get('data_preprocessor') or {}
+    model_part: Any = cfg.model.get('data_preprocessor')
+    if isinstance(model_part, dict):  # the runner prefers it
+        path, part = f'model.{path}', model_part
+    # Semi-supervised detectors wrap the one that normalises.
+    while isinstance(part.get('data_preprocessor'), dict):
+        path, part = f'{path}.data_preprocessor', part['data_preprocessor']
+    own = {name: list(part.get(name) or []) for name in ('mean', 'std')}
+
+    def text(values: list[float]) -> str:
+        return f'[{",".join(f"{v:.8g}" for v in values)}]' if values else 'none'
+
+    if not pretraining or own == pretraining:
+        return
+    written = [f"'{path}.{name}={text(pretraining[name])}'" for name in ('mean', 'std')]
+    in_rgb = part.get('bgr_to_rgb') or part.get('to_rgb')
+    print(
+        'The backbone was pre-trained on images with '
+        f'mean {text(pretraining["mean"])} and std {text(pretraining["std"])}, '
+        f'this config normalises with mean {text(own["mean"])} and std '
+        f'{text(own["std"])}. To normalise as in pre-training: '
+        f'--cfg-options {" ".join(written)}'
+        + ('' if in_rgb else ' (in RGB order; images read as BGR need bgr_to_rgb=True)')
+    )
 
 
 def use_amp(cfg: Config) -> None:

@@ -75,7 +75,10 @@ def test_incomplete_backbone_is_not_described():
             'ResNet',
             ResNet(18),
             ResNet(34),
-            ['file holds a ResNet-18, .* is a ResNet-34'],
+            [
+                'file holds a ResNet-18, .* is a ResNet-34',
+                r'set depth=18, and in_channels .* for \[64, 128, 256, 512\]',
+            ],
         ),
         (
             'ResNet',
@@ -89,7 +92,7 @@ def test_incomplete_backbone_is_not_described():
             'ResNet',
             ResNet(18),
             ResNet(18, base_channels=32),
-            ['width: the file has 64, the module 32'],
+            ['width: the file has 64, the module 32', 'set depth=18'],
         ),
         (
             'ViT',
@@ -120,9 +123,34 @@ def test_last_stages_may_be_missing_in_the_module():
     )
 
 
+@pytest.mark.parametrize(
+    ('family', 'module', 'text'),
+    [
+        (
+            'ResNet',
+            lambda: ResNet(50, stem_channels=8, base_channels=4),
+            'depth=50, and in_channels of the neck or heads for [16, 32, 64, 128]',
+        ),
+        (
+            'Swin',
+            lambda: SwinTransformer(
+                dict(embed_dims=96, depths=[2, 2, 6, 2], num_heads=[1, 2, 4, 8])
+            ),
+            'embed_dims=96, depths=[2, 2, 6, 2], num_heads=[1, 2, 4, 8] '
+            "(arch='tiny' in mmpretrain), and in_channels of the neck or heads for "
+            '[96, 192, 384, 768]',
+        ),
+        ('ViT', vit, 'an arch of ViT 2'),
+    ],
+)
+def test_settings_to_write(family, module, text):
+    assert describe(module().state_dict(), family).settings == text
+
+
 def test_other_family():
     file = describe(swin().state_dict(), 'Swin')
     module = describe(vit().state_dict(), 'ViT')
     (reason,) = explain_differences(file, module)
     assert reason.startswith('the file holds a Swin 1-1-3-1')
     assert 'module is a ViT 2' in reason
+    assert "write type='SwinTransformer', embed_dims=8" in reason

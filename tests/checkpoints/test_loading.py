@@ -16,7 +16,12 @@ from mmpretrain.models import (
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from cmid_mm.checkpoints import CheckpointError, load_backbone
+from cmid_mm.checkpoints import (
+    CheckpointError,
+    export_backbone,
+    load_backbone,
+    match_backbone,
+)
 from cmid_mm.checkpoints.layouts import LAYOUTS
 from cmid_mm.checkpoints.loading import abbreviate, find_backbone
 
@@ -268,6 +273,60 @@ def test_misfits_are_diagnosed(tmp_path, source, module, message):
     with pytest.raises(CheckpointError, match=message) as error:
         load_backbone(module, path)
     assert '\n' not in str(error.value)
+
+
+def test_known_reasons_shorten_the_lists(tmp_path):
+    path = save(tmp_path / 'a.pth', resnet(34).state_dict())
+    with pytest.raises(
+        CheckpointError, match=r'\(layer1\.2\.conv1\.weight and 79 more'
+    ):
+        load_backbone(resnet(18), path)
+
+
+def test_vit_of_mmseg_lacks_a_bias(tmp_path):
+    path = save(tmp_path / 'a.pth', vit().state_dict(), 'student.backbone.')
+    module = mmseg.models.VisionTransformer(
+        img_size=32, patch_size=8, embed_dims=8, num_layers=2, num_heads=2, mlp_ratio=2
+    )
+    with pytest.raises(CheckpointError, match='with patch_bias=True'):
+        load_backbone(module, path)
+
+
+def bottlenecks(style: str = 'pytorch') -> nn.Module:
+    return mmdet.models.ResNet(50, stem_channels=8, base_channels=4, style=style)
+
+
+@pytest.mark.parametrize(
+    ('prefix', 'others'),
+    [
+        ('student.backbone.', {}),
+        ('', {'fc.weight': torch.ones(1)}),
+        ('backbone.', {}),
+    ],
+)
+def test_strides_of_the_caffe_style_are_refused(tmp_path, prefix, others):
+    path = save(tmp_path / 'a.pth', bottlenecks().state_dict(), prefix, **others)
+    if prefix == 'backbone.':
+        assert load_backbone(bottlenecks('caffe'), path).loaded == 318  # may be Caffe's
+        path = tmp_path / 'b.pth'
+        export_backbone(tmp_path / 'a.pth', path)
+    with pytest.raises(CheckpointError, match=r"style='caffe' .*style='pytorch'"):
+        load_backbone(bottlenecks('caffe'), path)
+    assert load_backbone(bottlenecks(), path).loaded == 318
+    # Blocks of two convolutions have their stride in the same one in both styles.
+    path = save(tmp_path / 'c.pth', resnet().state_dict(), 'student.backbone.')
+    load_backbone(resnet(style='caffe'), path)
+
+
+def test_matching_changes_nothing(tmp_path):
+    expected = weights(randomize(resnet()))
+    module = randomize(resnet(), seed=1)
+    before = weights(module)
+    path = save(tmp_path / 'a.pth', expected)
+    state, report = match_backbone(module, path)
+    torch.testing.assert_close(weights(module), before, rtol=0, atol=0)
+    torch.testing.assert_close(state, expected, rtol=0, atol=0)
+    assert report.loaded == 120
 
 
 def test_no_weights(tmp_path):

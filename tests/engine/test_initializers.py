@@ -16,7 +16,7 @@ from torch import nn
 
 import cmid_mm  # noqa: F401
 from cmid_mm.checkpoints import CheckpointError
-from cmid_mm.engine.initializers import PretrainedBackbone
+from cmid_mm.engine.initializers import PretrainedBackbone, check_backbones
 
 REGISTRIES = dict(
     mmpretrain=mmpretrain.registry.MODELS,
@@ -176,3 +176,17 @@ def test_other_modules_keep_their_method():
     assert 'init_weights' not in vars(backbone)
     backbone.init_weights()
     assert backbone.layer1[0].bn2.weight.eq(0).all()  # mmpretrain's own default
+
+
+def test_checked_before_training(tmp_path):
+    save_run(tmp_path / 'run.pth', ResNet(18, stem_channels=8, base_channels=8))
+    model = Parent(tiny_resnet(tmp_path / 'run.pth'))
+    before = model.backbone.conv1.weight.clone()
+    check_backbones(model)
+    assert torch.equal(model.backbone.conv1.weight, before)
+    save_run(tmp_path / 'run.pth', ResNet(34, stem_channels=8, base_channels=8))
+    with pytest.raises(CheckpointError, match='holds a ResNet-34'):
+        check_backbones(nn.ModuleDict(dict(module=model)))
+    torch.save({'backbone.conv1.weight': torch.ones(1)}, tmp_path / 'run.pth')
+    with pytest.raises(CheckpointError, match='no teacher backbone'):
+        check_backbones(tiny_resnet(tmp_path / 'run.pth', source='teacher'))
