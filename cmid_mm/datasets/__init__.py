@@ -3,6 +3,15 @@
 
 from .imagery import ImageryDataset
 from .sampler import ResumableSampler
+from .scenes import (
+    AID,
+    RESISC45,
+    EuroSAT,
+    SceneDataset,
+    UCMerced,
+    find_scenes,
+    split_scenes,
+)
 from .transforms import (
     LoadImagery,
     MaskPair,
@@ -13,12 +22,19 @@ from .transforms import (
 )
 
 __all__ = [
+    'AID',
+    'EuroSAT',
     'ImageryDataset',
     'LoadImagery',
     'MaskPair',
     'PackViewPair',
     'PhotometricNoise',
+    'RESISC45',
     'ResumableSampler',
+    'SceneDataset',
+    'UCMerced',
     'ViewPair',
+    'find_scenes',
     'load_image',
+    'split_scenes',
 ]

@@ -7,12 +7,12 @@ from typing import Any, cast
 import torch
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
-from mmpretrain.engine.optimizers.adan_t import Adan
-from mmpretrain.registry import (
+from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
 )
+from mmpretrain.engine.optimizers.adan_t import Adan
 from torch import Tensor, nn
 
 
@@ -29,11 +29,12 @@ class BlockwiseAdan(Adan):
     #: Elements of a block: its eight working arrays stay in a server's cache.
     block_size = 2**19
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    # mmengine's constructor passes the parameters by the name of the first argument.
+    def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         # The parent's multi-tensor step forgets the update when no_prox is on.
         if kwargs.get('no_prox'):
             kwargs['foreach'] = False
-        super().__init__(*args, **kwargs)
+        super().__init__(params, *args, **kwargs)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -13,9 +13,11 @@ from .features import (
 )
 from .frozen_encoder import evaluate_frozen_encoder, load_frozen_encoder
 from .isolation import buffers_unchanged, modes_unchanged, rng_unchanged
+from .scene_metric import SceneClassificationMetric
 
 __all__ = [
     'LabelledFolder',
+    'SceneClassificationMetric',
     'accuracy',
     'accuracy_per_class',
     'buffers_unchanged',

@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.transforms.loading import IMAGE_EXTENSIONS, load_image
+from ..datasets.scenes import find_scenes, numbers_first
+from ..datasets.transforms.loading import load_image
 from .isolation import modes_unchanged, rng_unchanged
 
 LINEAR_PROBE_C = 0.01
@@ -28,15 +29,10 @@ standardised and mostly outnumber the images, hence stronger than the usual 1.
 class LabelledFolder(Dataset):
     """Images and their classes, read from a folder for each class.
 
-    Without a list the class of an image is the first folder below ``root``; the
-    image may lie at any depth inside it. With a list each line is a path relative
-    to ``root``, again with its class in front (``forest/forest07.jpg``), or a path
-    and an integer label (``images/0007.jpg 4``), which then is the class.
-
     Args:
         root (str | Path): Folder with the images.
-        list_file (str | Path, optional): List of the images to use; a relative
-            path that does not exist is looked for in ``root``. Defaults to None.
+        list_file (str | Path, optional): List of the images to use, see
+            :func:`cmid_mm.datasets.find_scenes`. Defaults to None, all images.
         class_names (Sequence[str], optional): Names in the order of the labels,
             ``class_names`` of the training set when reading the test set. The
             classes of a list with integer labels are named ``'0'``, ``'1'``, ....
@@ -68,26 +64,15 @@ class LabelledFolder(Dataset):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
     ) -> None:
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise FileNotFoundError(
-                f'{self.root} is not a folder; expected one folder for each class '
-                'in it (UC Merced: agricultural/, airplane/, ...)'
-            )
-        if list_file is None:
-            images = self._scan()
-            source = str(self.root)
-        else:
-            list_path = self._find_list(Path(list_file))
-            images = self._read_list(list_path)
-            source = str(list_path)
-        found = sorted({name for _, name in images}, key=_numbers_first)
+        images = find_scenes(root, list_file)
+        source = str(list_file or root)
+        found = sorted({name for _, name in images}, key=numbers_first)
         if class_names is None:
             if len(found) < 2:
                 raise ValueError(
                     f'{source} has images of one class only ({found[0]!r}); '
                     'an accuracy needs at least two, each in a folder of its own '
-                    f'directly below {self.root}'
+                    f'directly below {root}'
                 )
             class_names = found
         unknown = [name for name in found if name not in set(class_names)]
@@ -106,55 +91,6 @@ class LabelledFolder(Dataset):
         self.nodata = nodata
         # Wrong bands or value range are refused here, not in the middle of a run.
         self[0]
-
-    def _scan(self) -> list[tuple[Path, str]]:
-        images = [
-            (path, path.relative_to(self.root).parts[0])
-            for path in sorted(self.root.rglob('*'))
-            if path.suffix.lower() in IMAGE_EXTENSIONS and path.parent != self.root
-        ]
-        if not images:
-            raise ValueError(
-                f'{self.root} has no images in class folders; expected '
-                f'CLASS/IMAGE with one of {", ".join(sorted(IMAGE_EXTENSIONS))}'
-            )
-        return images
-
-    def _find_list(self, list_file: Path) -> Path:
-        for path in (list_file, self.root / list_file):
-            if path.is_file():
-                return path
-        raise FileNotFoundError(
-            f'list of images {list_file} does not exist, nor does '
-            f'{self.root / list_file}'
-        )
-
-    def _read_list(self, list_path: Path) -> list[tuple[Path, str]]:
-        images = []
-        for number, line in enumerate(list_path.read_text().splitlines(), 1):
-            if not line.strip():
-                continue
-            name, _, label = line.strip().rpartition(' ')
-            if name and label.isdecimal():
-                class_name = str(int(label))
-            else:
-                name = line.strip()
-                class_name = Path(name).parts[0]
-                if len(Path(name).parts) < 2:
-                    raise ValueError(
-                        f'{list_path}, line {number}: {name!r} has no class; '
-                        'expected CLASS/IMAGE, or an image and an integer label'
-                    )
-            path = self.root / name.strip()
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f'{path} does not exist; {list_path}, line {number}, lists it '
-                    f'relative to {self.root}'
-                )
-            images.append((path, class_name))
-        if not images:
-            raise ValueError(f'{list_path} lists no images')
-        return images
 
     def __len__(self) -> int:
         """Count the images."""
@@ -179,11 +115,6 @@ class LabelledFolder(Dataset):
             self.nodata,
         )  # (size, size, C)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), self.labels[index]
-
-
-def _numbers_first(name: str) -> tuple[int, int, str]:
-    """Sort key: integer labels by value, then names."""
-    return (0, int(name), '') if name.isdecimal() else (1, 0, name)
 
 
 def extract_features(

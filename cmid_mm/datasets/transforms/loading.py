@@ -207,7 +207,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     extension = Path(path).suffix.lower()
     if extension in RASTER_EXTENSIONS:
-        with _opened(path) as source:
+        with opened_raster(path) as source:
             return source.height, source.width
     header: Callable[[str | Path, bytes], tuple[int, int, int]] = (
         _png_header if extension in PNG_EXTENSIONS else _jpeg_header
@@ -234,7 +234,7 @@ def count_bands(path: str | Path) -> int:
     if Path(path).suffix.lower() not in RASTER_EXTENSIONS:
         image_size(path)
         return 3
-    with _opened(path) as source:
+    with opened_raster(path) as source:
         return source.count - (_alpha_band(source) is not None)
 
 
@@ -383,7 +383,7 @@ def _read_raster(
     nodata: float | None,
     window: Window | None,
 ) -> RawImage:
-    with _opened(path) as source:
+    with opened_raster(path) as source:
         alpha = _alpha_band(source)
         if bands is not None:
             _check_bands(path, source.count, bands)
@@ -431,7 +431,12 @@ def _read_raster(
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def opened_raster(path: str | Path) -> Iterator[Any]:
+    """Open a TIFF, GeoTIFF or JPEG 2000 with rasterio, without listing its folder.
+
+    Raises:
+        UnreadableImageError: If the file is missing or no such raster.
+    """
     # Otherwise GDAL lists the folder, which may hold a million files, every time.
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='TRUE'):
         try:
@@ -568,13 +573,14 @@ def _reduce_by_area(pixels: NDArray[Any], min_size: int) -> NDArray[Any]:
 
 @TRANSFORMS.register_module()
 class LoadImagery(BaseTransform):
-    """Load an image of any supported format as an S x S array (method.md section 1).
+    """Load an image of any supported format, RGB (method.md section 1).
 
     Required keys: ``img_path`` and optionally ``window``. Added keys: ``img``
-    (size, size, C), ``img_shape``, ``ori_shape``.
+    (H, W, C), ``img_shape``, ``ori_shape``.
 
     Args:
-        size (int): Side S of the loaded image in pixels.
+        size (int, optional): Side in pixels of the square that the image is
+            resized to. Defaults to None, the size of the file.
         bands (Sequence[int], optional): Bands to take, counted from 1. Defaults to
             None, all.
         value_range (Sequence[float], optional): Low and high value of non-8-bit
@@ -587,7 +593,7 @@ class LoadImagery(BaseTransform):
 
     def __init__(
         self,
-        size: int,
+        size: int | None = None,
         bands: Sequence[int] | None = None,
         value_range: Sequence[float] | None = None,
         num_bands: int | None = None,

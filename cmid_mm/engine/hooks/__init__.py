@@ -1,12 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from .confusion_matrix_hook import ConfusionMatrixHook
 from .feature_evaluation_hook import FeatureEvaluationHook
+from .num_classes_hook import NumClassesHook
 from .reconstruction_hook import ReconstructionHook
 from .teacher_update_hook import TeacherUpdateHook
 from .throughput_hook import ThroughputHook
 from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
+    'ConfusionMatrixHook',
     'FeatureEvaluationHook',
+    'NumClassesHook',
     'ReconstructionHook',
     'TeacherUpdateHook',
     'ThroughputHook',

@@ -1,0 +1,52 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Classes of the data and of the classifier."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+
+@HOOKS.register_module()
+class NumClassesHook(Hook):
+    """Refuse a classifier with more or fewer classes than the data.
+
+    With fewer, training would stop at the first image of a class that is missing;
+    with more, nothing would be noticed.
+
+    Raises:
+        ValueError: When training, validation or a test begins, if
+            ``model.head.num_classes`` or ``data_preprocessor.num_classes`` is not the
+            number of classes of the data set.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the training data."""
+        self._check(runner, runner.train_dataloader)
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the validation data."""
+        self._check(runner, runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the test data."""
+        self._check(runner, runner.test_dataloader)
+
+    def _check(self, runner: Runner, loader: DataLoader) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        dataset: Any = loader.dataset
+        classes = dataset.metainfo['classes']
+        for name, owner in (
+            ('model.head', model.head),
+            ('data_preprocessor', model.data_preprocessor),
+        ):
+            count = getattr(owner, 'num_classes', None)
+            if count is not None and count != len(classes):
+                raise ValueError(
+                    f'{name}.num_classes is {count}, but the data set has '
+                    f'{len(classes)} classes ({", ".join(classes)}); set '
+                    f'num_classes={len(classes)} of model.head and data_preprocessor'
+                )

@@ -1,0 +1,61 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Split a folder of class folders into lists of training and test images."""
+
+import argparse
+from pathlib import Path
+
+from cmid_mm.datasets.scenes import find_scenes, split_scenes
+from cmid_mm.datasets.writing import write_bytes
+from cmid_mm.engine import launch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Write FOLDER/train.txt and FOLDER/test.txt with lines '
+        'class/image, the same share of each class in both. The same ratio and seed '
+        'always give the same lists.',
+        epilog='example: python tools/split_dataset.py data/my_scenes '
+        '--train-ratio 0.2 --suffix _20',
+    )
+    parser.add_argument('folder', type=Path, help='holds a folder for each class')
+    parser.add_argument(
+        '--train-ratio',
+        type=float,
+        default=0.8,
+        help='share of each class to train on (default: %(default)s)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
+    parser.add_argument(
+        '--suffix',
+        default='',
+        help="added to the lists' names, for several splits of one folder: "
+        '_20 gives train_20.txt and test_20.txt',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace lists that exist'
+    )
+    return parser.parse_args()
+
+
+@launch.user_errors
+def main() -> None:
+    """Split."""
+    args = parse_args()
+    paths = [args.folder / f'{part}{args.suffix}.txt' for part in ('train', 'test')]
+    for path in paths:
+        if path.exists() and not args.overwrite:
+            raise FileExistsError(
+                f'{path} exists; give another --suffix, or --overwrite to replace it'
+            )
+    names = [
+        path.relative_to(args.folder).as_posix() for path, _ in find_scenes(args.folder)
+    ]
+    lists = split_scenes(names, args.train_ratio, args.seed)
+    for path, members in zip(paths, lists, strict=True):
+        write_bytes(path, ('\n'.join(members) + '\n').encode())
+        print(f'{path}: {len(members)} images')
+
+
+if __name__ == '__main__':
+    main()
