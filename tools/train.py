@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 import cmid_mm  # noqa: F401
 from cmid_mm.engine import launch
+from cmid_mm.engine.data_check import check_data
 from cmid_mm.engine.initializers import check_backbones
 
 
@@ -72,6 +73,7 @@ def main() -> None:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)
     launch.refuse_unsafe_checkpoints()
+    check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = Runner.from_cfg(cfg)
     check_backbones(runner.model)
     runner.train()

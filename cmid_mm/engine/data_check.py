@@ -14,8 +14,9 @@ from ..datasets.preparation import PREPARATIONS
 def check_data(cfg: Config, *loaders: str) -> None:
     """Check that the folders of a config's data sets exist.
 
-    A config that says ``prepared_by``, the name of a data set of
-    ``tools/prepare_data.py``, gets an error that says what to download and run.
+    Only of a config that says ``prepared_by``, the name of a data set of
+    ``tools/prepare_data.py``: the error says what to download and run. Data sets of
+    other configs have messages of their own.
 
     Args:
         cfg (Config): The config.
@@ -24,13 +25,15 @@ def check_data(cfg: Config, *loaders: str) -> None:
     Raises:
         FileNotFoundError: If a folder does not exist.
     """
+    if 'prepared_by' not in cfg:
+        return
     for loader in loaders:
         for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
             for folder in _folders(dataset):
                 if '://' not in folder and not Path(folder).exists():
                     raise FileNotFoundError(
                         f'{folder} does not exist ({loader} of the config). '
-                        + _advice(cfg.get('prepared_by'), dataset.get('data_root'))
+                        + _advice(cfg.prepared_by, dataset.get('data_root'))
                     )
 
 
@@ -56,9 +59,7 @@ def _folders(dataset: Any) -> Iterator[str]:
             yield prefix if '://' in prefix else os.path.join(root, prefix)
 
 
-def _advice(prepared_by: str | None, root: str | None) -> str:
-    if prepared_by is None:
-        return 'Name the folder that holds the data set with --data-root'
+def _advice(prepared_by: str, root: str | None) -> str:
     kind = PREPARATIONS[prepared_by]
     return (
         f'It is made from {kind.title}, to be downloaded from {kind.url} '

@@ -6,15 +6,15 @@ from cmid_mm.datasets.preparation import PREPARATIONS
 from cmid_mm.engine.data_check import check_data
 
 
-def config(root: object, **extra: object) -> Config:
+def config(root: object, prepared_by: str = 'potsdam') -> Config:
     dataset = dict(
         type='Any', data_root=str(root), data_prefix=dict(img_path='img', other=None)
     )
     return Config(
         dict(
+            prepared_by=prepared_by,
             train_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dataset)),
             val_dataloader=None,
-            **extra,
         )
     )
 
@@ -28,7 +28,7 @@ def test_existing_folders_pass(tmp_path):
 def test_the_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'img does not exist \(train_data'):
         check_data(config(tmp_path), 'train_dataloader')
-    with pytest.raises(FileNotFoundError, match='nowhere does not exist.*--data-root'):
+    with pytest.raises(FileNotFoundError, match='nowhere does not exist'):
         check_data(config('nowhere'), 'train_dataloader')
     check_data(config('nowhere'), 'test_dataloader')
 

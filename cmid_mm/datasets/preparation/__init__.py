@@ -1,6 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """From the downloads of public data sets to the folders that the configs read."""
 
+from .change import CDDPreparation, LEVIRPreparation
+from .dota import DIORRPreparation, DOTAMultiScalePreparation, DOTAPreparation
 from .preparation import (
     Job,
     Preparation,
@@ -9,8 +11,24 @@ from .preparation import (
     prepare,
     source_files,
 )
+from .scenes import (
+    AIDPreparation,
+    EuroSATPreparation,
+    RESISC45Preparation,
+    UCMercedPreparation,
+)
 
-_KINDS: tuple[type[Preparation], ...] = ()
+_KINDS: tuple[type[Preparation], ...] = (
+    UCMercedPreparation,
+    AIDPreparation,
+    RESISC45Preparation,
+    EuroSATPreparation,
+    DOTAPreparation,
+    DOTAMultiScalePreparation,
+    DIORRPreparation,
+    CDDPreparation,
+    LEVIRPreparation,
+)
 
 #: All data sets, by their name on the command line.
 PREPARATIONS: dict[str, type[Preparation]] = {kind.name: kind for kind in _KINDS}

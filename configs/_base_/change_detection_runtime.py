@@ -1,0 +1,20 @@
+_base_ = 'default_runtime.py'
+
+default_scope = 'mmseg'
+custom_imports = dict(
+    imports=[
+        'cmid_mm',
+        'cmid_mm.datasets.change_detection',
+        'cmid_mm.evaluation.change_metric',
+        'cmid_mm.models.change_detectors',
+    ],
+    allow_failed_imports=False,
+)
+visualizer = dict(type='SegLocalVisualizer')
+# The best by the F1 of the change class, and the last.
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='F1', rule='greater')
+)
+
+# tools/test.py --tta: the mean of the pair's and its two mirror images' predictions.
+tta_model = dict(type='SegTTAModel')
