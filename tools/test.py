@@ -2,13 +2,23 @@
 """Test a checkpoint with the metrics of its config."""
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import DictAction
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 import cmid_mm  # noqa: F401
+from cmid_mm.datasets.writing import write_bytes
 from cmid_mm.engine import launch
+from cmid_mm.engine.data_check import check_data
+from cmid_mm.inference import read_fitting_checkpoint
+from cmid_mm.inference.pictures_hook import PredictionPicturesHook
+from cmid_mm.inference.task import innermost_dataset
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,19 +31,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file, or package::path')
     parser.add_argument('checkpoint', help='checkpoint of a run with this config')
     parser.add_argument(
-        '--work-dir',
-        metavar='D',
-        help='folder for the log and results; default: work_dirs/NAME_OF_THE_CONFIG',
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: tta_model and tta_pipeline of the config',
     )
-    parser.add_argument('--data-root', metavar='D', help='folder with the data set')
     parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='K=V',
-        help='override settings, such as test_dataloader.batch_size=8',
+        '--show-dir',
+        metavar='D',
+        help='write pictures of the predictions beside the labels to this folder',
     )
-    launch.add_launcher_arguments(parser)
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        metavar='S',
+        help='detections below this score are not drawn (default: %(default)s)',
+    )
+    parser.add_argument('--json', metavar='FILE', help='write the metrics to this file')
+    launch.add_run_arguments(parser)
     return parser.parse_args()
 
 
@@ -55,9 +70,54 @@ def main() -> None:
         launch.set_data_root(cfg, args.data_root)
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
+    if args.tta:
+        use_tta(cfg)
     cfg.load_from = args.checkpoint
     launch.refuse_unsafe_checkpoints()
-    Runner.from_cfg(cfg).test()
+    check_data(cfg, 'test_dataloader')
+    runner = Runner.from_cfg(cfg)
+    # The runner itself would load what fits and go on with the rest untrained.
+    read_fitting_checkpoint(model_of(runner), args.checkpoint)
+    if args.show_dir:
+        runner.register_hook(PredictionPicturesHook(args.show_dir, args.score_thr))
+    metrics = runner.test()
+    if args.json and is_main_process():
+        record = dict(
+            config=args.config,
+            checkpoint=args.checkpoint,
+            tta=args.tta,
+            metrics={name: _number(value) for name, value in metrics.items()},
+        )
+        write_bytes(Path(args.json), (json.dumps(record, indent=2) + '\n').encode())
+
+
+def use_tta(cfg: Config) -> None:
+    """Test with the config's test-time augmentation.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]
+    if missing:
+        raise ValueError(
+            f'--tta: the config has no {" and no ".join(missing)}; add them as in '
+            'configs/_base_/segmentation_runtime.py, or test without --tta'
+        )
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    innermost_dataset(cfg, 'test').pipeline = cfg.tta_pipeline
+
+
+def model_of(runner: Runner) -> nn.Module:
+    """The model itself, inside wrappers for data parallelism and augmentation."""
+    model: Any = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _number(value: Any) -> Any:
+    """A metric as JSON knows it; NumPy's numbers and arrays are not."""
+    return value.tolist() if hasattr(value, 'tolist') else value
 
 
 if __name__ == '__main__':

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from ..models.data_preprocessor import upsample_mask
+from .drawing import GAP, TITLE_HEIGHT, write_text
 
 MIN_CELL = 160
 """Least side of an image in the panel in pixels; smaller ones are enlarged."""
 
 FULL_ERROR = 64
 """Mean absolute error, of 255, at the bright end of the error's colours."""
-
-GAP = 4
-TITLE_HEIGHT = 22
 
 
 def reconstruction_panel(
@@ -104,7 +102,7 @@ def reconstruction_panel(
         if row_hidden.any():
             bottom = TITLE_HEIGHT + (row + 1) * (size[0] * enlarge + GAP)
             text = f'{row_error[row_hidden].mean():.1f}'
-            _write(strips[-1], text, 6, bottom - GAP - 7)
+            write_text(strips[-1], text, 6, bottom - GAP - 7)
     return np.concatenate(strips, axis=1)
 
 
@@ -135,21 +133,5 @@ def _draw_column(title: str, images: np.ndarray, enlarge: int) -> np.ndarray:
     )  # (B, H + GAP, W + GAP, 3)
     body = padded.reshape(-1, *padded.shape[2:])
     column = np.pad(body, ((TITLE_HEIGHT, 0), (0, 0), (0, 0)), constant_values=255)
-    _write(column, title, 2, TITLE_HEIGHT - 7, colour=(0, 0, 0), outline=False)
+    write_text(column, title, 2, TITLE_HEIGHT - 7, (0, 0, 0), outline=False)
     return column
-
-
-def _write(
-    image: np.ndarray,
-    text: str,
-    left: int,
-    baseline: int,
-    colour: tuple[int, int, int] = (255, 255, 255),
-    outline: bool = True,
-) -> None:
-    """Write text into the image, with a black outline on pictures."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.5
-    if outline:
-        black = (0, 0, 0)
-        cv2.putText(image, text, (left, baseline), font, scale, black, 3, cv2.LINE_AA)
-    cv2.putText(image, text, (left, baseline), font, scale, colour, 1, cv2.LINE_AA)

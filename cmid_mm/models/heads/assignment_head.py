@@ -8,7 +8,7 @@ teacher's assignment of its match.
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -198,14 +198,9 @@ class AssignmentHead(BranchHead):
         """Assignment loss of both directions, averaged, and matching statistics."""
         assert pair.teacher is not None
         rows, columns = pair.student[0].shape[-2:]
-        grid = (rows, columns)
-        pixel_locations = [location_grid(box, grid) for box in pair.boxes]
-        if self.location == 'legacy':
-            height, width = pair.images[0].shape[-2:]
-            scale = pair.boxes[0].new_tensor([1 / height, 1 / width, 1, 1, 1])
-            locations = [location_grid(box * scale, grid) for box in pair.boxes]
-        else:
-            locations = pixel_locations
+        size = pair.images[0].shape[-2:]
+        pixel_locations = [location_grid(box, (rows, columns)) for box in pair.boxes]
+        locations = [self.locate(box, (rows, columns), size) for box in pair.boxes]
         student, teacher = (
             [features.flatten(2).transpose(1, 2) for features in pair_features]
             for pair_features in (pair.student, pair.teacher)
@@ -234,6 +229,23 @@ class AssignmentHead(BranchHead):
             'matched_within_half_stride': torch.stack(near).mean(),
             'prototype_entropy': torch.stack(usage).mean(),
         }
+
+    def locate(
+        self, boxes: Tensor, grid: tuple[int, int], size: Sequence[int]
+    ) -> Tensor:
+        """Locations by which cells are matched.
+
+        Args:
+            boxes (Tensor): Crops, (B, 5), as :func:`location_grid` takes them.
+            grid (tuple[int, int]): Rows and columns of cells.
+            size (Sequence[int]): Height and width of the view in pixels.
+
+        Returns:
+            Tensor: (y, x) of each cell, (B, rows * columns, 2).
+        """
+        if self.location == 'legacy':
+            boxes = boxes * boxes.new_tensor([1 / size[0], 1 / size[1], 1, 1, 1])
+        return location_grid(boxes, grid)
 
     def assign(self, scores: Tensor, temperature: float) -> Tensor:
         """Teacher's soft assignment, ``softmax((scores - centre) / T)``, float32."""

@@ -1,0 +1,151 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Oriented detection: a box for each object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.ops import batched_nms
+from mmengine.config import Config
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..datasets.transforms.loading import Window
+from ..datasets.writing import write_bytes, write_image
+from ..visualization.drawing import Picture, box_corners, to_picture
+from ..visualization.panels import Boxes, box_panel
+from .georeferencing import write_geojson
+from .images import AnyImage, ImageFile
+from .segmentation import PICTURE_SIZE
+from .task import Task
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """The objects of one image, best first.
+
+    Attributes:
+        image (ImageFile): The image.
+        corners (np.ndarray): x1 y1 ... x4 y4 in pixels of the file, (N, 8).
+        labels (np.ndarray): Class index of each, int64 (N,).
+        scores (np.ndarray): Score of each, 0-1, float32 (N,).
+        classes (list[str]): Names of the classes.
+    """
+
+    image: ImageFile
+    corners: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    classes: list[str]
+
+
+class Detection(Task):
+    """Inference of oriented (or upright) detection."""
+
+    name = 'detection'
+    #: Detections below this score are left out.
+    score_threshold = 0.3
+
+    def __init__(self, cfg: Config, model: nn.Module, meta: dict[str, Any]) -> None:
+        super().__init__(cfg, model, meta)
+        test_cfg = cfg.model.get('test_cfg') or {}
+        # Two-stage detectors have settings of their second stage apart.
+        self.nms = dict(test_cfg.get('rcnn', test_cfg)['nms'])
+        self.set_classes(_num_classes(cfg.model, len(meta.get('classes') or ())))
+
+    def result(self, image: AnyImage, prediction: Any) -> DetectionResult:
+        """The objects of an image that was predicted whole."""
+        found = prediction.pred_instances
+        return self._result(image, _tensor(found.bboxes), found.scores, found.labels)
+
+    def large_result(
+        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+    ) -> DetectionResult:
+        """The objects of all windows; of one found in two, the better box."""
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for window, prediction in self.predict_windows(image, windows, batch_size):
+            found = prediction.pred_instances
+            boxes = _tensor(found.bboxes).clone()
+            offset = boxes.new_tensor((window[1], window[0]))  # x, y
+            moved = 2 if boxes.shape[1] == 5 else boxes.shape[1]
+            boxes[:, :moved] += offset.repeat(moved // 2)
+            parts.append((boxes, found.scores, found.labels))
+        boxes, scores, labels = (
+            torch.cat(tensors) for tensors in zip(*parts, strict=True)
+        )
+        if len(boxes):
+            _, kept = batched_nms(boxes, scores, labels, self.nms)
+            boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+        return self._result(image, boxes, scores, labels)
+
+    def _result(
+        self, image: AnyImage, boxes: Tensor, scores: Tensor, labels: Tensor
+    ) -> DetectionResult:
+        assert isinstance(image, ImageFile)
+        order = scores.argsort(descending=True, stable=True)
+        order = order[scores[order] >= self.score_threshold]
+        boxes, scores, labels = (
+            tensor[order].cpu() for tensor in (boxes, scores, labels)
+        )
+        return DetectionResult(
+            image,
+            box_corners(boxes.numpy()),
+            labels.numpy(),
+            scores.numpy(),
+            self.classes,
+        )
+
+    def save(self, result: DetectionResult, folder: Path, name: str) -> list[Path]:
+        """Write ``name.txt``, in DOTA's form with scores, and ``name.jpg``.
+
+        A georeferenced image also gives ``name.geojson``.
+        """
+        names = [self.classes[label] for label in result.labels]
+        lines = [
+            f'{" ".join(f"{value:.1f}" for value in box)} {kind} {score:.4f}\n'
+            for box, kind, score in zip(
+                result.corners, names, result.scores, strict=True
+            )
+        ]
+        text, drawn = folder / f'{name}.txt', folder / f'{name}.jpg'
+        write_bytes(text, ''.join(lines).encode())
+        write_image(drawn, self._draw(result))
+        paths = [text, drawn]
+        if result.image.georeference is not None:
+            paths.append(folder / f'{name}.geojson')
+            properties = [
+                {'class': kind, 'score': round(float(score), 4)}
+                for kind, score in zip(names, result.scores, strict=True)
+            ]
+            write_geojson(
+                paths[-1], result.corners, properties, result.image.georeference
+            )
+        return paths
+
+    def _draw(self, result: DetectionResult) -> Picture:
+        picture = to_picture(result.image.preview(PICTURE_SIZE), self.bands)
+        scale = picture.shape[1] / result.image.width
+        labels, scores = result.labels.tolist(), result.scores.tolist()
+        boxes = Boxes(result.corners * scale, labels, scores)
+        title = f'score {self.score_threshold:g} and above'
+        return box_panel(picture, {title: boxes}, {'classes': self.classes})
+
+
+def _tensor(boxes: Any) -> Tensor:
+    """Boxes as a tensor, whatever class they have."""
+    return boxes if isinstance(boxes, Tensor) else boxes.tensor
+
+
+def _num_classes(model: Any, known: int) -> int:
+    """Number of classes that a detector's config names, or the known number."""
+    if isinstance(model, dict):
+        found = [model['num_classes']] if 'num_classes' in model else []
+        found += [_num_classes(value, 0) for value in model.values()]
+    elif isinstance(model, (list, tuple)):
+        found = [_num_classes(value, 0) for value in model]
+    else:
+        found = []
+    return max([known, *found])

@@ -1,0 +1,158 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Predict images with a trained model, whatever its task."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import import_modules_from_strings
+
+from ..engine.launch import load_config
+from .task import ErrorHandler, Task, dataset_meta, innermost_dataset
+from .weights import load_weights
+
+
+class Inferencer:
+    """Predict images with a model of any of the four tasks.
+
+    Images are read and prepared by the test pipeline of the config, so that a
+    prediction equals that of ``tools/test.py``. The task is that of the model::
+
+        inferencer = Inferencer('config.py', 'work_dirs/mine/epoch_12.pth')
+        for result in inferencer(['a.tif', 'b.tif']):
+            print(result.image.path, result.mask.shape)
+
+    Results are :class:`ClassificationResult`, :class:`SegmentationResult`,
+    :class:`DetectionResult` or :class:`ChangeResult`.
+
+    Args:
+        config (str | Path | Config): Config of the model, as for training.
+        checkpoint (str | Path): Checkpoint of a run with it.
+        device (str): ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ... Defaults to ``'cpu'``.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        CheckpointError: If the checkpoint does not fit the model completely.
+        ValueError: If the device or the task is not known, or the config has no
+            test pipeline.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Config,
+        checkpoint: str | Path,
+        device: str = 'cpu',
+    ) -> None:
+        cfg = config if isinstance(config, Config) else load_config(str(config))
+        if cfg.get('custom_imports'):
+            import_modules_from_strings(**cfg.custom_imports)
+        innermost_dataset(cfg, 'test')  # refuses a config that has none
+        model = build_model(cfg)
+        meta = load_weights(model, checkpoint)
+        try:
+            model.to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f'device {device!r} cannot be used: {error}') from None
+        model.eval()
+        self.model = model
+        self.task: Task = task_class(cfg)(cfg, model, dataset_meta(cfg, meta))
+
+    def __call__(self, images: Any, **options: Any) -> list[Any]:
+        """Predict images.
+
+        Args:
+            images (str | Path | Sequence): An image or several; for change
+                detection a pair (first date, second date) or several.
+            **options: ``batch_size``, ``window`` and ``overlap`` of :meth:`iterate`.
+
+        Returns:
+            list: A result for each image.
+        """
+        single = isinstance(images, (str, Path)) or (
+            self.task.name == 'change detection'
+            and isinstance(images, tuple)
+            and len(images) == 2
+            and not isinstance(images[0], (tuple, list))
+        )
+        return list(self.iterate([images] if single else images, **options))
+
+    def iterate(
+        self,
+        images: Sequence[Any],
+        batch_size: int = 1,
+        window: int | None = None,
+        overlap: int | None = None,
+        on_error: ErrorHandler | None = None,
+    ) -> Iterator[Any]:
+        """Predict images one after the other, keeping only one result in memory.
+
+        Images with a side longer than ``window`` are predicted in overlapping
+        windows: masks are blended, boxes merged by non-maximum suppression.
+
+        Args:
+            images (Sequence): Images, or pairs.
+            batch_size (int): Images, or windows, predicted together. Defaults to 1.
+            window (int, optional): Side of the windows in pixels; 0 never divides
+                images. Defaults to None: the size for which the config is made.
+            overlap (int, optional): Pixels that neighbouring windows share.
+                Defaults to None, a quarter of the window.
+            on_error (Callable, optional): Called with the path and the error of
+                an image that cannot be predicted, instead of stopping.
+
+        Yields:
+            The results, in the order of the images.
+
+        Raises:
+            UnreadableImageError: If an image is missing or broken.
+            ValueError: If an image has other bands than the model takes, the two of
+                a pair differ in size, or the window and the overlap do not fit.
+        """
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        return self.task.predict(images, batch_size, window, overlap, on_error)
+
+
+def build_model(cfg: Config) -> Any:
+    """Build the model of a config as mmengine's runner does, without its weights.
+
+    Args:
+        cfg (Config): Any config.
+
+    Returns:
+        nn.Module: The model.
+    """
+    model = dict(cfg.model)
+    if cfg.get('data_preprocessor'):  # may stand beside the model
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        return MODELS.build(model)
+
+
+def task_class(cfg: Config) -> type[Task]:
+    """The task for which a config is made.
+
+    Raises:
+        ValueError: If it is none of the four.
+    """
+    scope = cfg.get('default_scope')
+    if scope == 'mmseg':
+        from .change_detection import ChangeDetection
+        from .segmentation import Segmentation
+
+        loader = innermost_dataset(cfg, 'test')['pipeline'][0]['type']
+        return ChangeDetection if loader == 'LoadImagePair' else Segmentation
+    if scope in ('mmrotate', 'mmdet'):
+        from .detection import Detection  # needs mmcv's operators
+
+        return Detection
+    if scope == 'mmpretrain' and 'head' in cfg.model:
+        from .classification import Classification
+
+        return Classification
+    raise ValueError(
+        f'a {cfg.model.type} of default_scope {scope!r} is not one of the tasks that '
+        'can be predicted: classification, segmentation, detection, change detection'
+    )

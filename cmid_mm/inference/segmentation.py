@@ -1,0 +1,112 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Semantic segmentation: a class for each pixel."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from ..datasets.transforms.loading import Window
+from ..datasets.writing import write_image
+from ..visualization.drawing import IGNORED, resized_mask, to_picture
+from ..visualization.panels import mask_panel
+from .georeferencing import write_geotiff
+from .images import AnyImage, ImageFile
+from .task import Task
+from .windows import blend_windows
+
+#: Longest side of pictures in pixels; masks have full size.
+PICTURE_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """The classes of the pixels of one image.
+
+    Attributes:
+        image (ImageFile): The image.
+        mask (np.ndarray): Class index of each pixel, uint8 (H, W), in pixels of the
+            file. 255 where the file holds no data.
+        classes (list[str]): Names of the classes.
+    """
+
+    image: Any
+    mask: NDArray[np.uint8]
+    classes: list[str]
+
+
+class Segmentation(Task):
+    """Inference of semantic segmentation."""
+
+    name = 'segmentation'
+
+    def result(self, image: AnyImage, prediction: Any) -> Any:
+        """The mask of an image."""
+        mask = prediction.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        self._know_classes(len(prediction.seg_logits.data))
+        # The config may load images at a fixed size.
+        return self.finish(image, resized_mask(mask, (image.height, image.width)))
+
+    def large_result(
+        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+    ) -> Any:
+        """The mask of an image from overlapping windows."""
+        scores = self._window_scores(image, windows, batch_size)
+        mask = blend_windows(scores, image.height, image.width, self.decide)
+        return self.finish(image, mask)
+
+    def _window_scores(
+        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+    ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+        for window, prediction in self.predict_windows(image, windows, batch_size):
+            logits = prediction.seg_logits.data.float()[None]
+            self._know_classes(logits.shape[1])
+            # Of one class, mmseg gives the probability instead.
+            scores = logits if logits.shape[1] == 1 else logits.softmax(1)
+            if scores.shape[-2:] != window[2:]:
+                scores = F.interpolate(scores, window[2:], mode='bilinear')
+            yield window, scores[0].cpu().numpy()
+
+    def decide(self, scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Classes (H, W) of the pixels by their scores (C, H, W)."""
+        if len(scores) == 1:
+            return (scores[0] > self.model.decode_head.threshold).astype(np.uint8)
+        return scores.argmax(0).astype(np.uint8)
+
+    def _know_classes(self, channels: int) -> None:
+        self.set_classes(max(channels, 2))
+
+    def finish(self, image: AnyImage, mask: NDArray[np.uint8]) -> Any:
+        """Make the result."""
+        assert isinstance(image, ImageFile)
+        missing = image.missing()
+        if missing is not None:
+            mask[missing] = IGNORED
+        return SegmentationResult(image, mask, self.classes)
+
+    def save(self, result: SegmentationResult, folder: Path, name: str) -> list[Path]:
+        """Write ``name.tif`` or ``name.png``, the indices, and ``name_overlay.jpg``.
+
+        The GeoTIFF, for a georeferenced image, has its place and the classes'
+        colours; 255 is no data.
+        """
+        picture = to_picture(result.image.preview(PICTURE_SIZE), self.bands)
+        drawn = mask_panel(picture, {'prediction': result.mask}, self.meta)
+        paths = [folder / f'{name}.png', folder / f'{name}_overlay.jpg']
+        write_image(paths[1], drawn)
+        if result.image.georeference is None:
+            write_image(paths[0], result.mask)
+        else:
+            paths[0] = folder / f'{name}.tif'
+            write_geotiff(
+                paths[0],
+                result.mask,
+                result.image.georeference,
+                nodata=IGNORED,
+                palette=self.palette,
+            )
+        return paths

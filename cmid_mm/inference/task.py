@@ -1,0 +1,250 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""What the inference of all tasks has in common."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DATASETS, FUNCTIONS, TRANSFORMS, DefaultScope
+from torch import nn
+
+from ..datasets.tiles import tile_windows
+from ..datasets.transforms.loading import Window
+from ..visualization.drawing import class_names, palette_of
+from .images import AnyImage, ImageFile, find_images
+from .windows import chunks
+
+#: Side of windows where the config does not say for which size it is made.
+DEFAULT_WINDOW = 1024
+
+#: Transforms that load or change annotations, which new images do not have.
+_ANNOTATIONS = re.compile(r'Annotation|Label|Mask|ConvertBoxType|GTBox')
+
+ErrorHandler = Callable[[Path, Exception], None]
+
+
+class Task:
+    """Inference with one model: reading, batching, results.
+
+    Args:
+        cfg (Config): Config of the model.
+        model (nn.Module): The model with its weights, in evaluation mode.
+        meta (dict): Meta information of the data set: classes, palette.
+    """
+
+    #: What the task is called.
+    name: ClassVar[str]
+    #: Three bands to show in pictures, or one, counted from 1 among those loaded.
+    bands: Sequence[int] | None = None
+
+    def __init__(self, cfg: Config, model: nn.Module, meta: dict[str, Any]) -> None:
+        self.cfg = cfg
+        self.model: Any = model
+        self.meta = meta
+        dataset = innermost_dataset(cfg, 'test')
+        pipeline = [
+            step
+            for step in dataset['pipeline']
+            if not _ANNOTATIONS.search(step['type'])
+        ]
+        scope = cfg.get('default_scope', 'mmengine')
+        with DefaultScope.overwrite_default_scope(scope):
+            self.loader = TRANSFORMS.build(pipeline[0])
+            self.steps = Compose(pipeline[1:])
+            collate = (cfg.test_dataloader.get('collate_fn') or {}).get('type')
+            self.collate = FUNCTIONS.get(collate) if collate else pseudo_collate
+        self.window = self.default_window(pipeline)
+
+    def set_classes(self, count: int) -> None:
+        """Names and colours of so many classes, from the meta information."""
+        self.classes = class_names(self.meta, count)
+        self.palette = palette_of(self.meta, count)
+
+    def default_window(self, pipeline: Sequence[dict[str, Any]]) -> int:
+        """Side of the windows for which the config is made, in pixels; 0 for none."""
+        for step in pipeline:
+            if step['type'].split('.')[-1] == 'Resize' and step.get('scale'):
+                scale = step['scale']
+                return scale if isinstance(scale, int) else min(scale)
+        if (self.cfg.model.get('test_cfg') or {}).get('mode') == 'slide':
+            return 2 * DEFAULT_WINDOW  # the model itself divides these
+        return DEFAULT_WINDOW
+
+    # -- Input ---------------------------------------------------------------------
+
+    def find(self, names: Sequence[str | Path]) -> list[Any]:
+        """Images that files, folders and patterns name."""
+        return list(find_images(names))
+
+    def open(self, image: Any) -> AnyImage:
+        """Open an image; only its header is read if that suffices."""
+        return ImageFile(image, self.loader)
+
+    def sample(self, image: AnyImage, window: Window | None = None) -> dict[str, Any]:
+        """What the test pipeline makes of an image or of a window of it."""
+        pixels = np.ascontiguousarray(image.read(window))
+        shape = pixels.shape[:2]
+        return self.steps(
+            dict(
+                img=pixels,
+                img_shape=shape,
+                ori_shape=shape,
+                img_path=str(image.path),
+                img_id=0,
+            )
+        )
+
+    # -- Prediction ----------------------------------------------------------------
+
+    @torch.no_grad()
+    def forward(self, samples: Sequence[dict[str, Any]]) -> list[Any]:
+        """Predict samples as the test loop does; those of one shape as one batch."""
+        predictions: list[Any] = []
+        start = 0
+        for index in range(1, len(samples) + 1):
+            shape = samples[start]['inputs'].shape
+            if index == len(samples) or samples[index]['inputs'].shape != shape:
+                batch = self.collate(samples[start:index])
+                predictions += self.model.test_step(batch)
+                start = index
+        return predictions
+
+    def predict(
+        self,
+        images: Sequence[Any],
+        batch_size: int = 1,
+        window: int | None = None,
+        overlap: int | None = None,
+        on_error: ErrorHandler | None = None,
+    ) -> Iterator[Any]:
+        """Predict images; see :class:`Inferencer`."""
+        window, overlap = self.check_window(window, overlap)
+        waiting: list[tuple[AnyImage, dict[str, Any]]] = []
+
+        def finish() -> Iterator[Any]:
+            predictions = self.forward([sample for _, sample in waiting])
+            for (image, _), prediction in zip(waiting, predictions, strict=True):
+                yield self.result(image, prediction)
+            waiting.clear()
+
+        for item in images:
+            try:
+                image = self.open(item)
+                if window and max(image.height, image.width) > window:
+                    yield from finish()
+                    windows = list(
+                        tile_windows(image.height, image.width, window, overlap)
+                    )
+                    yield self.large_result(image, windows, batch_size)
+                    continue
+                waiting.append((image, self.sample(image)))
+            except (ValueError, OSError) as error:
+                if on_error is None:
+                    raise
+                on_error(_path_of(item), error)
+            if len(waiting) >= batch_size:
+                yield from finish()
+        yield from finish()
+
+    def check_window(self, window: int | None, overlap: int | None) -> tuple[int, int]:
+        """Window and overlap in pixels, with defaults.
+
+        Raises:
+            ValueError: If they do not fit together.
+        """
+        window = self.window if window is None else window
+        overlap = window // 4 if overlap is None else overlap
+        if window < 0 or (window and not 0 <= overlap < window):
+            raise ValueError(
+                f'window={window} and overlap={overlap}: the overlap must be at least '
+                '0 and smaller than the window (window 0: none, whole images)'
+            )
+        return window, overlap
+
+    def predict_windows(
+        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+    ) -> Iterator[tuple[Window, Any]]:
+        """Predictions of the windows of an image, in their order."""
+        for part in chunks(windows, batch_size):
+            samples = [self.sample(image, window) for window in part]
+            yield from zip(part, self.forward(samples), strict=True)
+
+    # -- Results, by task ----------------------------------------------------------
+
+    def result(self, image: AnyImage, prediction: Any) -> Any:
+        """The result of an image that was predicted whole."""
+        raise NotImplementedError
+
+    def large_result(
+        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+    ) -> Any:
+        """The result of an image that is predicted in windows."""
+        raise NotImplementedError
+
+    def save(self, result: Any, folder: Path, name: str) -> list[Path]:
+        """Write the files of one result.
+
+        Args:
+            result: One of the results of :meth:`predict`.
+            folder (Path): Where to.
+            name (str): Name of the files, without extension.
+
+        Returns:
+            list[Path]: The files.
+        """
+        raise NotImplementedError
+
+    def summary(self, result: Any) -> Any:
+        """What :meth:`save_summary` needs of a result. Most tasks need nothing."""
+        return None
+
+    def save_summary(self, summaries: Sequence[Any], folder: Path) -> None:
+        """Write what sums up several results. Most tasks have no such file."""
+
+
+def _path_of(item: Any) -> Path:
+    return Path(item[0] if isinstance(item, (tuple, list)) else item)
+
+
+def innermost_dataset(cfg: Config, split: str) -> Any:
+    """Config of the data set in a data loader, inside wrappers such as RepeatDataset.
+
+    Args:
+        cfg (Config): A config.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+
+    Raises:
+        ValueError: If the config has no such data loader.
+    """
+    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+    if dataset is None:
+        raise ValueError(f'the config has no {split}_dataloader with a data set')
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
+
+
+def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:
+    """Classes and palette: as stored with the checkpoint, else by the config.
+
+    Args:
+        cfg (Config): The config.
+        checkpoint_meta (dict): ``meta`` of the checkpoint.
+
+    Returns:
+        dict: Meta information, empty if there is none.
+    """
+    stored = checkpoint_meta.get('dataset_meta') or {}
+    if stored.get('classes'):
+        return dict(stored)
+    dataset = innermost_dataset(cfg, 'test')
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        found: Any = DATASETS.get(dataset['type'])
+    meta = dict(getattr(found, 'METAINFO', None) or {})
+    given = dataset.get('metainfo')
+    return {**meta, **given} if isinstance(given, dict) else meta

@@ -1,0 +1,65 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Large images in overlapping windows."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.transforms.loading import Window
+
+
+def blend_windows(
+    scores: Iterable[tuple[Window, NDArray[np.float32]]],
+    height: int,
+    width: int,
+    decide: Callable[[NDArray[np.float32]], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """Decide the class of each pixel from the scores of overlapping windows.
+
+    Where windows overlap, their scores are averaged with weights that fall linearly
+    towards a window's edges, where a network sees least of the surroundings: no
+    seams. Scores are kept for one row of windows at a time; memory grows with the
+    width of the image, not with its height.
+
+    Args:
+        scores (Iterable): Window and its scores, (C, h, w), row by row as
+            ``tile_windows`` yields them, covering the image.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+        decide (Callable): From scores (C, h, w) to classes (h, w), uint8.
+
+    Returns:
+        np.ndarray: Classes, (height, width), uint8.
+    """
+    classes = np.empty((height, width), np.uint8)
+    strip_top, total, weight = 0, None, None
+    for (top, left, rows, columns), window_scores in scores:
+        if total is None or weight is None:
+            total = np.zeros((len(window_scores), rows, width), np.float32)
+            weight = np.zeros((rows, width), np.float32)
+        if top > strip_top:
+            done = top - strip_top
+            classes[strip_top:top] = decide(total[:, :done] / weight[:done])
+            # What remains moves up; the rows that come into reach are empty.
+            for array in (total, weight):
+                array[..., : rows - done, :] = array[..., done:, :].copy()
+                array[..., rows - done :, :] = 0
+            strip_top = top
+        share = np.outer(_tent(rows), _tent(columns))
+        total[:, :, left : left + columns] += window_scores * share
+        weight[:, left : left + columns] += share
+    if total is not None and weight is not None:
+        classes[strip_top:] = decide(total / weight)
+    return classes
+
+
+def _tent(length: int) -> NDArray[np.float32]:
+    """Weights that rise from the edges to the middle, positive everywhere."""
+    position = (np.arange(length, dtype=np.float32) + 0.5) / length
+    return np.minimum(position, 1 - position)
+
+
+def chunks(items: Sequence, size: int) -> Iterable[Sequence]:
+    """Divide a sequence into parts of at most ``size`` items."""
+    return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,0 +1,311 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""What all pictures of samples and predictions are drawn with.
+
+Pictures are uint8 RGB arrays (H, W, 3).
+"""
+
+import colorsys
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Colour = Sequence[int]
+
+GAP = 4
+TITLE_HEIGHT = 22
+LEGEND_ROW = 22
+IGNORED = 255
+"""Value of pixels in masks that belong to no class."""
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Told apart on imagery from above, where green and brown abound.
+_COLOURS = (
+    *((230, 25, 75), (0, 130, 200), (255, 225, 25), (245, 130, 48), (145, 30, 180)),
+    *((70, 240, 240), (240, 50, 230), (60, 180, 75), (250, 190, 212), (170, 255, 195)),
+)
+
+
+def palette_of(meta: dict[str, Any], num_classes: int) -> list[tuple[int, ...]]:
+    """Colours of classes: those of a data set's meta information, or distinct ones.
+
+    Args:
+        meta (dict): Meta information, with or without ``palette``.
+        num_classes (int): Number of colours needed.
+
+    Returns:
+        list[tuple[int, ...]]: RGB, 0-255 each.
+    """
+    palette = meta.get('palette')
+    if isinstance(palette, (list, tuple)) and len(palette) >= num_classes:
+        return [tuple(int(value) for value in colour) for colour in palette]
+    more = (
+        tuple(round(255 * x) for x in colorsys.hsv_to_rgb(0.618 * i % 1, 0.8, 0.95))
+        for i in range(num_classes)
+    )
+    return [*_COLOURS, *more][:num_classes]
+
+
+def class_names(meta: dict[str, Any], num_classes: int) -> list[str]:
+    """Names of classes from a data set's meta information, or their numbers."""
+    names = meta.get('classes') or ()
+    if len(names) >= num_classes:
+        return [str(name) for name in names]
+    return [str(index) for index in range(num_classes)]
+
+
+def to_picture(pixels: NDArray[Any], bands: Sequence[int] | None = None) -> Picture:
+    """Make pixels of any number of bands visible.
+
+    Three bands are shown as they are, on the 0-255 scale; other imagery, whose
+    values seldom fill that scale, is stretched from the 2nd to the 98th percentile
+    of each band, and so are chosen bands.
+
+    Args:
+        pixels (np.ndarray): RGB or other bands, (H, W, C).
+        bands (Sequence[int], optional): Three bands to show as red, green and
+            blue, or one to show in grey, counted from 1. Defaults to None: the
+            first three, or the first if there are fewer.
+
+    Returns:
+        np.ndarray: RGB uint8 (H, W, 3).
+
+    Raises:
+        ValueError: If ``bands`` is not one or three bands of the image.
+    """
+    count = pixels.shape[2]
+    stretch = bands is not None or count != 3
+    if bands is None:
+        bands = (1, 2, 3) if count >= 3 else (1,)
+    if len(bands) not in (1, 3) or not all(1 <= band <= count for band in bands):
+        raise ValueError(
+            f'bands must be one or three of 1 to {count}, got {list(bands)}'
+        )
+    shown = pixels[..., [band - 1 for band in bands] * (3 // len(bands))]
+    if stretch:
+        low, high = np.percentile(shown, (2, 98), axis=(0, 1))
+        # A flat band has no contrast to stretch.
+        shown = (shown - low) * (255 / np.maximum(high - low, 1e-6))
+    return np.ascontiguousarray(np.rint(np.clip(shown, 0, 255)), np.uint8)
+
+
+def write_text(
+    image: Picture,
+    text: str,
+    left: float,
+    baseline: float,
+    colour: Colour = (255, 255, 255),
+    outline: bool = True,
+    scale: float = 0.5,
+) -> None:
+    """Write text into the picture, with a black outline where it lies on imagery."""
+    place = (int(left), int(baseline))
+    if outline:
+        thick = 3 if scale > 0.45 else 2
+        cv2.putText(image, text, place, _FONT, scale, (0, 0, 0), thick, cv2.LINE_AA)
+    cv2.putText(image, text, place, _FONT, scale, colour, 1, cv2.LINE_AA)
+
+
+def text_width(text: str, scale: float = 0.5) -> int:
+    """Width of a text in pixels."""
+    return cv2.getTextSize(text, _FONT, scale, 1)[0][0]
+
+
+def enlarge(image: NDArray[Any], least: int) -> NDArray[Any]:
+    """Repeat pixels until the shorter side is at least ``least`` pixels."""
+    factor = max(1, -(-least // min(image.shape[:2])))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def fit(image: Picture, most: int) -> Picture:
+    """Shrink a picture so that no side is longer than ``most`` pixels."""
+    factor = most / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8)
+
+
+def resized_mask(mask: NDArray[Any], size: Sequence[int]) -> NDArray[np.uint8]:
+    """Resize class indices (H, W) to a height and width, by the nearest pixels."""
+    mask = mask.astype(np.uint8)
+    if mask.shape == tuple(size[:2]):
+        return mask
+    how = cv2.INTER_NEAREST
+    return cv2.resize(mask, (size[1], size[0]), interpolation=how).astype(np.uint8)
+
+
+def titled(image: Picture, title: str) -> Picture:
+    """Put a line of text above a picture; what is too long for it is cut off."""
+    while title and text_width(title, 0.45) > image.shape[1] - 4:
+        title = title[:-1]
+    head = np.full((TITLE_HEIGHT, image.shape[1], 3), 255, np.uint8)
+    write_text(head, title, 2, TITLE_HEIGHT - 7, (0, 0, 0), False, 0.45)
+    return np.concatenate((head, image))
+
+
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Join pictures in a row, white between them and below shorter ones."""
+    height = max(picture.shape[0] for picture in pictures)
+    padded = [
+        np.pad(
+            picture,
+            ((0, height - picture.shape[0]), (0, GAP * (not last)), (0, 0)),
+            constant_values=255,
+        )
+        for picture, last in zip(
+            pictures, [False] * (len(pictures) - 1) + [True], strict=True
+        )
+    ]
+    return np.concatenate(padded, axis=1)
+
+
+def stacked(pictures: Sequence[Picture]) -> Picture:
+    """Join pictures in a column, white between them and beside narrower ones."""
+    turned = [picture.transpose(1, 0, 2) for picture in pictures]
+    return side_by_side(turned).transpose(1, 0, 2)
+
+
+def overlay_mask(
+    image: Picture, mask: NDArray[Any], palette: Sequence[Colour], alpha: float = 0.45
+) -> Picture:
+    """Colour the pixels of an image by their class.
+
+    Pixels of no class of the palette (255, the ignored ones) are hatched in grey.
+
+    Args:
+        image (np.ndarray): (H, W, 3).
+        mask (np.ndarray): Class indices, (H, W).
+        palette (Sequence): RGB of each class.
+        alpha (float): Opacity of the colours, 0-1. Defaults to 0.45.
+
+    Returns:
+        np.ndarray: (H, W, 3).
+    """
+    table = np.full((256, 3), 128, np.float32)
+    table[: len(palette)] = palette
+    colours = table[np.clip(mask, 0, 255).astype(np.uint8)]
+    mixed = image * (1 - alpha) + colours * alpha
+    rows, columns = np.indices(mask.shape, sparse=True)
+    stripes = (rows + columns) % 8 < 2
+    unlabelled = (mask < 0) | (mask >= len(palette))
+    mixed[unlabelled & stripes] = 60
+    return np.ascontiguousarray(np.rint(mixed), np.uint8)
+
+
+def overlay_change(image: Picture, mask: NDArray[Any]) -> Picture:
+    """Tint what has changed (1 in the mask) red, with a yellow outline.
+
+    Pixels that are ignored (255) are hatched in grey.
+    """
+    tinted = overlay_mask(image, mask, [(0, 0, 0), (255, 0, 0)], 0.4)
+    tinted[mask == 0] = image[mask == 0]
+    changed = (mask == 1).astype(np.uint8)
+    outlines, _ = cv2.findContours(changed, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(tinted, outlines, -1, (255, 255, 0), 1)
+    return tinted
+
+
+def draw_boxes(
+    image: Picture,
+    corners: NDArray[Any],
+    labels: Sequence[int],
+    names: Sequence[str],
+    palette: Sequence[Colour],
+    scores: Sequence[float] | None = None,
+    most_texts: int = 25,
+) -> Picture:
+    """Outline oriented boxes in the colour of their class.
+
+    Args:
+        image (np.ndarray): (H, W, 3).
+        corners (np.ndarray): x1 y1 ... x4 y4 in pixels, (N, 8).
+        labels (Sequence[int]): Class index of each box.
+        names (Sequence[str]): Names of the classes.
+        palette (Sequence): RGB of each class.
+        scores (Sequence[float], optional): Scores, 0-1. Defaults to None.
+        most_texts (int): Names are written beside the boxes if there are no more
+            boxes than that; among more they would hide the image, and the legend
+            says them. Defaults to 25.
+
+    Returns:
+        np.ndarray: (H, W, 3).
+    """
+    drawn = image.copy()
+    polygons = np.asarray(corners, np.float64).reshape(-1, 4, 2)
+    for polygon, label in zip(polygons, labels, strict=True):
+        points = np.rint(polygon).astype(np.int32)
+        cv2.polylines(drawn, [points], True, palette[label], 2, cv2.LINE_AA)
+    if len(polygons) <= most_texts:
+        for index, (polygon, label) in enumerate(zip(polygons, labels, strict=True)):
+            text = names[label]
+            if scores is not None:
+                text += f' {scores[index]:.2f}'
+            x = min(polygon[:, 0].min(), drawn.shape[1] - text_width(text, 0.4) - 2)
+            y = polygon[:, 1].min() - 4
+            if y < 10:
+                y = min(polygon[:, 1].max() + 12, drawn.shape[0] - 3)
+            write_text(drawn, text, max(x, 1), y, scale=0.4)
+    return drawn
+
+
+def legend(width: int, names: Sequence[str], palette: Sequence[Colour]) -> Picture:
+    """A strip with a colour and a name for each class.
+
+    Args:
+        width (int): Width in pixels.
+        names (Sequence[str]): Names.
+        palette (Sequence): RGB of each name.
+
+    Returns:
+        np.ndarray: (rows * ``LEGEND_ROW``, width, 3).
+    """
+    places = []
+    left = row = 0
+    for name in names:
+        needed = 22 + text_width(name, 0.45) + 14
+        if left and left + needed > width:
+            left, row = 0, row + 1
+        places.append((left, row))
+        left += needed
+    strip = np.full(((row + 1) * LEGEND_ROW, width, 3), 255, np.uint8)
+    for name, colour, (left, row) in zip(names, palette, places, strict=False):
+        top = row * LEGEND_ROW
+        box = (left + 4, top + 5), (left + 16, top + 17)
+        cv2.rectangle(strip, *box, [int(value) for value in colour], -1)
+        cv2.rectangle(strip, *box, (0, 0, 0), 1)
+        write_text(strip, name, left + 22, top + 16, (0, 0, 0), False, 0.45)
+    return strip
+
+
+def box_corners(boxes: NDArray[Any]) -> NDArray[np.float64]:
+    """Corners of boxes.
+
+    Args:
+        boxes (np.ndarray): (N, 5), centre x, y, width, height in pixels and angle
+            in radians from the x axis towards the y axis; or (N, 4), left, top,
+            right, bottom; or (N, 8), corners already.
+
+    Returns:
+        np.ndarray: x1 y1 ... x4 y4, in order around the box, (N, 8).
+    """
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.shape[1] == 8:
+        return boxes
+    if boxes.shape[1] == 4:
+        return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+    x, y, width, height, angle = boxes.T
+    along = 0.5 * np.stack((width * np.cos(angle), width * np.sin(angle)), -1)
+    across = 0.5 * np.stack((-height * np.sin(angle), height * np.cos(angle)), -1)
+    centre = np.stack((x, y), -1)
+    return np.concatenate(
+        [
+            centre + a * along + b * across
+            for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        ],
+        axis=1,
+    )

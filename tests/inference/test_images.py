@@ -1,0 +1,175 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from mmcv.transforms import LoadImageFromFile
+from rasterio.transform import from_origin
+
+from cmid_mm.datasets.transforms.bitemporal import LoadImagePair
+from cmid_mm.datasets.transforms.loading import (
+    BandMismatchError,
+    LoadImagery,
+    UnreadableImageError,
+)
+from cmid_mm.inference.images import (
+    ImageFile,
+    ImagePair,
+    find_images,
+    find_pairs,
+    output_names,
+)
+
+
+def noise(height=40, width=60, bands=3):
+    return np.random.randint(0, 256, (height, width, bands), np.uint8)
+
+
+def write_raster(path, pixels, crs='EPSG:32650', **options):
+    height, width, bands = pixels.shape
+    place = dict(crs=crs, transform=from_origin(5e5, 3e6, 0.5, 0.5)) if crs else {}
+    with rasterio.open(
+        path,
+        'w',
+        driver='GTiff',
+        height=height,
+        width=width,
+        count=bands,
+        dtype=pixels.dtype,
+        **place,
+        **options,
+    ) as target:
+        target.write(pixels.transpose(2, 0, 1))
+    return path
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), pixels[..., ::-1])
+    return path
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.jpg', 'a.tif'])
+@pytest.mark.parametrize('loader', [LoadImageFromFile(), LoadImagery()])
+def test_windows_are_parts_of_what_the_pipeline_loads(tmp_path, name, loader):
+    pixels = noise()
+    if name == 'a.tif':
+        path = write_raster(tmp_path / name, pixels)
+    else:
+        path = write(tmp_path / name, pixels)
+    image = ImageFile(path, loader)
+    whole = loader({'img_path': str(path)})['img']
+    assert (image.height, image.width) == (40, 60)
+    assert (image.read() == whole).all()
+    assert (image.read((8, 16, 24, 32)) == whole[8:32, 16:48]).all()
+    if name != 'a.jpg':
+        blue_first = isinstance(loader, LoadImageFromFile)
+        assert (whole[..., ::-1] if blue_first else whole).tobytes() == pixels.tobytes()
+        assert (image.preview(100) == pixels).all()
+    assert image.preview(30).shape == (20, 30, 3)
+
+
+def test_bands_and_16_bits_as_the_config_says(tmp_path):
+    pixels = np.random.randint(0, 4000, (40, 60, 8)).astype(np.uint16)
+    path = write_raster(tmp_path / 'a.tif', pixels)
+    loader = LoadImagery(bands=[5, 3, 2, 8], value_range=(0, 2000))
+    image = ImageFile(path, loader)
+    expected = np.clip(pixels[8:32, 16:48][..., [4, 2, 1, 7]] * (255 / 2000), 0, 255)
+    np.testing.assert_allclose(image.read((8, 16, 24, 32)), expected, atol=1e-3)
+    assert image.preview(30).shape == (20, 30, 4)
+
+
+def test_georeference(tmp_path):
+    image = ImageFile(write_raster(tmp_path / 'a.tif', noise()), LoadImagery())
+    assert image.georeference.crs.to_epsg() == 32650
+    assert image.georeference.transform.a == 0.5
+    plain = write_raster(tmp_path / 'b.tif', noise(), crs=None)
+    assert ImageFile(plain, LoadImagery()).georeference is None
+
+
+def test_missing_pixels(tmp_path):
+    pixels = noise().clip(1)
+    assert (
+        ImageFile(write_raster(tmp_path / 'a.tif', pixels), LoadImagery()).missing()
+        is None
+    )
+    pixels[:5] = 0
+    path = write_raster(tmp_path / 'b.tif', pixels, nodata=0)
+    missing = ImageFile(path, LoadImageFromFile()).missing()
+    assert missing[:5].all() and not missing[5:].any()
+
+
+def test_wrong_number_of_bands(tmp_path):
+    path = write_raster(tmp_path / 'a.tif', noise(bands=8))
+    with pytest.raises(BandMismatchError, match='has 8 bands, but the config loads 3'):
+        ImageFile(path, LoadImageFromFile())
+    with pytest.raises(BandMismatchError, match='found 8 bands, expected 3'):
+        ImageFile(path, LoadImagery()).read()
+
+
+@pytest.mark.parametrize('loader', [LoadImageFromFile(), LoadImagery()])
+@pytest.mark.parametrize('name', ['a.png', 'a.jpg', 'a.tif'])
+def test_broken_files(tmp_path, loader, name):
+    with pytest.raises(UnreadableImageError, match='does not exist'):
+        ImageFile(tmp_path / name, loader)
+    path = tmp_path / name
+    if name == 'a.tif':
+        write_raster(path, noise())
+    else:
+        write(path, noise())
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(UnreadableImageError, match=name):
+        ImageFile(path, loader).read()
+
+
+def test_pair(tmp_path):
+    first, second = noise(), noise()
+    paths = write(tmp_path / 'a.png', first), write(tmp_path / 'b.png', second)
+    loader = LoadImagePair()
+    pair = ImagePair(paths, loader)
+    data = loader({'img_path': str(paths[0]), 'img_path2': str(paths[1])})
+    assert (pair.read() == data['img']).all()
+    assert (pair.read((8, 16, 24, 32)) == data['img'][8:32, 16:48]).all()
+    small = write(tmp_path / 'c.png', noise(30))
+    with pytest.raises(
+        ValueError, match='c.png is 60 x 30 pixels, but .*a.png is 60 x 40'
+    ):
+        ImagePair((paths[0], small), loader)
+
+
+def test_find_images(tmp_path):
+    for name in ('b/2.png', 'b/1.jpg', 'b/c/3.tif', 'b/notes.txt', 'b/._1.jpg'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path / 'b'])]
+    assert names == ['b/1.jpg', 'b/2.png', 'b/c/3.tif']
+    assert find_images([tmp_path / 'b' / '*.png']) == [tmp_path / 'b' / '2.png']
+    assert len(find_images([tmp_path / 'b', tmp_path / 'b' / '2.png'])) == 3
+    with pytest.raises(FileNotFoundError, match='no file matches'):
+        find_images([tmp_path / '*.tif'])
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='holds no image'):
+        find_images([tmp_path / 'empty'])
+
+
+def test_find_pairs(tmp_path):
+    for name in ('A/2.png', 'A/1.png', 'B/1.jpg', 'B/2.png'):
+        write(tmp_path / name, noise(4, 4))
+    a, b = tmp_path / 'A', tmp_path / 'B'
+    expected = [(a / '1.png', b / '1.jpg'), (a / '2.png', b / '2.png')]
+    assert find_pairs([tmp_path]) == find_pairs([a, b]) == expected
+    assert find_pairs(expected[1]) == [expected[1]]
+    with pytest.raises(ValueError, match='two images, two folders'):
+        find_pairs([a / '1.png'])
+    with pytest.raises(FileNotFoundError, match='3.png does not exist'):
+        find_pairs([a / '1.png', a / '3.png'])
+    write(a / '3.png', noise(4, 4))
+    with pytest.raises(FileNotFoundError, match='3 is in .*A but not in .*B'):
+        find_pairs([a, b])
+
+
+def test_output_names(tmp_path):
+    paths = [tmp_path / name for name in ('x/a.png', 'x/y/a.png', 'x/b.tif')]
+    assert output_names(paths) == ['a', 'y/a', 'b']
+    with pytest.raises(ValueError, match='same output name'):
+        output_names([tmp_path / 'a.png', tmp_path / 'a.tif'])

@@ -1,0 +1,136 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Predict images with a trained model: pictures, and results as files.
+
+Classification: predictions.csv. Segmentation: a mask of class indices (GeoTIFF if the
+image is georeferenced, else PNG). Detection: boxes in DOTA's text form (and GeoJSON).
+Change detection: a mask, 0 and 255.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+from rich.progress import track
+
+import cmid_mm  # noqa: F401
+from cmid_mm.engine import launch
+from cmid_mm.inference import Inferencer
+from cmid_mm.inference.images import output_names
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example: python tools/predict.py configs/segmentation/'
+        'upernet_r18_demo.py work_dirs/mine/iter_120.pth scene.tif --out predictions',
+    )
+    parser.add_argument('config', help='config of the model, or package::path')
+    parser.add_argument('checkpoint', help='checkpoint of a run with this config')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        help='files, folders or patterns; for change detection two files, two folders '
+        'with images of the same names, or one folder with A and B in it',
+    )
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='folder to write to'
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        metavar='S',
+        help='detections below this score are left out (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--device', default='cpu', help='such as cuda (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images or windows predicted together (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--window',
+        type=int,
+        metavar='N',
+        help='larger images are predicted in windows of this side in pixels; 0: never; '
+        'default: the size that the config is made for',
+    )
+    parser.add_argument(
+        '--overlap',
+        type=int,
+        metavar='M',
+        help='pixels that neighbouring windows share; default: a quarter of the window',
+    )
+    parser.add_argument(
+        '--bands',
+        type=int,
+        nargs='+',
+        metavar='B',
+        help='bands of multi-band images to show in pictures, counted from 1 among '
+        'the loaded ones (default: the first three)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='K=V',
+        help='override settings',
+    )
+    return parser.parse_args()
+
+
+@launch.user_errors
+def main() -> None:
+    """Predict and say where the results are."""
+    args = parse_args()
+    # Else every part of the model would be reported.
+    MMLogger.get_instance('predict', log_level='WARNING')
+    cfg = launch.load_config(args.config)
+    launch.merge_options(cfg, args.cfg_options)
+    inferencer = Inferencer(cfg, args.checkpoint, args.device)
+    task, folder = inferencer.task, Path(args.out)
+    task.bands = args.bands
+    if hasattr(task, 'score_threshold'):
+        task.score_threshold = args.score_thr
+    images = task.find(args.images)
+    paths = [image[0] if isinstance(image, tuple) else image for image in images]
+    names = dict(zip(paths, output_names(paths), strict=True))
+    failed: list[str] = []
+
+    def results() -> Iterator[Any]:
+        yield from inferencer.iterate(
+            images,
+            args.batch_size,
+            args.window,
+            args.overlap,
+            on_error=lambda path, error: failed.append(str(error)),
+        )
+
+    summaries = []
+    for result in track(
+        results(), 'predicting', len(images), disable=not sys.stderr.isatty()
+    ):
+        task.save(result, folder, names[result.image.path])
+        summaries.append(task.summary(result))
+    if summaries:
+        task.save_summary(summaries, folder)
+        print(f'wrote the results of {len(summaries)} images to {folder}')
+    if failed:
+        raise ValueError(
+            f'{len(failed)} of {len(images)} images could not be predicted:\n'
+            + '\n'.join(failed)
+        )
+
+
+if __name__ == '__main__':
+    main()
