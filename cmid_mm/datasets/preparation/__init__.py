@@ -3,6 +3,8 @@
 
 from .change import CDDPreparation, LEVIRPreparation
 from .dota import DIORRPreparation, DOTAMultiScalePreparation, DOTAPreparation
+from .isprs import PotsdamPreparation, VaihingenPreparation
+from .loveda import LoveDAPreparation
 from .preparation import (
     Job,
     Preparation,
@@ -23,6 +25,9 @@ _KINDS: tuple[type[Preparation], ...] = (
     AIDPreparation,
     RESISC45Preparation,
     EuroSATPreparation,
+    PotsdamPreparation,
+    VaihingenPreparation,
+    LoveDAPreparation,
     DOTAPreparation,
     DOTAMultiScalePreparation,
     DIORRPreparation,

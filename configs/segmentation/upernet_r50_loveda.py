@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/upernet_r50.py',
+    '../_base_/datasets/loveda.py',
+    '../_base_/schedules/segmentation_adan_50e.py',
+    '../_base_/segmentation_runtime.py',
+]
+
+model = dict(decode_head=dict(num_classes=7), auxiliary_head=dict(num_classes=7))

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/upernet_swin-b.py',
+    '../_base_/datasets/loveda.py',
+    '../_base_/schedules/segmentation_adan_50e.py',
+    '../_base_/segmentation_runtime.py',
+]
+
+model = dict(decode_head=dict(num_classes=7), auxiliary_head=dict(num_classes=7))
+optim_wrapper = dict(optimizer=dict(lr=3e-4), clip_grad=None)
