@@ -4,9 +4,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS
 from mmpretrain.registry import MODELS
+from torch.utils.data import default_collate
 
 from tests.end_to_end.pretraining import write_images
 
@@ -48,6 +51,25 @@ def test_pipeline_makes_the_samples_that_the_model_wants(name, tmp_path):
     for hook in cfg.custom_hooks:
         if hook['type'] != 'FeatureEvaluationHook':  # it reads labelled images
             HOOKS.build(hook)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_one_training_step(name, tmp_path):
+    cfg = load(name)
+    cfg.train_dataloader.dataset.data_root = str(write_images(tmp_path, count=2))
+    cfg.model.heads.contrastive.queue_size = 8
+    torch.manual_seed(0)
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    wrapper = dict(cfg.optim_wrapper, type='OptimWrapper')  # no AMP on a CPU
+    optimizer = build_optim_wrapper(model, wrapper)
+    before = {k: v.detach().clone() for k, v in model.student.named_parameters()}
+    losses = model.train_step(default_collate([dataset[0], dataset[1]]), optimizer)
+    assert all(value.isfinite().all() for value in losses.values())
+    after = dict(model.student.named_parameters())
+    unmoved = [k for k, v in before.items() if torch.equal(v, after[k])]
+    # Without the scheduler, the step has the full learning rate.
+    assert not unmoved
 
 
 @pytest.mark.parametrize('name', PUBLISHED)

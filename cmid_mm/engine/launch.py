@@ -2,6 +2,7 @@
 """From command-line options to a configured run."""
 
 import argparse
+import atexit
 import difflib
 import functools
 import importlib.util
@@ -401,6 +402,8 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
+        # Its threads, still there at the end of a process, can abort it.
+        atexit.register(torch.distributed.destroy_process_group)
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,

@@ -1,6 +1,6 @@
 _base_ = '../_base_/classification_runtime.py'
 
-# The procedural scenes of tools/make_demo_data.py, a fifth of the labels (10 of 50 a
+# The procedural scenes of tools/make_demo_data.py, a tenth of the labels (5 of 50 a
 # class when there are 400 images): about a minute on one CPU core.
 data_root = 'demo/tasks/scene'
 image_size = 96
@@ -41,7 +41,7 @@ train_dataloader = dict(
         type='SceneDataset',
         data_root=data_root,
         data_prefix='train',
-        fraction=0.2,
+        fraction=0.1,
         pipeline=train_pipeline,
     ),
 )

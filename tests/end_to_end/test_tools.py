@@ -3,7 +3,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,28 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from cmid_mm.checkpoints import read_checkpoint
 from tests.end_to_end.pretraining import toy_run, write_images
 
 TOOLS = Path(__file__).parents[2] / 'tools'
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """Run a tool; returns what it exits with, None for success."""
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
-
-    def run_tool(tool: str, *args: object) -> str | int | None:
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-        try:
-            runpy.run_path(str(TOOLS / tool), run_name='__main__')
-        except SystemExit as stop:
-            return stop.code
-        return None
-
-    return run_tool
 
 
 @pytest.fixture(scope='module')
