@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """One backbone for both dates of a pair."""
 
+import torch
 from mmengine.registry import MODELS
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
@@ -17,10 +18,10 @@ class SiameseEncoderDecoder(EncoderDecoder):
     date, then those of the second. Training, whole-image and sliding-window
     inference and flips at test time are those of mmseg's ``EncoderDecoder``.
 
-    The dates go through the backbone one after the other, as in BIT, not as one batch
-    of 2B images: BatchNorm then takes its statistics from images of one date, so that
-    a difference in season or light between the dates is normalised away rather than
-    mixed into both.
+    Both dates go through the backbone in one batch of 2B images. One after the other,
+    as in BIT, BatchNorm would normalise each date by its own statistics in training,
+    but both by their mixture in testing; where season and light differ between the
+    dates, the features of the test are then not those that the head was trained on.
 
     Args:
         backbone (dict): Config of any backbone that returns a tuple of maps.
@@ -47,5 +48,9 @@ class SiameseEncoderDecoder(EncoderDecoder):
                 'SiameseEncoderDecoder: inputs are two dates stacked on channels, '
                 f'got an odd number of channels, {inputs.shape[1]}'
             )
-        before, after = inputs.chunk(2, dim=1)
-        return super().extract_feat(before), super().extract_feat(after)
+        dates = torch.cat(inputs.chunk(2, dim=1))  # (2B, C, H, W)
+        before, after = zip(
+            *(features.chunk(2) for features in super().extract_feat(dates)),
+            strict=True,
+        )
+        return before, after
