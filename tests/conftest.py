@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope, init_default_scope
 
 import cmid_mm  # noqa: F401
 
@@ -17,8 +17,10 @@ VECTORS = Path(__file__).parent / 'data' / 'vectors'
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    # What runs of earlier tests left behind; runs of one second share their names.
+    MessageHub._instance_dict.clear()
+    DefaultScope._instance_dict.clear()
     init_default_scope('mmpretrain')
-    MessageHub._instance_dict.clear()  # what an earlier test's run left behind
     torch.manual_seed(0)
     np.random.seed(0)
 

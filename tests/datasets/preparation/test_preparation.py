@@ -159,7 +159,7 @@ def test_saved_files_equal_their_source(source, archive, tmp_path):
 @pytest.mark.parametrize('name', sorted(PREPARATIONS))
 def test_each_data_set_says_what_it_is(name):
     kind = PREPARATIONS[name]
-    assert kind.url.startswith('https://')
+    assert kind.url.startswith(('https://', 'http://'))
     assert kind.title and kind.licence and kind.expects
     assert kind.folder.startswith('data/')
     kind()
