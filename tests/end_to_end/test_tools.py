@@ -3,6 +3,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -164,7 +165,10 @@ def test_truncated_images_stop_the_run_with_a_list(run, config, images, tmp_path
 
 def test_two_processes_by_the_script(config, images, tmp_path):
     work_dir = tmp_path / 'work'
-    python = {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'PORT': '29617'}
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    python = {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'PORT': port}
     done = subprocess.run(
         [
             *(TOOLS / 'dist_train.sh', config, '2'),
