@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..datasets.preparation import PREPARATIONS
+from .launch import wrapped_datasets
 
 
 def check_data(cfg: Config, *loaders: str) -> None:
@@ -28,25 +29,13 @@ def check_data(cfg: Config, *loaders: str) -> None:
     if 'prepared_by' not in cfg:
         return
     for loader in loaders:
-        for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
+        for dataset in wrapped_datasets((cfg.get(loader) or {}).get('dataset')):
             for folder in _folders(dataset):
                 if '://' not in folder and not Path(folder).exists():
                     raise FileNotFoundError(
                         f'{folder} does not exist ({loader} of the config). '
                         + _advice(cfg.prepared_by, dataset.get('data_root'))
                     )
-
-
-def _datasets(dataset: Any) -> Iterator[Any]:
-    """A data set, or those that a wrapper such as RepeatDataset holds."""
-    if dataset is None:
-        return
-    wrapped = dataset.get('datasets') or [dataset.get('dataset')]
-    if wrapped == [None]:
-        yield dataset
-        return
-    for inner in wrapped:
-        yield from _datasets(inner)
 
 
 def _folders(dataset: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ import inspect
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,13 +222,16 @@ def set_data_root(cfg: Config, data_root: str) -> None:
     Raises:
         ValueError: If no data loader of the config has a data set of its own.
     """
-    changed = [
-        _set_data_root((cfg.get(name) or {}).get('dataset'), data_root)
+    datasets = [
+        dataset
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+        for dataset in wrapped_datasets((cfg.get(name) or {}).get('dataset'))
     ]
-    old_roots = set().union(*changed) - {''}
-    if not any(changed):
+    if not datasets:
         raise ValueError('--data-root: the config has no data set to point there')
+    old_roots = {dataset.get('data_root') or '' for dataset in datasets} - {''}
+    for dataset in datasets:
+        dataset.data_root = data_root
     # COCO's metric reads the annotations itself.
     for name in ('val_evaluator', 'test_evaluator'):
         evaluators: Any = cfg.get(name) or []
@@ -241,16 +244,23 @@ def set_data_root(cfg: Config, data_root: str) -> None:
                     )
 
 
-def _set_data_root(dataset: Any, data_root: str) -> set[str]:
-    """Point a data set, or those that it wraps, at a folder; returns the former."""
+def wrapped_datasets(dataset: Any) -> Iterator[Any]:
+    """The config of a data set, or those that a wrapper such as RepeatDataset holds.
+
+    Args:
+        dataset (ConfigDict, optional): The ``dataset`` of a data loader.
+
+    Yields:
+        ConfigDict: A data set that is no wrapper.
+    """
     if dataset is None:
-        return set()
+        return
     inner = dataset.get('datasets') or [dataset.get('dataset')]
-    if inner != [None]:
-        return set().union(*(_set_data_root(part, data_root) for part in inner))
-    former = dataset.get('data_root') or ''
-    dataset.data_root = data_root
-    return {former}
+    if inner == [None]:
+        yield dataset
+        return
+    for part in inner:
+        yield from wrapped_datasets(part)
 
 
 def set_backbone_checkpoint(cfg: Config, checkpoint: str) -> None:
