@@ -2,7 +2,7 @@
 """What network a state dict belongs to, for error messages and metadata."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -20,8 +20,11 @@ _ARCHS = {
     ('Swin', 96, (2, 2, 18, 2)): 'small',
     ('Swin', 128, (2, 2, 18, 2)): 'base',
     ('Swin', 192, (2, 2, 18, 2)): 'large',
+    ('ViT', 192, (12,)): 'deit-tiny',
+    ('ViT', 384, (12,)): 'deit-small',
     ('ViT', 768, (12,)): 'base',
     ('ViT', 1024, (24,)): 'large',
+    ('ViT', 1280, (32,)): 'huge',
     ('ConvNeXt', 96, (3, 3, 9, 3)): 'tiny',
     ('ConvNeXt', 96, (3, 3, 27, 3)): 'small',
     ('ConvNeXt', 128, (3, 3, 27, 3)): 'base',
@@ -31,19 +34,70 @@ _TYPES = {
     'ResNet': 'ResNet',
     'Swin': 'SwinTransformer',
     'ViT': 'mmpretrain.VisionTransformer',
+    'RVSAViT': 'RVSAViT',
+    'RVSAViTAE': 'RVSAViTAE',
     'ConvNeXt': 'mmpretrain.ConvNeXt',
 }
 _STEMS = (
     'conv1.weight',
     'stem.0.conv.weight',
     'patch_embed.projection.weight',
+    'patch_embed.proj.weight',
     'downsample_layers.0.0.weight',
+)
+#: Parts by mmpretrain's names, without which a network computes something else; of
+#: those that a file has and the module lacks, the first is named.
+_INDISPENSABLE = (
+    (
+        re.compile(r'rope_embed\.'),
+        'the file holds a DINOv3 ViT, whose positions are rotations in the attention '
+        "that the module does not have; take timm's network, type='mmpretrain."
+        "TIMMBackbone', model_name='vit_large_patch16_dinov3.sat493m', "
+        'pretrained=True',
+    ),
+    (
+        re.compile(r'channel_embed$'),
+        'the file holds a SatMAE ViT for groups of bands, with a patch embedding and a '
+        'channel embedding for each group, that the module does not have; take the '
+        "RGB release of SatMAE, or run it in the authors' code",
+    ),
+    (
+        re.compile(r'layers\.\d+\.attn\.q_bias$'),
+        'the file holds a ViT of BEiT or data2vec, whose attention has biases of '
+        'queries, values and relative positions that the module does not have; take a '
+        'release of another method',
+    ),
+    (
+        re.compile(r'(reg_token|storage_tokens)$'),
+        'the file holds a ViT with register tokens, which the module does not have; '
+        "take timm's network of the same name, type='mmpretrain.TIMMBackbone'",
+    ),
+    (
+        re.compile(r'dist_token$'),
+        'the file holds a distilled DeiT, whose distillation token the module does not '
+        "have; set type='mmpretrain.DistilledVisionTransformer'",
+    ),
+    (
+        re.compile(r'pre_norm\.'),
+        "the file has a norm before the first block; set the backbone's pre_norm=True",
+    ),
+    (
+        re.compile(r'layers\.\d+\.attn\.gamma1\.'),
+        "the file has a layer scale in each block; set the backbone's "
+        'layer_scale_init_value=1e-5',
+    ),
+    (
+        re.compile(r'(absolute_)?pos_embed$'),
+        'the file has a position embedding, which the module does not have',
+    ),
 )
 _SWIN_TABLE = 'attn.w_msa.relative_position_bias_table'
 _BLOCKS = {
     'ResNet': r'layer(\d+)\.(\d+)\.',
     'Swin': r'stages\.(\d+)\.blocks\.(\d+)\.',
     'ViT': r'(layers)\.(\d+)\.',
+    'RVSAViT': r'(blocks)\.(\d+)\.',
+    'RVSAViTAE': r'(blocks)\.(\d+)\.',
     'ConvNeXt': r'stages\.(\d+)\.(\d+)\.',
 }
 
@@ -53,7 +107,8 @@ class Architecture:
     """Shape of a backbone, as far as its weights tell.
 
     Args:
-        family (str): ``'ResNet'``, ``'Swin'``, ``'ViT'`` or ``'ConvNeXt'``.
+        family (str): ``'ResNet'``, ``'Swin'``, ``'ViT'``, ``'ConvNeXt'``,
+            ``'RVSAViT'`` or ``'RVSAViTAE'``.
         depths (tuple[int, ...]): Number of blocks of each stage.
         width (int): Channels behind the stem.
         bands (int): Input channels.
@@ -94,6 +149,8 @@ class Architecture:
     @property
     def settings(self) -> str:
         """What to write in a config to get this network."""
+        if self.family.startswith('RVSA'):
+            return f'embed_dims={self.width}, depth={self.depths[0]}'
         arch = _ARCHS.get((self.family, self.width, self.depths))
         if self.family == 'ResNet':
             text = f'depth={self.resnet_depth}' if self.resnet_depth else self.name
@@ -154,6 +211,32 @@ def describe(state: Mapping[str, Tensor], family: str) -> Architecture | None:
     )
 
 
+def explain_lack(file: Mapping[str, Tensor], module: Iterable[str]) -> str | None:
+    """Say which part of a file's network a module lacks that it cannot do without.
+
+    Args:
+        file (Mapping[str, Tensor]): Weights of the file by mmpretrain's names.
+        module (Iterable[str]): The module's names, likewise.
+
+    Returns:
+        str | None: None if no such part is missing.
+    """
+    module = list(module)
+    for pattern, reason in _INDISPENSABLE:
+        if any(map(pattern.match, file)) and not any(map(pattern.match, module)):
+            return reason
+    widths = [
+        file[name].shape[-1] for name in ('pos_embed', 'cls_token') if name in file
+    ]
+    if len(set(widths)) == 2:
+        return (
+            f'the position embedding of the file has {widths[0]} of the {widths[1]} '
+            'channels, as in temporal SatMAE, which keeps the others for the times of '
+            "its images; take the non-temporal release, or run it in the authors' code"
+        )
+    return None
+
+
 def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     """Say why a file's backbone does not fit a module, one phrase a reason.
 
@@ -190,8 +273,8 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     if file.bands != module.bands:
         reasons.append(
             f'input bands: the file has {file.bands}, the module {module.bands}; '
-            f'{_write("in_channels", file.bands)} and feed it those bands, or '
-            f'pre-train on {module.bands} bands'
+            f'{_write("in_channels", file.bands)} and feed it those bands, or take '
+            f'weights of {module.bands}; bands are neither averaged nor left out'
         )
     if file.width != module.width:
         reasons.append(f'width: the file has {file.width}, the module {module.width}')

@@ -46,7 +46,7 @@ def export_backbone(
     """
     if layout not in EXPORT_LAYOUTS:
         raise ValueError(f'layout must be one of {EXPORT_LAYOUTS}, got {layout!r}')
-    content = read_checkpoint(checkpoint, mmap=True)
+    content = read_checkpoint(checkpoint, mmap=True, skip_objects=True)
     found = find_backbone(content, checkpoint, source)
     state = backbone_only(found, checkpoint)
     if layout == 'timm':
@@ -99,6 +99,8 @@ _PARTS = {
     'Swin': r'(patch_embed|stages|norm\d)\.|absolute_pos_embed$',
     'ViT': r'(patch_embed|pre_norm|layers|ln1|ln2)\.|(cls_token|pos_embed)$',
     'ConvNeXt': r'(downsample_layers|stages|norm\d)\.',
+    'RVSAViT': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
+    'RVSAViTAE': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
 }
 
 

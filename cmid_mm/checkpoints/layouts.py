@@ -24,12 +24,15 @@ class Layout:
 
     Args:
         name (str): Whose names these are.
-        family (str): ``'ResNet'``, ``'Swin'``, ``'ViT'`` or ``'ConvNeXt'``.
+        family (str): ``'ResNet'``, ``'Swin'``, ``'ViT'``, ``'ConvNeXt'``,
+            ``'RVSAViT'`` or ``'RVSAViTAE'``.
         signature (tuple[str, str]): Two names that only this layout has together.
         names (Names): Where it differs from mmpretrain's names.
         concatenated_merging (bool): Whether Swin's patch merging orders the four
             neighbours before the channels. Defaults to False: channels first, as
             ``nn.Unfold``.
+        spatial_gamma (bool): Whether ConvNeXt's layer scale is (C, 1, 1). Defaults to
+            False: (C,).
     """
 
     name: str
@@ -37,12 +40,15 @@ class Layout:
     signature: tuple[str, str]
     names: Names = ()
     concatenated_merging: bool = False
+    spatial_gamma: bool = False
 
     def to_mmpretrain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give a state dict of this layout mmpretrain's names and order."""
         state = rename(state, self.names)
         if self.concatenated_merging:
             state = {k: _reorder_merging(k, v, 'unfold') for k, v in state.items()}
+        if self.spatial_gamma:
+            state = {k: v.flatten() if _is_gamma(k) else v for k, v in state.items()}
         return state
 
     def from_mmpretrain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,6 +56,10 @@ class Layout:
         state = dict(state)
         if self.concatenated_merging:
             state = {k: _reorder_merging(k, v, 'concatenate') for k, v in state.items()}
+        if self.spatial_gamma:
+            state = {
+                k: v[:, None, None] if _is_gamma(k) else v for k, v in state.items()
+            }
         return rename(state, tuple((new, old) for old, new in self.names))
 
 
@@ -57,6 +67,20 @@ _TORCHVISION_RESNET = Layout(
     'torchvision and OpenMMLab',
     'ResNet',
     ('conv1.weight', 'layer1.0.conv1.weight'),
+)
+# Some releases keep torchvision's network as nn.Sequential(*resnet.children()).
+_SEQUENTIAL_RESNET = Layout(
+    'torchvision in nn.Sequential',
+    'ResNet',
+    ('0.weight', '4.0.conv1.weight'),
+    (
+        ('0', 'conv1'),
+        ('1', 'bn1'),
+        ('4', 'layer1'),
+        ('5', 'layer2'),
+        ('6', 'layer3'),
+        ('7', 'layer4'),
+    ),
 )
 _TIMM_DEEP_STEM: Names = (
     ('conv1.0', 'stem.0.conv'),
@@ -121,6 +145,31 @@ _TIMM_SWIN = Layout(
     ),
     concatenated_merging=True,
 )
+# torchvision numbers a stage and the merging behind it as two features.
+_TORCHVISION_SWIN = Layout(
+    'torchvision',
+    'Swin',
+    ('features.0.2.weight', 'features.1.0.attn.qkv.weight'),
+    (
+        ('features.0.0', 'patch_embed.projection'),
+        ('features.0.2', 'patch_embed.norm'),
+        *(
+            (f'features.{feature}.{old}', f'stages.{stage}.blocks.#{new}')
+            for stage, feature in enumerate((1, 3, 5, 7))
+            for old, new in (
+                ('#.attn', '.attn.w_msa'),
+                ('#.mlp.0', '.ffn.layers.0.0'),
+                ('#.mlp.3', '.ffn.layers.1'),
+                ('#', ''),
+            )
+        ),
+        ('features.2', 'stages.0.downsample'),
+        ('features.4', 'stages.1.downsample'),
+        ('features.6', 'stages.2.downsample'),
+        ('norm', 'norm3'),
+    ),
+    concatenated_merging=True,
+)
 _TIMM_VIT = Layout(
     'timm',
     'ViT',
@@ -131,10 +180,53 @@ _TIMM_VIT = Layout(
         ('blocks.#.norm2', 'layers.#.ln2'),
         ('blocks.#.mlp.fc1', 'layers.#.ffn.layers.0.0'),
         ('blocks.#.mlp.fc2', 'layers.#.ffn.layers.1'),
+        ('blocks.#.ls1.gamma', 'layers.#.attn.gamma1.weight'),
+        ('blocks.#.ls2.gamma', 'layers.#.ffn.gamma2.weight'),
         ('blocks', 'layers'),
+        ('norm_pre', 'pre_norm'),
         ('norm', 'ln1'),
         ('fc_norm', 'ln2'),
     ),
+)
+# linear_1 and linear_2 in the files of torchvision before 0.15.
+_TORCHVISION_VIT = Layout(
+    'torchvision',
+    'ViT',
+    (
+        'conv_proj.weight',
+        'encoder.layers.encoder_layer_0.self_attention.in_proj_weight',
+    ),
+    (
+        ('class_token', 'cls_token'),
+        ('conv_proj', 'patch_embed.projection'),
+        ('encoder.pos_embedding', 'pos_embed'),
+        *(
+            (f'encoder.layers.encoder_layer_#.{old}', f'layers.#.{new}')
+            for old, new in (
+                ('ln_1', 'ln1'),
+                ('ln_2', 'ln2'),
+                ('self_attention.in_proj_weight', 'attn.qkv.weight'),
+                ('self_attention.in_proj_bias', 'attn.qkv.bias'),
+                ('self_attention.out_proj', 'attn.proj'),
+                ('mlp.0', 'ffn.layers.0.0'),
+                ('mlp.3', 'ffn.layers.1'),
+                ('mlp.linear_1', 'ffn.layers.0.0'),
+                ('mlp.linear_2', 'ffn.layers.1'),
+            )
+        ),
+        ('encoder.ln', 'ln1'),
+    ),
+)
+# Both have names of timm's ViT too, and the second those of the first.
+_RVSA_VIT = Layout(
+    'the release',
+    'RVSAViT',
+    ('patch_embed.proj.weight', 'blocks.0.attn.sampling_angles.2.weight'),
+)
+_RVSA_VITAE = Layout(
+    'the release',
+    'RVSAViTAE',
+    ('blocks.0.PCM.0.weight', 'blocks.0.attn.sampling_angles.2.weight'),
 )
 _TIMM_CONVNEXT = Layout(
     'timm',
@@ -150,6 +242,30 @@ _TIMM_CONVNEXT = Layout(
         ('head.norm', 'norm3'),
     ),
 )
+_TORCHVISION_CONVNEXT = Layout(
+    'torchvision',
+    'ConvNeXt',
+    ('features.0.1.weight', 'features.1.0.block.0.weight'),
+    (
+        *(
+            (f'features.{feature}.#.{old}', f'stages.{stage}.#.{new}')
+            for stage, feature in enumerate((1, 3, 5, 7))
+            for old, new in (
+                ('block.0', 'depthwise_conv'),
+                ('block.2', 'norm'),
+                ('block.3', 'pointwise_conv1'),
+                ('block.5', 'pointwise_conv2'),
+                ('layer_scale', 'gamma'),
+            )
+        ),
+        ('features.0', 'downsample_layers.0'),
+        ('features.2', 'downsample_layers.1'),
+        ('features.4', 'downsample_layers.2'),
+        ('features.6', 'downsample_layers.3'),
+        ('classifier.0', 'norm3'),
+    ),
+    spatial_gamma=True,
+)
 
 #: All layouts, in the order in which they are tried.
 LAYOUTS = (
@@ -158,6 +274,7 @@ LAYOUTS = (
     _MMSEG_DEEP_RESNET,
     _TIMM_V1D_RESNET,
     _TIMM_V1C_RESNET,
+    _SEQUENTIAL_RESNET,
     Layout(
         'mmpretrain, mmdet and mmseg',
         'Swin',
@@ -165,6 +282,7 @@ LAYOUTS = (
     ),
     _MICROSOFT_SWIN,
     _TIMM_SWIN,
+    _TORCHVISION_SWIN,
     Layout(
         'mmpretrain',
         'ViT',
@@ -180,7 +298,10 @@ LAYOUTS = (
             ('layers.#.attn.attn.out_proj', 'layers.#.attn.proj'),
         ),
     ),
+    _RVSA_VITAE,
+    _RVSA_VIT,
     _TIMM_VIT,
+    _TORCHVISION_VIT,
     Layout(
         'mmpretrain',
         'ConvNeXt',
@@ -198,6 +319,7 @@ LAYOUTS = (
         ),
     ),
     _TIMM_CONVNEXT,
+    _TORCHVISION_CONVNEXT,
 )
 
 #: What a backbone is exported to for timm and torchvision, by family.
@@ -226,7 +348,7 @@ def timm_layout(state: Mapping[str, Tensor]) -> Layout | None:
     if 'stem.0.conv.weight' in state:
         pooled = 'layer2.0.downsample.2.weight' in state
         return _TIMM_V1D_RESNET if pooled else _TIMM_V1C_RESNET
-    return _TIMM_LAYOUTS[layout.family]
+    return _TIMM_LAYOUTS.get(layout.family)
 
 
 def mmdet_layout(state: Mapping[str, Tensor]) -> Layout | None:
@@ -256,6 +378,10 @@ def rename(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
         return name
 
     return {translate(name): tensor for name, tensor in state.items()}
+
+
+def _is_gamma(name: str) -> bool:
+    return name.endswith('.gamma')
 
 
 def _reorder_merging(name: str, tensor: Tensor, to: str) -> Tensor:

@@ -10,39 +10,66 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from .architecture import Architecture, describe, explain_differences
+from ..models.backbones.rotated_window_attention import resize_relative_vectors
+from ..models.backbones.rvsa import RVSAViT
+from .architecture import Architecture, describe, explain_differences, explain_lack
 from .layouts import Layout, recognize_layout
 from .reading import CheckpointError, read_checkpoint
 
-#: Where checkpoints keep a backbone: (prefix, what such a file is).
+#: Where checkpoints keep a backbone: (prefix, what such a file is, how other names
+#: in it begin). Of several that fit, the first one before a known layout counts.
 _PREFIXES = {
     'student': (
-        ('student.backbone.', 'run of cmid_mm'),
-        ('online_encoder.model.', 'published CMID checkpoint'),
-        ('backbone.', 'OpenMMLab checkpoint'),
-        ('encoder_q.', 'MoCo checkpoint'),
-        ('', 'plain state dict'),
+        ('student.backbone.', 'run of cmid_mm', ''),
+        ('online_encoder.model.', 'published CMID checkpoint', ''),
+        ('backbone.', 'Barlow Twins checkpoint', 'bn.running_mean'),
+        ('backbone.', 'OpenMMLab checkpoint', ''),
+        ('encoder_q.', 'SeCo (Lightning MoCo) checkpoint', 'heads_q.'),
+        ('encoder_q.', 'MoCo checkpoint', ''),
+        ('base_encoder.', 'MoCo v3 checkpoint', 'momentum_encoder.'),
+        ('online_network.encoder.', 'BYOL-PyTorch checkpoint', 'target_network.'),
+        ('encoder.', 'SEN12MS checkpoint', 'FC.'),
+        ('encoder.', 'encoder checkpoint', ''),
+        ('', 'SwAV checkpoint', 'prototypes.'),
+        ('', 'Scale-MAE checkpoint', 'mask_token_decoder'),
+        ('', 'MAE checkpoint', 'decoder_embed.'),
+        ('', 'plain state dict', ''),
     ),
     'teacher': (
-        ('teacher.', 'run of cmid_mm'),
-        ('branch_encoder.', 'published CMID checkpoint'),
-        ('encoder_k.', 'MoCo checkpoint'),
+        ('teacher.', 'run of cmid_mm', ''),
+        ('branch_encoder.', 'published CMID checkpoint', ''),
+        ('encoder_k.', 'SeCo (Lightning MoCo) checkpoint', 'heads_k.'),
+        ('encoder_k.', 'MoCo checkpoint', ''),
+        ('momentum_encoder.', 'MoCo v3 checkpoint', 'base_encoder.'),
+        ('target_network.encoder.', 'BYOL-PyTorch checkpoint', 'online_network.'),
     ),
 }
+#: DINO keeps student and teacher in two state dicts.
+_DINO_PREFIXES = (('backbone.', 'DINO checkpoint', ''), ('', 'DINO checkpoint', ''))
+#: Where checkpoints keep their state dict.
+_STATE_DICTS = ('state_dict', 'model', 'model_state_dict')
+#: What mmpretrain's wrapper of timm's networks puts before their names.
+_TIMM_WRAPPER = 'timm_model.'
 #: Buffers that every module computes from its own settings.
 _COMPUTED = re.compile(r'(.*\.)?(relative_position_index|attn_mask)$')
 #: Weights that may keep their initial value, by family. Norms of feature maps that
-#: pre-training did not use: those of earlier stages, and ViT's for averaged patches.
+#: pre-training did not use: those of earlier stages, and ViT's for averaged patches;
+#: and the layers that make RVSA's pyramid.
 _MAY_BE_NEW = {
     'Swin': re.compile(r'norm[0-2]\.(weight|bias)$'),
     'ConvNeXt': re.compile(r'norm[0-2]\.(weight|bias)$'),
     'ViT': re.compile(r'ln2\.(weight|bias)$'),
+    'RVSAViT': re.compile(r'fpn\d\.'),
+    'RVSAViTAE': re.compile(r'fpn\d\.'),
 }
+#: RVSA's vectors of relative positions.
+_RELATIVE_VECTORS = re.compile(r'blocks\.\d+\.attn\.rel_pos_[hw]$')
 #: Old files lack the counter; it is used only without a momentum.
 _COUNTER = re.compile(r'(.*\.)?num_batches_tracked$')
 
@@ -110,7 +137,8 @@ def abbreviate(names: Sequence[str], limit: int = 5) -> str:
 def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> dict:
     """The state dict in a checkpoint.
 
-    It may stand under ``state_dict`` or ``model``, and its names behind ``module.``.
+    It may stand under ``state_dict``, ``model`` or ``model_state_dict``, and its names
+    behind ``module.``.
 
     Args:
         checkpoint (Mapping): What the file held.
@@ -123,14 +151,14 @@ def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -
         CheckpointError: If there are no tensors.
     """
     state = checkpoint
-    for key in ('state_dict', 'model'):
+    for key in _STATE_DICTS:
         if isinstance(state.get(key), Mapping):
             state = state[key]
     if not any(isinstance(value, Tensor) for value in state.values()):
         keys = abbreviate([str(key) for key in state]) if state else 'nothing'
         raise CheckpointError(
             f'{path} holds no weights; expected tensors by name, alone or under '
-            f"'state_dict' or 'model', found {keys}"
+            f'{", ".join(map(repr, _STATE_DICTS))}, found {keys}'
         )
     prefix = 'module.'
     if all(str(name).startswith(prefix) for name in state):
@@ -160,25 +188,34 @@ def find_backbone(
     """
     if source not in _PREFIXES:
         raise ValueError(f"source must be 'student' or 'teacher', got {source!r}")
+    prefixes = _PREFIXES[source]
+    halves = [half for half in _PREFIXES if isinstance(checkpoint.get(half), Mapping)]
+    if halves:
+        if source not in halves:
+            raise CheckpointError(
+                f'{path} holds no {source}; use source={halves[0]!r}, which it holds'
+            )
+        checkpoint, prefixes = checkpoint[source], _DINO_PREFIXES
     state = state_dict_of(checkpoint, path)
     state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     kinds = [
-        kind
-        for kind in _PREFIXES[source]
-        if any(name.startswith(kind[0]) for name in state)
+        (prefix, origin)
+        for prefix, origin, beside in prefixes
+        if any(name.startswith(prefix) for name in state)
+        and any(name.startswith(beside) for name in state)
     ]
     if not kinds:
         raise CheckpointError(
             f'{path} holds no {source} backbone; its tensors are named '
             f"{_top_level_names(state)}; use source='student'"
         )
-    prefix, origin = kinds[0]
-    found = {
-        name[len(prefix) :]: tensor
-        for name, tensor in state.items()
-        if name.startswith(prefix)
-    }
-    layout = recognize_layout(found)
+    backbones = [
+        {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        for prefix, _ in kinds
+    ]
+    layouts = [recognize_layout(found) for found in backbones]
+    best = next((i for i, layout in enumerate(layouts) if layout is not None), 0)
+    (prefix, origin), found, layout = kinds[best], backbones[best], layouts[best]
     if layout is None:
         return FoundBackbone(found, prefix, origin, None, None)
     found = layout.to_mmpretrain(found)
@@ -203,10 +240,13 @@ def match_backbone(
     Raises:
         CheckpointError: As :func:`load_backbone`.
     """
-    content = read_checkpoint(path, mmap=True)
+    content = read_checkpoint(path, mmap=True, skip_objects=True)
     file = find_backbone(content, path, source)
-    target_layout = recognize_layout(module.state_dict())
     target = dict(module.state_dict())
+    is_wrapped = all(name.startswith(_TIMM_WRAPPER) for name in target)
+    wrapper = _TIMM_WRAPPER if is_wrapped else ''
+    target = {name[len(wrapper) :]: value for name, value in target.items()}
+    target_layout = recognize_layout(target)
     target_architecture = None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)
@@ -231,9 +271,14 @@ def match_backbone(
     ]
     unused = [name for name in weights if name not in target]
     homeless = _without_place(unused, target)
-    if missing or differing or homeless:
+    families = {layout.family for layout in (file.layout, target_layout) if layout}
+    is_transformer = families in ({'ViT'}, {'Swin'})
+    lack = explain_lack(file.state, target) if is_transformer else None
+    if missing or differing or homeless or lack:
         reasons = []
-        if file.architecture and target_architecture:
+        if lack:
+            reasons.append(lack)
+        elif file.architecture and target_architecture:
             reasons = explain_differences(file.architecture, target_architecture)
         elif not loaded:
             reasons.append(
@@ -258,6 +303,7 @@ def match_backbone(
         )
 
     state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
+    state = {wrapper + name: value for name, value in state.items()}
     origin = file.origin
     if file.layout is not None:
         origin += f', {file.layout.family} names of {file.layout.name}'
@@ -279,7 +325,9 @@ def load_backbone(
             library, with one of the known layouts or the names that the file has.
         path (str | PathLike): Checkpoint of a cmid_mm run, exported backbone,
             published CMID checkpoint, or one with the names of OpenMMLab,
-            torchvision, timm or the Microsoft Swin.
+            torchvision, timm or the Microsoft Swin, of the releases in
+            ``docs/pretrained_weights.md`` too. Objects among its weights, such as
+            the arguments of the program that wrote it, are left unread.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
 
     Returns:
@@ -364,12 +412,15 @@ def _resize_position_tables(
     weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
 ) -> list[str]:
     """Interpolate position tables in ``weights`` to the sizes in ``target``."""
+    grid = _rvsa_grid(weights)
     resized = []
     for name, table in weights.items():
         if name not in target or table.shape == target[name].shape:
             continue
         size = target[name].shape
-        if name == 'pos_embed' and table.shape[2] == size[2]:
+        if name == 'pos_embed' and isinstance(module, RVSAViT):
+            weights[name] = _resize_rvsa_pos_embed(table, grid, module.grid_size)
+        elif name == 'pos_embed' and table.shape[2] == size[2]:
             weights[name] = _resize_pos_embed(
                 table, 'cls_token' in weights, target, module
             )
@@ -377,6 +428,8 @@ def _resize_position_tables(
             table.shape[1] == size[1]
         ):
             weights[name] = _resize_bias_table(table, size[0])
+        elif _RELATIVE_VECTORS.match(name) and table.shape[1] == size[1]:
+            weights[name] = resize_relative_vectors(table, size[0])
         if weights[name].shape == size:
             resized.append(name)
     return resized
@@ -400,6 +453,36 @@ def _resize_pos_embed(
         table, (side, side), tuple(grid), num_extra_tokens=int(has_cls)
     )
     return table[:, has_cls - needs_cls :]
+
+
+def _rvsa_grid(weights: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Rows and columns of an RVSA file's position tables.
+
+    Blocks that attend to the whole map, not in windows, have vectors for them.
+    """
+    for name, table in weights.items():
+        attention = name.removesuffix('rel_pos_h')
+        if attention != name and f'{attention}sampling_angles.2.weight' not in weights:
+            rows, columns = table, weights.get(f'{attention}rel_pos_w', table)
+            return (len(rows) + 1) // 2, (len(columns) + 1) // 2
+    return None
+
+
+def _resize_rvsa_pos_embed(
+    table: Tensor, grid: tuple[int, int] | None, target: tuple[int, int]
+) -> Tensor:
+    """Interpolate RVSA's position embedding, (1, 1 + positions, width).
+
+    The first place is a class token's, which is not in use. The released models of
+    dense tasks have the positions only.
+    """
+    if grid is None:
+        return table
+    if table.shape[1] == math.prod(grid):
+        table = torch.cat((torch.zeros_like(table[:, :1]), table), 1)
+    if table.shape[1] != 1 + math.prod(grid):
+        return table
+    return resize_pos_embed(table, grid, target)
 
 
 def _resize_bias_table(table: Tensor, length: int) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,25 @@ class CheckpointError(ValueError):
     """
 
 
+class SkippedObject:
+    """Stands where a checkpoint holds an object whose class was not looked up.
+
+    Takes whatever the file gives to build the object and keeps none of it.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Ignore the arguments."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignore the attributes."""
+
+
 def read_checkpoint(
-    path: str | os.PathLike[str], map_location: Any = 'cpu', mmap: bool = False
+    path: str | os.PathLike[str],
+    map_location: Any = 'cpu',
+    mmap: bool = False,
+    skip_objects: bool = False,
 ) -> dict[str, Any]:
     """Read a checkpoint, never executing code from it.
 
@@ -38,13 +55,17 @@ def read_checkpoint(
         map_location: Where tensors go, as in ``torch.load``. Defaults to ``'cpu'``.
         mmap (bool): Read tensors from the file only when they are used. For callers
             that drop them before the file can change. Defaults to False.
+        skip_objects (bool): Put a :class:`SkippedObject` where the file holds an
+            object that only code from outside PyTorch could rebuild, such as the
+            arguments of the program that wrote it. For callers that want weights and
+            nothing else. Needs PyTorch 2.5. Defaults to False: refuse the file.
 
     Returns:
         dict[str, Any]: What was saved. A safetensors file gives ``state_dict`` and
         ``meta``.
 
     Raises:
-        CheckpointError: If the file is missing, empty, truncated, no checkpoint,
+        CheckpointError: If the file is missing, empty, truncated, no checkpoint, is
             or holds an object that only code from outside PyTorch could rebuild.
     """
     path = Path(path).expanduser()
@@ -65,17 +86,9 @@ def read_checkpoint(
             f'{path} is truncated: the end of the archive is missing after '
             f'{path.stat().st_size} bytes; download or copy it once more'
         )
-    try:
-        with _harmless_globals():
-            checkpoint = torch.load(
-                path,
-                map_location=map_location,
-                weights_only=True,
-                mmap=mmap and starts_as_zip,
-            )
-    # A file that torch.save did not write can raise nearly any exception.
-    except Exception as error:
-        raise _explain(path, error) from error
+    checkpoint = _load(path, map_location, mmap and starts_as_zip, skip_objects)
+    if isinstance(checkpoint, SkippedObject):
+        raise _refusal(path, _full_name(type(checkpoint)))
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(
             f'{path} holds a {type(checkpoint).__name__}, expected a dict with a '
@@ -155,25 +168,73 @@ def _save_safetensors(checkpoint: Mapping[str, Any], path: Path) -> None:
     save_file(tensors, path, {name: json.dumps(value) for name, value in meta})
 
 
+def _load(path: Path, map_location: Any, mmap: bool, skip_objects: bool) -> Any:
+    """``torch.load``, with a stand-in for one more class after each refusal."""
+    stand_ins: dict[str, Any] = {}
+    while True:
+        try:
+            with _harmless_globals(stand_ins.values()):
+                return torch.load(
+                    path, map_location=map_location, weights_only=True, mmap=mmap
+                )
+        # A file that torch.save did not write can raise nearly any exception.
+        except Exception as error:
+            stand_in = _next_stand_in(str(error), stand_ins) if skip_objects else None
+            if stand_in is None:
+                raise _explain(path, error) from error
+            stand_ins[_full_name(stand_in)] = stand_in
+
+
+_UNKNOWN = re.compile(r'Unsupported global: GLOBAL ([\w.]+) was not an allowed global')
+_NO_CONTAINER = re.compile(
+    r"Can only (?:(?P<dict>SETITEM)|append|extend).* got <class '(?P<name>\S+)'>"
+)
+
+
+def _next_stand_in(message: str, stand_ins: Mapping[str, Any]) -> Any:
+    """What lets reading go beyond a refusal; None if nothing does."""
+    if unknown := _UNKNOWN.search(message):
+        stand_in = _stand_in(unknown[1])
+        return None if _full_name(stand_in) in stand_ins else stand_in
+    # A dict or list with a class of its own: its items go into a plain one.
+    if (found := _NO_CONTAINER.search(message)) and found['name'] in stand_ins:
+        container = dict if found['dict'] else list
+        return _stand_in(found['name'], __new__=lambda cls, *args: container())
+    return None
+
+
+def _stand_in(full_name: str, **members: Any) -> Any:
+    module, _, name = full_name.rpartition('.')
+    return type(
+        name, (SkippedObject,), dict(__module__=module or 'builtins', **members)
+    )
+
+
+def _full_name(cls: Any) -> str:
+    return f'{cls.__module__}.{cls.__qualname__}'
+
+
 # GLOBAL: to be looked up; function: to be called; class: to be filled
 _REFUSED = r'(?:GLOBAL|unrecognized function|allowlisted via .* but got) (\S+)'
+
+
+def _refusal(path: Path, wanted: str) -> CheckpointError:
+    advice = ''
+    if not hasattr(torch.serialization, 'safe_globals'):
+        advice = 'the checkpoints of a run need PyTorch 2.5 or later to be read; else, '
+    return CheckpointError(
+        f'{path} was refused: to read it, {wanted} would have to be called, and a '
+        f'checkpoint must not run code; {advice}if you trust its source, load it '
+        'there with torch.load(..., weights_only=False) and save its state dict '
+        'alone: torch.save(model.state_dict(), ...)'
+    )
 
 
 def _explain(path: Path, error: Exception) -> CheckpointError:
     # PyTorch wraps its unpickler's own message in advice that does not fit here.
     text = str(error).partition('WeightsUnpickler error:')[2] or str(error)
     if wanted := re.search(_REFUSED, text):
-        advice = ''
-        if not hasattr(torch.serialization, 'safe_globals'):
-            advice = (
-                'the checkpoints of a run need PyTorch 2.5 or later to be read; else, '
-            )
-        return CheckpointError(
-            f'{path} was refused: to read it, {wanted[1]} would have to be called, and '
-            f'a checkpoint must not run code; {advice}if you trust its source, load it '
-            'there with torch.load(..., weights_only=False) and save its state dict '
-            'alone: torch.save(model.state_dict(), ...)'
-        )
+        return _refusal(path, wanted[1])
     with path.open('rb') as file:
         is_pickle = file.read(1) == b'\x80'
     if is_pickle and 'Unsupported operand' in text:  # a later pickle protocol
@@ -188,12 +249,14 @@ def _explain(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _harmless_globals() -> contextlib.AbstractContextManager[Any]:
-    """Allow what an mmengine run's checkpoint holds besides tensors."""
+def _harmless_globals(
+    stand_ins: Iterable[Any],
+) -> contextlib.AbstractContextManager[Any]:
+    """Allow what an mmengine run's checkpoint holds besides tensors, and stand-ins."""
     safe_globals = getattr(torch.serialization, 'safe_globals', None)
     if safe_globals is None:  # PyTorch < 2.5: state dicts only
         return contextlib.nullcontext()
-    return safe_globals(list(_run_checkpoint_types()))
+    return safe_globals([*_run_checkpoint_types(), *stand_ins])
 
 
 def _run_checkpoint_types() -> Iterator[Any]:

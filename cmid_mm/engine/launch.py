@@ -281,7 +281,9 @@ def set_backbone_checkpoint(cfg: Config, checkpoint: str) -> None:
     """
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(f'--backbone-checkpoint {checkpoint} does not exist')
-    pretraining = normalization(read_checkpoint(checkpoint, mmap=True))
+    pretraining = normalization(
+        read_checkpoint(checkpoint, mmap=True, skip_objects=True)
+    )
     path, parent = _parent_of_backbone(cfg)
     overwriting = {f'{path}.init_cfg': parent.get('init_cfg')}
     if path != 'model':
@@ -412,6 +414,7 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
+        cfg.pop('sync_bn', None)  # it works on GPUs only
         # Its threads, still there at the end of a process, can abort it.
         atexit.register(torch.distributed.destroy_process_group)
         cfg.model_wrapper_cfg = dict(

@@ -311,3 +311,13 @@ def test_user_errors_are_one_line(error, text, monkeypatch):
     monkeypatch.setenv(launch.TRACEBACK_VARIABLE, '1')
     with pytest.raises(type(error)):
         main()
+
+
+def test_batchnorm_is_not_synchronised_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend: None)
+    monkeypatch.setattr(launch.atexit, 'register', lambda function: None)
+    for launcher, kept in (('none', True), ('pytorch', False)):
+        cfg = config(sync_bn='torch')
+        launch.set_launcher(cfg, launcher)
+        assert ('sync_bn' in cfg) == kept
