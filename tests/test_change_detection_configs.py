@@ -57,6 +57,9 @@ def small(cfg: Config, root: Path) -> Config:
     cfg.model.data_preprocessor.size = (48, 48)
     if cfg.model.test_cfg.mode == 'slide':
         cfg.model.test_cfg.update(crop_size=(48, 48), stride=(32, 32))
+    if 'RVSA' in cfg.model.backbone.type:
+        cfg.model.backbone.update(embed_dims=48, depth=3)
+        cfg.model.decode_head.in_channels = 48
     return cfg
 
 
@@ -66,6 +69,8 @@ def test_the_promised_configs_exist():
         'bit_swin-b_cdd',
         'bit_r50_levir-cd',
         'bit_swin-b_levir-cd',
+        'bit_rvsa-vit-b_levir-cd',
+        'bit_rvsa-vitae-b_levir-cd',
         'bit_r50_folder',
         'bit_r18_demo',
     }

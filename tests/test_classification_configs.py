@@ -66,6 +66,9 @@ def shrink(cfg: Config, root: Path | None, work_dir: Path) -> Config:
             for step in cfg[name].dataset.pipeline:
                 if step.type in small:
                     step[small[step.type]] = 64
+    elif 'RVSA' in cfg.model.backbone.type:
+        cfg.model.backbone.update(embed_dims=48, depth=3)
+        cfg.model.head.in_channels = 48
     else:
         # One block a stage; test_published_backbones builds all of them.
         cfg.model.backbone.arch = dict(
@@ -85,6 +88,7 @@ def test_the_promised_configs_exist():
         *('resnet50_linear_ucmerced', 'swin-b_linear_ucmerced'),
         *('resnet50_fewshot_ucmerced', 'swin-b_fewshot_ucmerced'),
         *('resnet18_ucmerced', 'resnet18_demo'),
+        *('rvsa-vit-b_ucmerced', 'rvsa-vitae-b_ucmerced'),
     }
     assert promised == set(CONFIGS)
 

@@ -87,6 +87,9 @@ def test_every_config_trains_one_step(
     cfg = small(name, roots, tmp_path)
     if 'swin' in name and not name.endswith('dota'):
         cfg.model.backbone.depths = [1, 1, 1, 1]  # the same model: once is enough
+    if 'rvsa' in name:
+        cfg.model.backbone.update(embed_dims=48, depth=4, out_indices=(0, 1, 2, 3))
+        cfg.model.neck.in_channels = [48] * 4
     runner = Runner.from_cfg(copy.deepcopy(cfg))
     wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
     batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))
@@ -116,10 +119,16 @@ def test_published_settings(name: str) -> None:
     else:
         assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
         assert optimizer.weight_decay == 0.05
-        assert (backbone.embed_dims, backbone.drop_path_rate) == (128, 0.3)
-        assert not backbone.get('convert_weights')
         paramwise = cfg.optim_wrapper.paramwise_cfg
-        assert paramwise.norm_decay_mult == 0
+        if 'rvsa' in name:
+            assert (backbone.img_size, backbone.drop_path_rate) == (1024, 0.15)
+            assert backbone.out_indices == (3, 5, 7, 11)
+            assert paramwise.layer_decay_rate == 0.75
+            assert paramwise.flat_decay_mult == 0
+        else:
+            assert (backbone.embed_dims, backbone.drop_path_rate) == (128, 0.3)
+            assert not backbone.get('convert_weights')
+            assert paramwise.norm_decay_mult == 0
         assert paramwise.custom_keys.relative_position_bias_table.decay_mult == 0
     assert backbone.get('init_cfg') is None
     assert cfg.optim_wrapper.clip_grad.max_norm == 35

@@ -58,6 +58,11 @@ def shrink(cfg: Config) -> None:
     if model.backbone.type == 'ResNet':
         model.backbone.update(depth=18, base_channels=8, stem_channels=8)
         channels = [8, 16, 32, 64]
+    elif 'RVSA' in model.backbone.type:
+        model.backbone.update(
+            embed_dims=24, depth=4, img_size=64, out_indices=(0, 1, 2, 3)
+        )
+        channels = [24] * 4
     else:
         model.backbone.update(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1] * 4)
         channels = [8, 16, 32, 64]
@@ -118,7 +123,9 @@ def test_config_trains_and_predicts(name, tmp_path):
 @pytest.mark.parametrize('name', NAMES)
 def test_config_has_the_plain_stem_and_statistics_of_the_pretraining(name):
     cfg = load(name)
-    assert cfg.model.backbone.type in ('ResNet', 'SwinTransformer')
+    assert cfg.model.backbone.type in (
+        *('ResNet', 'SwinTransformer', 'RVSAViT', 'RVSAViTAE'),
+    )
     assert cfg.model.get('pretrained') is None
     assert 'init_cfg' not in cfg.model.backbone
     assert cfg.model.data_preprocessor.mean == [86.18235, 91.9275, 85.374]

@@ -20,7 +20,7 @@ def main() -> None:
         'checkpoint',
         metavar='CKPT',
         help='checkpoint of a run, a published CMID checkpoint, or any other file with '
-        'a ResNet, Swin, ViT or ConvNeXt',
+        'a ResNet, Swin, ViT, ConvNeXt or RVSA backbone',
     )
     parser.add_argument(
         'out',

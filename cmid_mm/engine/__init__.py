@@ -2,11 +2,18 @@
 from . import hooks
 from .atomic_backend import AtomicLocalBackend
 from .initializers import PretrainedBackbone
-from .optimizers import BlockwiseAdan, MatrixDecayConstructor
+from .layer_decay import BackboneLayerDecayConstructor
+from .optimizers import (
+    BFloat16OptimWrapper,
+    BlockwiseAdan,
+    MatrixDecayConstructor,
+)
 from .resumable_train_loop import ResumableTrainLoop
 
 __all__ = [
     'AtomicLocalBackend',
+    'BFloat16OptimWrapper',
+    'BackboneLayerDecayConstructor',
     'BlockwiseAdan',
     'MatrixDecayConstructor',
     'PretrainedBackbone',
