@@ -2,6 +2,8 @@
 """Optimiser pieces of the pre-training recipe."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -14,6 +16,24 @@ from mmengine.registry import (
 )
 from mmpretrain.engine.optimizers.adan_t import Adan
 from torch import Tensor, nn
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Mixed precision in bfloat16, on any device.
+
+    Unlike mmengine's ``AmpOptimWrapper`` it also runs on a CPU, where processors
+    with bfloat16 instructions train about twice as fast by it. The range of
+    bfloat16 is that of float32, so the loss needs no scaling. Others compute with it
+    too, slowly.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass of ``model`` in bfloat16 where that is safe."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
 
 
 @OPTIMIZERS.register_module()

@@ -2,11 +2,13 @@
 """Nearest neighbours and a linear probe on the features of a frozen encoder."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -131,7 +133,9 @@ def extract_features(
 
     Args:
         model (nn.Module): A model with ``extract_feats(images) -> (B, D)``, images
-            (B, C, H, W) on the 0-255 scale.
+            (B, C, H, W) on the 0-255 scale, or one of mmpretrain's self-supervised
+            algorithms with a ``SelfSupViewPreprocessor``, whose backbone's last
+            output is pooled.
         dataset (Dataset): Pairs of an image (C, H, W) and its label.
         batch_size (int): Images per forward pass. Defaults to 64.
         num_workers (int): Processes that load images. Defaults to 2.
@@ -143,14 +147,9 @@ def extract_features(
         the order of the data set, on the CPU.
 
     Raises:
-        TypeError: If the model has no ``extract_feats``.
+        TypeError: If the model is neither.
     """
-    extract_feats = getattr(model, 'extract_feats', None)
-    if extract_feats is None:
-        raise TypeError(
-            f'{type(model).__name__} has no method extract_feats(images) -> (B, D); '
-            'features can be evaluated of CMID and of models that have one'
-        )
+    extract_feats = _feature_function(model)
     if device is None:
         device = next(model.parameters()).device
     features, labels = [], []
@@ -162,6 +161,38 @@ def extract_features(
             features.append(extract_feats(images.to(device)).float().cpu())
             labels.append(batch_labels)
     return torch.cat(features), torch.cat(labels)
+
+
+def _feature_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What turns images on the 0-255 scale into pooled features, (B, D)."""
+    extract_feats: Any = getattr(model, 'extract_feats', None)
+    if extract_feats is not None:
+        return extract_feats
+    normalize = getattr(getattr(model, 'data_preprocessor', None), 'normalize', None)
+    if isinstance(model, BaseSelfSupervisor) and normalize is not None:
+        return lambda images: pool_features(model.extract_feat(normalize(images)))
+    raise TypeError(
+        f'{type(model).__name__} has no method extract_feats(images) -> (B, D); '
+        "features can be evaluated of CMID, of mmpretrain's self-supervised "
+        'algorithms with SelfSupViewPreprocessor, and of models that have one'
+    )
+
+
+def pool_features(outputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """Average the last output of a backbone over its positions.
+
+    Args:
+        outputs (Tensor | Sequence[Tensor]): What the backbone returned. The last
+            tensor is a feature map (B, D, h, w), tokens (B, 1 + L, D) with a class
+            token in front, which is left out, or already pooled, (B, D).
+
+    Returns:
+        Tensor: (B, D).
+    """
+    features = outputs if isinstance(outputs, Tensor) else outputs[-1]
+    if features.ndim == 4:
+        return features.mean((2, 3))
+    return features[:, 1:].mean(1) if features.ndim == 3 else features
 
 
 def check_features(features: Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
 from torch import Tensor
 
 
@@ -138,6 +139,71 @@ class ViewPairPreprocessor(BaseDataPreprocessor):
             masks=masks,
             boxes=list(data['boxes'].unbind(1)),
         )
+
+
+@MODELS.register_module()
+class SelfSupViewPreprocessor(ViewPairPreprocessor):
+    """The same view pairs as mmpretrain's self-supervised algorithms take them.
+
+    With ``data_preprocessor=dict(type='SelfSupViewPreprocessor')`` any of them
+    trains on CMID's data pipeline, with any number of bands: those that compare
+    views on the two unmasked views, those that reconstruct on both, one after the
+    other in one batch of 2B images.
+
+    Args:
+        stack_views (bool): Hand both views over as one batch, for algorithms that
+            take single images (MAE, SimMIM). Defaults to False, a list of two.
+        mask_stride (int, optional): Side in pixels of the cells that the
+            algorithm's masks consist of, which must divide those of ``MaskPair``
+            (SimMIM with Swin: 4, its patches). Defaults to None, no masks.
+        **kwargs: Arguments of :class:`ViewPairPreprocessor`.
+
+    Raises:
+        ValueError: If masks are wanted of views that are not stacked.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        stack_views: bool = False,
+        mask_stride: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if mask_stride and not stack_views:
+            raise ValueError(
+                'SelfSupViewPreprocessor: mask_stride needs stack_views=True'
+            )
+        self.stack_views = stack_views
+        self.mask_stride = mask_stride
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Normalise a batch.
+
+        Args:
+            data (dict): Collated samples, as :class:`ViewPairPreprocessor` takes
+                them.
+            training (bool): Unused; the same arithmetic serves both modes.
+
+        Returns:
+            dict: ``inputs``, two tensors (B, C, S, S) or one (2B, C, S, S), and
+            ``data_samples``, None or 2B samples with ``mask``, float, 1 where
+            masked, (S / mask_stride, S / mask_stride).
+        """
+        data = self.cast_data(data)
+        views = data['inputs']
+        if views.ndim == 4:
+            return dict(inputs=self.normalize(views), data_samples=None)
+        images = [self.normalize(view) for view in views.unbind(1)]
+        if not self.stack_views:
+            return dict(inputs=images, data_samples=None)
+        inputs = torch.cat(images)
+        samples = None
+        if self.mask_stride:
+            size = [side // self.mask_stride for side in inputs.shape[-2:]]
+            masks = upsample_mask(torch.cat(data['masks'].unbind(1)), size)
+            samples = [DataSample(mask=mask[0].float()) for mask in masks]
+        return dict(inputs=inputs, data_samples=samples)
 
 
 def upsample_mask(masks: Tensor, size: Sequence[int]) -> Tensor:

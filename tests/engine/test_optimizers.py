@@ -93,3 +93,40 @@ def test_only_matrices_and_kernels_are_decayed():
             assert decay[id(parameter)] == expected, name
     assert decay[id(model.student.mask_token)] == 0.0
     assert decay[id(names['heads.reconstruction.decoder.0.weight'])] == 0.02
+
+
+def test_bfloat16_wrapper_computes_in_bfloat16_and_steps_in_float32():
+    model = torch.nn.Linear(8, 4)
+    before = model.weight.detach().clone()
+    config = dict(
+        type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.5, momentum=0.9)
+    )
+    wrapper = build_optim_wrapper(model, config)
+    images = torch.randn(3, 8)
+    with wrapper.optim_context(model):
+        output = model(images)
+    assert output.dtype == torch.bfloat16
+    assert model(images).dtype == torch.float32  # outside again
+    wrapper.update_params(output.float().sum())
+    expected = before - 0.5 * images.sum(0)
+    torch.testing.assert_close(model.weight, expected, rtol=2e-2, atol=2e-2)
+    assert model.weight.dtype == torch.float32
+    # No scale of the loss, nor its state, as float16 needs.
+    assert set(wrapper.state_dict()) == set(wrapper.optimizer.state_dict())
+
+
+def test_bfloat16_wrapper_accumulates():
+    model = torch.nn.Linear(2, 1)
+    config = dict(
+        type='BFloat16OptimWrapper',
+        accumulative_counts=2,
+        optimizer=dict(type='SGD', lr=1.0),
+    )
+    wrapper = build_optim_wrapper(model, config)
+    wrapper.initialize_count_status(model, 0, 4)
+    before = model.weight.detach().clone()
+    for moved in (False, True):
+        with wrapper.optim_context(model):
+            loss = model(torch.ones(1, 2)).sum()
+        wrapper.update_params(loss)
+        assert torch.equal(model.weight, before) != moved

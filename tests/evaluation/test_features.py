@@ -16,7 +16,9 @@ from cmid_mm.evaluation.features import (
     knn_predict,
     linear_probe_accuracy,
     linear_probe_predict,
+    pool_features,
 )
+from tests.toy_baselines import build, toy_baseline
 
 
 def write_image(path, rgb, side=8):
@@ -280,3 +282,43 @@ def test_accuracy_per_class():
     assert first == pytest.approx(100 / 3)
     assert second == 100
     assert np.isnan(absent)
+
+
+# -- mmpretrain's algorithms -------------------------------------------------------
+
+
+def test_pooling_takes_the_last_output_without_class_token():
+    maps = torch.randn(2, 5, 3, 4), torch.randn(2, 7, 2, 2)
+    torch.testing.assert_close(pool_features(maps), maps[1].mean((2, 3)))
+    assert torch.equal(pool_features(maps[0]), maps[0].mean((2, 3)))
+    tokens = torch.randn(2, 1 + 6, 5)
+    expected = tokens[:, 1:].sum(1) / 6
+    torch.testing.assert_close(pool_features([tokens]), expected)
+    pooled = torch.randn(2, 5)
+    assert torch.equal(pool_features((pooled,)), pooled)
+
+
+@pytest.mark.parametrize('name', ['mae_vit-tiny_scenes', 'mocov2_r18_scenes'])
+def test_features_of_an_algorithm_of_mmpretrain(name, scenes):
+    model = build(toy_baseline(name))
+    dataset = LabelledFolder(scenes, size=64)
+    features, labels = extract_features(model, dataset, 2, 0)
+    images = torch.stack([dataset[index][0] for index in range(3)])
+    pixels = {key: toy_baseline(name).data_preprocessor[key] for key in ('mean', 'std')}
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in pixels.values())
+    model.eval()
+    with torch.no_grad():
+        if name.startswith('mae'):  # whole images, nothing masked
+            tokens = model.backbone((images - mean) / std, mask=None)[-1]
+            expected = tokens[:, 1:].mean(1)
+        else:
+            expected = model.backbone((images - mean) / std)[-1].mean((2, 3))
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    assert labels.tolist() == dataset.labels
+
+
+def test_algorithm_with_another_preprocessor_is_refused(scenes):
+    cfg = toy_baseline('mocov2_r18_scenes')
+    cfg.data_preprocessor = dict(type='SelfSupDataPreprocessor')
+    with pytest.raises(TypeError, match='SelfSupViewPreprocessor'):
+        extract_features(build(cfg), LabelledFolder(scenes, size=64), 2, 0)

@@ -2,7 +2,11 @@
 import pytest
 import torch
 
-from cmid_mm.models.data_preprocessor import ViewPairPreprocessor, upsample_mask
+from cmid_mm.models.data_preprocessor import (
+    SelfSupViewPreprocessor,
+    ViewPairPreprocessor,
+    upsample_mask,
+)
 from tests.toy import toy_batch
 
 
@@ -62,3 +66,49 @@ def test_wrong_band_count_names_both_counts():
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         ViewPairPreprocessor(**{'mean': [0.0] * 3, 'std': [1.0] * 3, **changes})
+
+
+# -- For mmpretrain's algorithms ---------------------------------------------------
+
+PIXELS = dict(mean=[10.0, 20.0], std=[2.0, 4.0])
+
+
+def test_selfsup_views_are_the_teachers():
+    batch = toy_batch(bands=2)
+    data = SelfSupViewPreprocessor(**PIXELS)(batch)
+    assert data['data_samples'] is None
+    expected = ViewPairPreprocessor(**PIXELS)(batch)['images']
+    assert isinstance(data['inputs'], list)
+    for view, image in zip(data['inputs'], expected, strict=True):
+        assert torch.equal(view, image)
+
+
+def test_selfsup_views_one_after_the_other():
+    batch = toy_batch(bands=2)
+    preprocessor = SelfSupViewPreprocessor(
+        **PIXELS, stack_views=True, mask_stride=4, channels_last=True
+    )
+    data = preprocessor(batch)
+    expected = torch.cat(ViewPairPreprocessor(**PIXELS)(batch)['images'])
+    torch.testing.assert_close(data['inputs'], expected)
+    assert data['inputs'].is_contiguous(memory_format=torch.channels_last)
+    # Samples 0-3 are the first views, 4-7 the second ones, each with its own mask.
+    assert len(data['data_samples']) == 8
+    for index, sample in enumerate(data['data_samples']):
+        cells = batch['masks'][index % 4, index // 4]
+        expected = torch.kron(cells.float(), torch.ones(4, 4))
+        assert torch.equal(sample.mask, expected)
+
+
+def test_selfsup_without_masks_and_of_plain_images():
+    batch = toy_batch(bands=2)
+    preprocessor = SelfSupViewPreprocessor(**PIXELS, stack_views=True)
+    assert preprocessor(batch)['data_samples'] is None
+    images = batch['inputs'][:, 0]
+    data = preprocessor(dict(inputs=images))
+    assert torch.equal(data['inputs'], preprocessor.normalize(images))
+
+
+def test_selfsup_masks_need_stacked_views():
+    with pytest.raises(ValueError, match='mask_stride needs stack_views=True'):
+        SelfSupViewPreprocessor(**PIXELS, mask_stride=4)

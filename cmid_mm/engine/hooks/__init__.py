@@ -1,6 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from .confusion_matrix_hook import ConfusionMatrixHook
 from .feature_evaluation_hook import FeatureEvaluationHook
+from .fixed_predictor_rate_hook import FixedPredictorRateHook
+from .input_bands_hook import InputBandsHook
 from .num_classes_hook import NumClassesHook
 from .reconstruction_hook import ReconstructionHook
 from .teacher_update_hook import TeacherUpdateHook
@@ -10,6 +12,8 @@ from .unreadable_images_hook import UnreadableImagesHook
 __all__ = [
     'ConfusionMatrixHook',
     'FeatureEvaluationHook',
+    'FixedPredictorRateHook',
+    'InputBandsHook',
     'NumClassesHook',
     'ReconstructionHook',
     'TeacherUpdateHook',

@@ -2,9 +2,11 @@
 from .assignment_head import AssignmentHead, location_grid, match_cells
 from .branch_head import BranchHead, ViewPair
 from .contrastive_head import BYOLHead, MoCoHead, info_nce
+from .cross_correlation_head import CrossCorrelationHead
 from .reconstruction_head import ReconstructionHead
 
 __all__ = [
+    'CrossCorrelationHead',
     'AssignmentHead',
     'BYOLHead',
     'BranchHead',

@@ -44,6 +44,22 @@ def gather_keys(keys: Tensor) -> Tensor:
     return torch.cat(dist.all_gather(keys.contiguous()))
 
 
+@torch.no_grad()
+def replace_oldest(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
+    """Replace the oldest columns of a ring buffer; waits for no device.
+
+    Args:
+        queue (Tensor): Changed in place, (D, K).
+        pointer (Tensor): Where the oldest column is, int64, (1,); moved on.
+        keys (Tensor): The new columns, (B, D).
+    """
+    count, size = keys.shape[0], queue.shape[1]
+    positions = torch.arange(count, device=keys.device)[-size:]
+    positions = (pointer + positions) % size
+    queue.index_copy_(1, positions, keys[-size:].t().to(queue.dtype))
+    pointer.add_(count).remainder_(size)
+
+
 @MODELS.register_module()
 class MoCoHead(BranchHead):
     """MoCo-style instance contrast, symmetrised over the two views.
@@ -121,12 +137,7 @@ class MoCoHead(BranchHead):
         Args:
             keys (Tensor): Unit vectors of this process, (B, D).
         """
-        keys = gather_keys(keys).to(self.queue.dtype)
-        count, size = keys.shape[0], self.queue.shape[1]
-        positions = torch.arange(count, device=keys.device)[-size:]
-        positions = (self.queue_ptr + positions) % size
-        self.queue.index_copy_(1, positions, keys[-size:].t())
-        self.queue_ptr.add_(count).remainder_(size)
+        replace_oldest(self.queue, self.queue_ptr, gather_keys(keys))
 
 
 @MODELS.register_module()

@@ -31,8 +31,8 @@ class CMID(BaseModel):
 
     Args:
         encoder (dict): Config of the student's :class:`MaskedEncoder`.
-        heads (dict[str, dict]): Configs of the branches' heads by name. A head left
-            out costs nothing.
+        heads (dict[str, dict | None]): Configs of the branches' heads by name. A
+            head left out, or None, costs nothing.
         data_preprocessor (dict): Config of a :class:`ViewPairPreprocessor`. The
             length of its ``mean`` sets the input bands of stem and decoder.
         momentum (float): First value of the teacher's momentum, which rises to 1
@@ -46,7 +46,7 @@ class CMID(BaseModel):
     def __init__(
         self,
         encoder: dict,
-        heads: dict[str, dict],
+        heads: dict[str, dict | None],
         data_preprocessor: dict,
         momentum: float = 0.996,
         channels_last: bool = False,
@@ -65,6 +65,8 @@ class CMID(BaseModel):
         self.student: MaskedEncoder = MODELS.build(encoder)
         self.heads = nn.ModuleDict()
         for name, head in heads.items():
+            if head is None:
+                continue
             if head['type'].split('.')[-1] == 'ReconstructionHead':
                 head = {**head, 'num_bands': bands}
             self.heads[name] = MODELS.build(head)

@@ -1,0 +1,32 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Bands of the images and of the backbone."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+
+
+@HOOKS.register_module()
+class InputBandsHook(Hook):
+    """Refuse a backbone that takes more or fewer bands than the images have.
+
+    ``CMID`` builds its backbone for the bands of its data preprocessor. Other
+    algorithms do not know it; the first convolution of their backbone counts.
+
+    Raises:
+        ValueError: When training begins, if the numbers differ.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare the backbone with the data preprocessor."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        bands = model.data_preprocessor.num_bands
+        stem = next(m for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
+        if stem.in_channels != bands:
+            raise ValueError(
+                f'data_preprocessor has a mean for {bands} bands, but model.backbone '
+                f'takes {stem.in_channels}; set model.backbone.in_channels={bands} '
+                '(MAE and SimMIM have more settings, see configs/baselines/README.md)'
+            )

@@ -1,0 +1,25 @@
+_base_ = 'oriented-rcnn_r50.py'
+
+# Maps of stride 16 of four depths, made a pyramid of strides 4 to 32.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmpretrain.VisionTransformer',
+        arch='base',
+        img_size=1024,
+        patch_size=16,
+        drop_path_rate=0.15,
+        out_type='featmap',
+        out_indices=(3, 5, 7, 11),
+        final_norm=False,
+    ),
+    neck=[
+        dict(type='mmseg.Feature2Pyramid', embed_dim=768, norm_cfg=dict(type='BN')),
+        dict(
+            type='mmdet.FPN',
+            in_channels=[768, 768, 768, 768],
+            out_channels=256,
+            num_outs=5,
+        ),
+    ],
+)

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/barlowtwins_r50.py',
+    '../_base_/datasets/potsdam.py',
+    '../_base_/schedules/barlowtwins_lars_400e.py',
+    '../_base_/baseline_runtime.py',
+]
+
+data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
+sync_bn = 'torch'

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/byol_r50.py',
+    '../_base_/datasets/millionaid.py',
+    '../_base_/schedules/selfsup_lars_200e.py',
+    '../_base_/baseline_runtime.py',
+]
+
+data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
+sync_bn = 'torch'

@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/mae_vit-b.py',
+    '../_base_/datasets/millionaid.py',
+    '../_base_/schedules/mae_adamw_200e.py',
+    '../_base_/baseline_runtime.py',
+]
+
+data_preprocessor = dict(type='SelfSupViewPreprocessor', stack_views=True)

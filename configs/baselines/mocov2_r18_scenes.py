@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/mocov2_r50.py',
+    '../_base_/datasets/small_view_pairs.py',
+    '../_base_/schedules/cmid_adan_30e.py',
+    '../_base_/baseline_runtime.py',
+]
+
+data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
+model = dict(
+    backbone=dict(depth=18), neck=dict(in_channels=512), momentum=0.01, queue_len=1024
+)
