@@ -1,0 +1,120 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Compare pre-training methods on the same data, tasks and seeds."""
+
+import argparse
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from cmid_mm.comparison import (
+    Cell,
+    CellRunner,
+    check_records,
+    exclusive,
+    is_done,
+    plan,
+    read_spec,
+    write_report,
+)
+from cmid_mm.engine import launch
+
+EPILOG = """\
+example: python tools/compare.py configs/compare/small_real.yaml \\
+             --data ucmerced=/data/UCMerced --jobs 2
+
+Each cell (method, backbone, pre-training data, seed) is pre-trained, then measured
+by every task; after each the table is written anew. An interrupted comparison goes
+on where it was when the same command is given again.
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('spec', help='YAML file, see docs/comparison.md')
+    parser.add_argument('--output', metavar='D', help='folder for everything')
+    parser.add_argument(
+        '--data',
+        nargs='+',
+        default=[],
+        metavar='NAME=D',
+        help='folders of the data sets that the spec names',
+    )
+    parser.add_argument(
+        '--only', nargs='+', metavar='METHOD', help='these methods only'
+    )
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, metavar='N', help='these seeds only'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='cells to run side by side (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--dry-run', action='store_true', help='print the commands, run nothing'
+    )
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f'--jobs must be at least 1, got {args.jobs}')
+    if any('=' not in entry for entry in args.data):
+        parser.error('--data takes NAME=FOLDER')
+    return args
+
+
+@launch.user_errors
+def main() -> None:
+    """Compare."""
+    args = parse_args()
+    spec = read_spec(args.spec, args.output)
+    spec = spec.with_data(dict(entry.split('=', 1) for entry in args.data))
+    tools = Path(__file__).parent
+    every_cell = plan(spec, tools)
+    part = spec.only(args.only, args.seeds)
+    cells = plan(part, tools)
+    if args.dry_run:
+        print_commands(cells)
+        return
+    spec.check_folders()
+    # As Ctrl-C does: end what was started, then oneself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with exclusive(spec.output) as lock:
+        check_records(every_cell)
+        missing = [cell for cell in cells if not is_done(cell)]
+        print(f'{len(cells) - len(missing)} of {len(cells)} cells are done.')
+        remaining = len(missing)
+
+        def finished(cell: Cell, error: str | None) -> None:
+            nonlocal remaining
+            remaining -= 1
+            name = f'{cell.method} {cell.backbone} {cell.data} seed {cell.seed}'
+            print(f'{name}: {error or "done"} ({remaining} to go)', flush=True)
+            write_report(spec, every_cell)
+
+        try:
+            succeeded = CellRunner(missing, args.jobs, lock).run(finished)
+        except KeyboardInterrupt:
+            sys.exit('Interrupted; the same command goes on from here.')
+        write_report(spec, every_cell)
+    print(f'Table, values, figure and commands: {spec.output}')
+    if not succeeded:
+        sys.exit('error: some cells failed, see above; the same command retries them')
+
+
+def print_commands(cells: list[Cell]) -> None:
+    """Print what would be run."""
+    for cell in cells:
+        for step in cell.steps:
+            print(f'# {cell.folder}: {step.name}, {step.config_hash}')
+            for command in step.commands:
+                print(shlex.join(command))
+
+
+if __name__ == '__main__':
+    main()
