@@ -28,6 +28,8 @@ def test_the_promised_configs_exist():
         'cmid_swin-b_millionaid',
         'cmid_vit-b_millionaid',
         'cmid_convnext-b_millionaid',
+        'cmid_rvsa-vit-b_millionaid',
+        'cmid_rvsa-vitae-b_millionaid',
         'cmid_r50_potsdam',
         'cmid_swin-b_potsdam',
         'cmid_r18_demo',
@@ -58,6 +60,8 @@ def test_one_training_step(name, tmp_path):
     cfg = load(name)
     cfg.train_dataloader.dataset.data_root = str(write_images(tmp_path, count=2))
     cfg.model.heads.contrastive.queue_size = 8
+    if 'rvsa' in name:
+        cfg.model.encoder.backbone.depth = 3  # both kinds of blocks
     torch.manual_seed(0)
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
