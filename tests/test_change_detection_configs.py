@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 
 from cmid_mm.datasets.writing import write_image
 from cmid_mm.engine import launch
+from tests.toy import SMALL_VIT
 
 pytest.importorskip('mmseg')
 
@@ -60,6 +61,9 @@ def small(cfg: Config, root: Path) -> Config:
     if 'RVSA' in cfg.model.backbone.type:
         cfg.model.backbone.update(embed_dims=48, depth=3)
         cfg.model.decode_head.in_channels = 48
+    elif 'VisionTransformer' in cfg.model.backbone.type:
+        cfg.model.backbone.update(arch=SMALL_VIT, img_size=48)
+        cfg.model.decode_head.in_channels = 48
     return cfg
 
 
@@ -71,6 +75,9 @@ def test_the_promised_configs_exist():
         'bit_swin-b_levir-cd',
         'bit_rvsa-vit-b_levir-cd',
         'bit_rvsa-vitae-b_levir-cd',
+        'bit_vit-b_cdd',
+        'bit_rvsa-vit-b_cdd',
+        'bit_rvsa-vitae-b_cdd',
         'bit_r50_folder',
         'bit_r18_demo',
     }

@@ -14,6 +14,8 @@ from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
+from tests.toy import SMALL_VIT
+
 FOLDER = Path(__file__).parents[1] / 'configs' / 'classification'
 CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
 SETS = {'ucmerced': 21, 'aid': 30, 'resisc45': 45, 'eurosat': 10}
@@ -69,6 +71,9 @@ def shrink(cfg: Config, root: Path | None, work_dir: Path) -> Config:
     elif 'RVSA' in cfg.model.backbone.type:
         cfg.model.backbone.update(embed_dims=48, depth=3)
         cfg.model.head.in_channels = 48
+    elif cfg.model.backbone.type == 'VisionTransformer':
+        cfg.model.backbone.arch = SMALL_VIT
+        cfg.model.head.in_channels = 48
     else:
         # One block a stage; test_published_backbones builds all of them.
         cfg.model.backbone.arch = dict(
@@ -88,7 +93,7 @@ def test_the_promised_configs_exist():
         *('resnet50_linear_ucmerced', 'swin-b_linear_ucmerced'),
         *('resnet50_fewshot_ucmerced', 'swin-b_fewshot_ucmerced'),
         *('resnet18_ucmerced', 'resnet18_demo'),
-        *('rvsa-vit-b_ucmerced', 'rvsa-vitae-b_ucmerced'),
+        *('vit-b_ucmerced', 'rvsa-vit-b_ucmerced', 'rvsa-vitae-b_ucmerced'),
     }
     assert promised == set(CONFIGS)
 

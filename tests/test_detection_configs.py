@@ -17,6 +17,7 @@ pytest.importorskip('mmcv.ops')
 
 from cmid_mm.datasets.preparation import prepare
 from cmid_mm.datasets.preparation.dota import DIORRPreparation, DOTAPreparation
+from tests.toy import SMALL_VIT
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'detection'
 NAMES = sorted(file.stem for file in CONFIGS.glob('*.py'))
@@ -90,6 +91,10 @@ def test_every_config_trains_one_step(
     if 'rvsa' in name:
         cfg.model.backbone.update(embed_dims=48, depth=4, out_indices=(0, 1, 2, 3))
         cfg.model.neck.in_channels = [48] * 4
+    elif '_vit-b' in name:
+        cfg.model.backbone.update(arch=SMALL_VIT, img_size=64, out_indices=(0, 1, 2, 3))
+        cfg.model.neck[0].embed_dim = 48
+        cfg.model.neck[1].in_channels = [48] * 4
     runner = Runner.from_cfg(copy.deepcopy(cfg))
     wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
     batch = next(iter(runner.build_dataloader(cfg.train_dataloader)))
@@ -120,7 +125,7 @@ def test_published_settings(name: str) -> None:
         assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
         assert optimizer.weight_decay == 0.05
         paramwise = cfg.optim_wrapper.paramwise_cfg
-        if 'rvsa' in name:
+        if 'vit' in name:
             assert (backbone.img_size, backbone.drop_path_rate) == (1024, 0.15)
             assert backbone.out_indices == (3, 5, 7, 11)
             assert paramwise.layer_decay_rate == 0.75

@@ -13,6 +13,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from mmengine.structures import PixelData
 
+from tests.toy import SMALL_VIT
+
 mmseg = pytest.importorskip('mmseg')
 from mmseg.registry import DATASETS, METRICS, MODELS  # noqa: E402
 
@@ -63,6 +65,10 @@ def shrink(cfg: Config) -> None:
             embed_dims=24, depth=4, img_size=64, out_indices=(0, 1, 2, 3)
         )
         channels = [24] * 4
+    elif 'VisionTransformer' in model.backbone.type:
+        model.backbone.update(arch=SMALL_VIT, img_size=64, out_indices=(0, 1, 2, 3))
+        model.neck.embed_dim = 48
+        channels = [48] * 4
     else:
         model.backbone.update(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1] * 4)
         channels = [8, 16, 32, 64]
@@ -125,6 +131,7 @@ def test_config_has_the_plain_stem_and_statistics_of_the_pretraining(name):
     cfg = load(name)
     assert cfg.model.backbone.type in (
         *('ResNet', 'SwinTransformer', 'RVSAViT', 'RVSAViTAE'),
+        'mmpretrain.VisionTransformer',
     )
     assert cfg.model.get('pretrained') is None
     assert 'init_cfg' not in cfg.model.backbone

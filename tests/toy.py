@@ -60,3 +60,7 @@ def toy_batch(batch: int = 4, bands: int = 3, size: int = 64, patch: int = 16) -
     return dict(
         inputs=inputs.byte(), masks=masks, boxes=boxes, index=torch.arange(batch)
     )
+
+
+#: ``arch`` of a vision transformer of four blocks.
+SMALL_VIT = dict(embed_dims=48, num_layers=4, num_heads=2, feedforward_channels=96)

@@ -81,11 +81,11 @@ def main() -> None:
     if args.dry_run:
         print_commands(cells)
         return
-    spec.check_folders()
+    part.check_inputs()
     # As Ctrl-C does: end what was started, then oneself.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with exclusive(spec.output) as lock:
-        check_records(every_cell)
+        check_records(cells)
         missing = [cell for cell in cells if not is_done(cell)]
         print(f'{len(cells) - len(missing)} of {len(cells)} cells are done.')
         remaining = len(missing)

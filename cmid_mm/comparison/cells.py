@@ -80,7 +80,7 @@ def plan(spec: Spec, tools: Path) -> list[Cell]:
 
     Raises:
         SpecError: If the length of a training is given in epochs and its config
-            counts iterations, or the checkpoint of a method does not exist.
+            counts iterations, or an option is not one of its config.
     """
     return [
         _cell(spec, tools, key, backbone, data, seed)
@@ -115,8 +115,6 @@ def _cell(
         weights, settings = _checkpoint_of(folder / 'pretraining'), step.config_hash
     elif method.checkpoint:
         weights = for_backbone(method.checkpoint, backbone)
-        if not Path(weights).is_file():
-            raise SpecError(f'method {key}: checkpoint {weights} does not exist')
         settings, flags = _file_hash(weights), ['--backbone-only']
     for name, task in spec.tasks.items():
         if isinstance(task.config, dict) and backbone not in task.config:
@@ -289,6 +287,8 @@ def _config_hash(config: str, options: Mapping[str, Any], *others: Any) -> str:
 
 @cache
 def _file_hash(path: str) -> str:
+    if not Path(path).is_file():
+        return 'missing'
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(2**20):

@@ -143,11 +143,12 @@ class Spec:
             _known(name, self.data, 'data set')
         return replace(self, data={**self.data, **folders})
 
-    def check_folders(self) -> None:
-        """Refuse to begin without the data.
+    def check_inputs(self) -> None:
+        """Refuse to begin without data and weights.
 
         Raises:
-            FileNotFoundError: If a data set's folder does not exist.
+            FileNotFoundError: If the folder of a data set, or the checkpoint of a
+                method, does not exist.
         """
         for name, folder in self.data.items():
             if not Path(folder).is_dir():
@@ -155,6 +156,16 @@ class Spec:
                     f'data set {name}: folder {folder} does not exist; give it as '
                     f'--data {name}=FOLDER'
                 )
+        for key, method in self.methods.items():
+            for backbone in method.backbones or self.backbones:
+                if method.checkpoint is None:
+                    continue
+                file = for_backbone(method.checkpoint, backbone)
+                if not Path(file).is_file():
+                    raise FileNotFoundError(
+                        f'method {key}: checkpoint {file} does not exist; put it '
+                        'there, or leave the method out (--only)'
+                    )
 
     def only(self, methods: list[str] | None, seeds: list[int] | None) -> 'Spec':
         """A part of the comparison.

@@ -56,8 +56,8 @@ def test_foreign_weights(comparison, tmp_path):
     method = dict(checkpoint=str(weights), trained_on='ImageNet')
     comparison.content['methods'] = dict(foreign=method)
     comparison.content['reference'] = 'foreign'
-    with pytest.raises(SpecError, match=r'method foreign: .*released\.pth'):
-        planned(comparison)
+    with pytest.raises(FileNotFoundError, match=r'method foreign: .*released\.pth'):
+        read_spec(comparison.write()).check_inputs()
     weights.write_text('a')
     cell = planned(comparison)[0]
     assert cell.data == 'ImageNet'

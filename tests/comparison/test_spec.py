@@ -12,8 +12,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs' / 'compare'
 def test_shipped_specs_can_be_planned(file, monkeypatch):
     monkeypatch.chdir(CONFIGS.parents[1])
     spec = read_spec(file)
-    methods = {k: m for k, m in spec.methods.items() if not m.checkpoint}
-    assert plan(spec.only(list(methods), None), Path('tools'))
+    assert plan(spec, Path('tools'))
 
 
 def change(path, value):
@@ -94,4 +93,4 @@ def test_part_of_a_comparison_and_other_folders(comparison):
         with pytest.raises(SpecError):
             wrong()
     with pytest.raises(FileNotFoundError, match='--data mine=FOLDER'):
-        spec.with_data({'mine': 'not there'}).check_folders()
+        spec.with_data({'mine': 'not there'}).check_inputs()

@@ -1,0 +1,4 @@
+_base_ = 'bit_rvsa-vit-b_cdd.py'
+
+model = dict(backbone=dict(type='RVSAViTAE'))
+sync_bn = 'torch'  # few images on each of several GPUs
