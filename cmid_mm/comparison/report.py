@@ -255,7 +255,7 @@ def results_figure(spec: Spec, rows: Sequence[Row]) -> Figure:
         + (f' ({row.backbone}, {row.data})' if several else '')
         for row in rows
     ]
-    across = min(3, len(labels))
+    across = math.ceil(math.sqrt(len(labels)))
     down = math.ceil(len(labels) / across)
     figure = Figure(
         figsize=(2.2 + 3.2 * across, 0.9 + down * (0.7 + 0.26 * len(rows))),
@@ -274,7 +274,7 @@ def results_figure(spec: Spec, rows: Sequence[Row]) -> Figure:
         ax.set_yticks(range(len(rows)), names)
         ax.set_title(label, fontsize=10)
         ax.grid(alpha=0.3)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
     for ax in axes[len(labels) :]:
         ax.set_axis_off()
     dots = 'dots: seeds, bars: their mean'
