@@ -44,6 +44,8 @@ _PREFIXES = {
     'teacher': (
         ('teacher.', 'run of cmid_mm', ''),
         ('branch_encoder.', 'published CMID checkpoint', ''),
+        ('encoder_k.module.0.', 'OpenMMLab MoCo checkpoint', ''),
+        ('target_net.module.0.', 'OpenMMLab BYOL checkpoint', ''),
         ('encoder_k.', 'SeCo (Lightning MoCo) checkpoint', 'heads_k.'),
         ('encoder_k.', 'MoCo checkpoint', ''),
         ('momentum_encoder.', 'MoCo v3 checkpoint', 'base_encoder.'),

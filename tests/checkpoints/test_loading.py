@@ -98,7 +98,12 @@ def test_student_of_every_origin(tmp_path, prefix, origin):
 
 @pytest.mark.parametrize(
     ('student', 'teacher'),
-    [('student.backbone.', 'teacher.'), ('online_encoder.model.', 'branch_encoder.')],
+    [
+        ('student.backbone.', 'teacher.'),
+        ('online_encoder.model.', 'branch_encoder.'),
+        ('backbone.', 'encoder_k.module.0.'),
+        ('backbone.', 'target_net.module.0.'),
+    ],
 )
 def test_teacher(tmp_path, student, teacher):
     expected = weights(randomize(resnet(), seed=7))
