@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import cmid_mm  # noqa: F401  (registers the models)
@@ -111,6 +112,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--per-class', action='store_true', help='print the accuracy of each class'
     )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='K=V',
+        help='the options that the run was given, such as model.heads.assignment=None',
+    )
     parser.add_argument('--json', metavar='OUT', help='also write the results here')
     args = parser.parse_args()
     if args.test is None and args.test_list is None:
@@ -121,7 +129,11 @@ def parse_args() -> argparse.Namespace:
 def evaluate(args: argparse.Namespace) -> dict:
     """Evaluate as the command line says."""
     model = load_frozen_encoder(
-        args.config, args.checkpoint, args.backbone_only, args.seed
+        args.config,
+        args.checkpoint,
+        args.backbone_only,
+        args.seed,
+        args.cfg_options,
     ).to(args.device)
     loading = dict(
         size=args.size,
@@ -154,10 +166,11 @@ def main() -> None:
         if args.json:
             record = dict(results, settings=vars(args))
             Path(args.json).write_text(json.dumps(record, indent=2) + '\n')
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         # A process that loads images puts its traceback before the message.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        sys.exit(f'error: {lines[-1] if "Traceback" in str(error) else lines[0]}')
+        text = str(error.args[0] if isinstance(error, KeyError) else error)
+        lines = text.strip().splitlines() or [type(error).__name__]
+        sys.exit(f'error: {lines[-1] if "Traceback" in text else lines[0]}')
     print(
         f'{args.checkpoint}: {results["feature_dim"]} features of '
         f'{results["train_images"]} training and {results["test_images"]} test images'

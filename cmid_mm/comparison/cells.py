@@ -113,6 +113,9 @@ def _cell(
         steps.append(step)
         network = for_backbone(method.config, backbone, data)
         weights, settings = _checkpoint_of(folder / 'pretraining'), step.config_hash
+        # The options can change the network that the weights are for.
+        options = {**(spec.pretraining.data[data] or {}), **method.options}
+        flags = ['--cfg-options', *_as_arguments(options)] if options else []
     elif method.checkpoint:
         weights = for_backbone(method.checkpoint, backbone)
         settings, flags = _file_hash(weights), ['--backbone-only']
@@ -209,12 +212,12 @@ def _features(
 ) -> Step:
     results = folder / f'{name}.json'
     folders = {'train': '', **task.options}
-    command = [*_python(tools, 'evaluate_features.py'), network, weights, *flags]
+    command = [*_python(tools, 'evaluate_features.py'), network, weights]
     for key, value in folders.items():
         flag = f'--{key.replace("_", "-")}'
         value = str(Path(root, value)) if key in ('train', 'test') else str(value)
         command += [flag, value]
-    command += ['--seed', str(seed), '--json', str(results)]
+    command += ['--seed', str(seed), '--json', str(results), *flags]
     hash_ = _config_hash(network, {}, task.data, settings, task.options, seed)
     return Step(name, [command], hash_, results)
 

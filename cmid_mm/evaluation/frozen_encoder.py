@@ -4,6 +4,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -13,6 +14,7 @@ from torch import nn
 
 from ..checkpoints.loading import load_backbone, state_dict_of
 from ..checkpoints.reading import CheckpointError, read_checkpoint
+from ..engine.launch import merge_options
 from .features import (
     LabelledFolder,
     accuracy_per_class,
@@ -31,6 +33,7 @@ def load_frozen_encoder(
     checkpoint: str | Path,
     backbone_only: bool = False,
     seed: int = 0,
+    options: dict[str, Any] | None = None,
 ) -> nn.Module:
     """Build a model and load its weights, all of them.
 
@@ -42,6 +45,8 @@ def load_frozen_encoder(
             layout that ``load_backbone`` knows; the rest of the model, which
             features do not depend on, keeps its initial weights. Defaults to False.
         seed (int): Seed of the initial weights. Defaults to 0.
+        options (dict, optional): Config options of the run, by dotted key. Defaults
+            to None.
 
     Returns:
         nn.Module: The model, in eval mode, on the CPU.
@@ -49,11 +54,13 @@ def load_frozen_encoder(
     Raises:
         FileNotFoundError: If the config does not exist.
         ValueError: If the config has no model.
+        KeyError: If an option leads nowhere in the config.
         CheckpointError: If the checkpoint cannot be read or does not fit the model.
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config {config} does not exist')
     cfg = Config.fromfile(str(config))
+    merge_options(cfg, options)
     if 'model' not in cfg:
         raise ValueError(f'{config} has no model; expected a training config')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

@@ -54,6 +54,7 @@ FEATURES = """
     parser.add_argument('--size', type=int)
     parser.add_argument('--seed', type=int)
     parser.add_argument('--json')
+    parser.add_argument('--cfg-options', nargs='+')
     args = parser.parse_args()
     value = 40 + args.seed + (10 if args.checkpoint != 'random' else 0)
     value += 5 * (args.checkpoint != 'random' and args.seed == 2)

@@ -68,6 +68,13 @@ def spec(tmp_path):
             random={},
             cmid=dict(config=str(tmp_path / 'cmid.py')),
             simclr=dict(config=str(tmp_path / 'simclr.py')),
+            one_branch=dict(
+                config=str(tmp_path / 'cmid.py'),
+                options={
+                    'model.heads.reconstruction': None,
+                    'model.heads.assignment': None,
+                },
+            ),
         ),
         tasks=dict(
             features=dict(
@@ -98,10 +105,10 @@ def test_dry_run_and_faults(run, spec, tmp_path, capsys):
 @pytest.mark.slow
 def test_from_images_to_the_table(run, spec, tmp_path, capsys):
     assert run('compare.py', spec, '--seeds', '0', '--jobs', '2') is None
-    assert '0 of 3 cells are done' in capsys.readouterr().out
+    assert '0 of 4 cells are done' in capsys.readouterr().out
     out = tmp_path / 'out'
     report = (out / 'report.md').read_text()
-    assert '3 of 6 cells are done' in report
+    assert '4 of 8 cells are done' in report
     values = r'[^|]*\| [\d.]+ \[1] \| [\d.]+ \[1] \|'
     for row in ('random | toy | -', 'cmid | toy | scenes', 'simclr | toy | scenes'):
         assert re.search(rf'\| {re.escape(row)} \|{values}', report)
@@ -116,7 +123,7 @@ def test_from_images_to_the_table(run, spec, tmp_path, capsys):
     (cell / 'features.json').unlink()
     assert run('compare.py', spec) is None
     assert not (cell / 'features.json').exists()
-    assert '6 of 6 cells are done' in (out / 'report.md').read_text()
+    assert '8 of 8 cells are done' in (out / 'report.md').read_text()
     whole = read_checkpoint(next((seed_1 / 'pretraining').glob('iter_*.pth')))
     assert any(torch.is_tensor(value) for value in whole['state_dict'].values())
     assert (out / 'results.png').is_file()
