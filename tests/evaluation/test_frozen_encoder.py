@@ -33,11 +33,11 @@ class PlainPreprocessor(BaseDataPreprocessor):
 
 @MODELS.register_module(force=True)
 class TinyPretraining(BaseModel):
-    def __init__(self, data_preprocessor=None):
+    def __init__(self, data_preprocessor=None, classes=2):
         super().__init__(data_preprocessor)
         self.student = nn.Module()
         self.student.backbone = ResNet(18, stem_channels=4, base_channels=4)
-        self.head = nn.Linear(32, 2)
+        self.head = nn.Linear(32, classes)
 
     def forward(self, inputs):
         raise NotImplementedError
@@ -189,3 +189,16 @@ def test_tool_wants_a_test_set(run_tool, config, scenes, capsys):
         run_tool(config, 'random', '--train', scenes)
     assert end.value.code == 2
     assert 'give --test DIR or --test-list FILE' in capsys.readouterr().err
+
+
+def test_options_of_the_run(config, tmp_path):
+    options = {'model.classes': 3}
+    model = load_frozen_encoder(config, 'random', options=options)
+    file = tmp_path / 'run.pth'
+    torch.save(dict(state_dict=model.state_dict()), file)
+    with pytest.raises(CheckpointError, match=r'does not fit the model of the config'):
+        load_frozen_encoder(config, file)
+    loaded = load_frozen_encoder(config, file, options=options)
+    assert torch.equal(loaded.head.weight, model.head.weight)
+    with pytest.raises(KeyError, match="did you mean 'model'"):
+        load_frozen_encoder(config, file, options={'modle.classes': 3})
