@@ -74,10 +74,13 @@ def main() -> None:
     args = parse_args()
     spec = read_spec(args.spec, args.output)
     spec = spec.with_data(dict(entry.split('=', 1) for entry in args.data))
-    tools = Path(__file__).parent
-    every_cell = plan(spec, tools)
     part = spec.only(args.only, args.seeds)
-    cells = plan(part, tools)
+    every_cell = plan(spec, Path(__file__).parent)
+    cells = [
+        cell
+        for cell in every_cell
+        if cell.method in part.methods and cell.seed in part.seeds
+    ]
     if args.dry_run:
         print_commands(cells)
         return

@@ -49,7 +49,7 @@ def collect(spec: Spec, cells: Sequence[Cell]) -> list[Row]:
         list[Row]: In the order of the spec; rows without any result as well.
 
     Raises:
-        SpecError: If a result lacks a metric that the spec asks for.
+        KeyError: If a result lacks a metric that the spec asks for.
     """
     published = {(p.method, p.backbone, p.data): p.values for p in spec.published}
     groups: dict[tuple[str, str, str], list[Cell]] = {}

@@ -4,10 +4,9 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS,
@@ -15,6 +14,7 @@ from mmengine.registry import (
     OPTIMIZERS,
 )
 from mmpretrain.engine.optimizers.adan_t import Adan
+from mmpretrain.utils import get_ori_model
 from torch import Tensor, nn
 
 
@@ -165,8 +165,7 @@ class MatrixDecayConstructor(DefaultOptimWrapperConstructor):
                 'MatrixDecayConstructor takes no paramwise_cfg; remove it, or remove '
                 "optim_wrapper.constructor to use mmengine's"
             )
-        if is_model_wrapper(model):
-            model = cast(nn.Module, model.module)
+        model = get_ori_model(model)
         trainable = [p for p in model.parameters() if p.requires_grad]
         groups = [
             dict(params=[p for p in trainable if p.ndim > 1]),

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..datasets.tiles import tile_windows
 from ..datasets.transforms.loading import Window
+from ..engine.launch import wrapped_datasets
 from ..visualization.drawing import class_names, palette_of
 from .images import AnyImage, ImageFile, find_images
 from .windows import chunks
@@ -224,9 +225,7 @@ def innermost_dataset(cfg: Config, split: str) -> Any:
     dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
     if dataset is None:
         raise ValueError(f'the config has no {split}_dataloader with a data set')
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset
+    return next(wrapped_datasets(dataset))
 
 
 def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:

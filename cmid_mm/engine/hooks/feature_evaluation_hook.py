@@ -13,9 +13,9 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from mmpretrain.utils import get_ori_model
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
@@ -159,9 +159,7 @@ class FeatureEvaluationHook(Hook):
 
     def _evaluate(self, runner: Runner, step: int, when: str) -> dict[str, float]:
         start = time.perf_counter()
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = get_ori_model(runner.model)
         train = self._gather_features(model, self.train_set)
         test = self._gather_features(model, self.test_set)
         results: list[dict[str, float]] = [{}]

@@ -1,10 +1,12 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Bands of the images and of the backbone."""
 
+from typing import Any
+
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmpretrain.utils import get_ori_model
 from torch import nn
 
 
@@ -21,7 +23,7 @@ class InputBandsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compare the backbone with the data preprocessor."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model: Any = get_ori_model(runner.model)
         bands = model.data_preprocessor.num_bands
         stem = next(m for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
         if stem.in_channels != bands:

@@ -4,9 +4,9 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmpretrain.utils import get_ori_model
 from torch.utils.data import DataLoader
 
 
@@ -36,7 +36,7 @@ class NumClassesHook(Hook):
         self._check(runner, runner.test_dataloader)
 
     def _check(self, runner: Runner, loader: DataLoader) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model: Any = get_ori_model(runner.model)
         dataset: Any = loader.dataset
         classes = dataset.metainfo['classes']
         for name, owner in (

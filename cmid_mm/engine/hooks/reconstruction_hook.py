@@ -9,10 +9,9 @@ import cv2
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-from torch import nn
+from mmpretrain.utils import get_ori_model
 
 from ...evaluation.isolation import buffers_unchanged, modes_unchanged, rng_unchanged
 from ...visualization.reconstruction import reconstruction_panel
@@ -85,7 +84,7 @@ class ReconstructionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Load the images."""
-        model = _unwrapped(runner.model)
+        model: Any = get_ori_model(runner.model)
         self.batch = None
         if 'reconstruction' not in getattr(model, 'heads', ('reconstruction',)):
             runner.logger.info(
@@ -142,7 +141,7 @@ class ReconstructionHook(Hook):
     def _draw(self, runner: Runner, step: int, name: str) -> None:
         if self.batch is None:
             return
-        model = _unwrapped(runner.model)
+        model: Any = get_ori_model(runner.model)
         with rng_unchanged(), modes_unchanged(model), buffers_unchanged(model):
             model.train()
             # The same dropped paths, if any, in every picture.
@@ -162,8 +161,3 @@ class ReconstructionHook(Hook):
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image[..., ::-1])
         runner.visualizer.add_image('reconstruction', image, step=step)
-
-
-def _unwrapped(model: nn.Module) -> Any:
-    """The model inside a wrapper for data parallelism."""
-    return model.module if is_model_wrapper(model) else model

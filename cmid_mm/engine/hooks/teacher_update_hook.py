@@ -4,9 +4,9 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from mmpretrain.utils import get_ori_model
 
 
 @HOOKS.register_module()
@@ -21,7 +21,8 @@ class TeacherUpdateHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the model the epoch."""
-        _unwrap(runner).epoch = runner.epoch
+        model: Any = get_ori_model(runner.model)
+        model.epoch = runner.epoch
 
     def after_train_iter(
         self,
@@ -31,7 +32,7 @@ class TeacherUpdateHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Move the teacher if this iteration ended with an optimiser step."""
-        model = _unwrap(runner)
+        model: Any = get_ori_model(runner.model)
         if runner.optim_wrapper.should_update():
             momentum = model.momentum_at(runner.iter / runner.max_iters)
             model.update_teacher(momentum)
@@ -41,7 +42,3 @@ class TeacherUpdateHook(Hook):
                 runner.message_hub.update_scalar(
                     'train/teacher_temperature', head.temperature_at(model.epoch)
                 )
-
-
-def _unwrap(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -6,10 +6,10 @@ from .cross_correlation_head import CrossCorrelationHead
 from .reconstruction_head import ReconstructionHead
 
 __all__ = [
-    'CrossCorrelationHead',
     'AssignmentHead',
     'BYOLHead',
     'BranchHead',
+    'CrossCorrelationHead',
     'MoCoHead',
     'ReconstructionHead',
     'ViewPair',
