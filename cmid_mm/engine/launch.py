@@ -5,6 +5,7 @@ import argparse
 import atexit
 import difflib
 import functools
+import gc
 import importlib.util
 import inspect
 import itertools
@@ -415,14 +416,23 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     if launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
         cfg.pop('sync_bn', None)  # it works on GPUs only
-        # Its threads, still there at the end of a process, can abort it.
-        atexit.register(torch.distributed.destroy_process_group)
+        atexit.register(_leave_process_group)
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
+
+
+def _leave_process_group() -> None:
+    """End gloo's threads, which could abort a process that is ending.
+
+    The group lives as long as a model that is wrapped for it, and mmengine's runner,
+    which holds the model, is part of reference cycles.
+    """
+    torch.distributed.destroy_process_group()
+    gc.collect()
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

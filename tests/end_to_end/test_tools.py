@@ -187,6 +187,38 @@ def test_two_processes_by_the_script(config, images, tmp_path):
     assert state['state_dict']['heads.contrastive.queue_ptr'].item() == 4 * 8 % 24
 
 
+REPORT_THREADS = """
+import atexit, os, runpy, sys
+def report(when):
+    tasks = os.listdir('/proc/self/task')
+    names = [open(f'/proc/self/task/{task}/comm').read() for task in tasks]
+    print(when, sum('gloo' in name for name in names))
+atexit.register(report, 'at the end:')
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+report('after the training:')
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
+def test_no_thread_of_gloo_outlives_a_run(config, images, tmp_path):
+    alone = {'RANK': '0', 'WORLD_SIZE': '1', 'LOCAL_RANK': '0'}
+    address = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}
+    done = subprocess.run(
+        [
+            *(sys.executable, '-c', REPORT_THREADS, TOOLS / 'train.py', config),
+            *('--data-root', images, '--work-dir', tmp_path, '--launcher', 'pytorch'),
+            *('--cfg-options', 'train_cfg.max_epochs=1'),
+        ],
+        env={**os.environ, **alone, **address, 'PYTHONPATH': str(TOOLS.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'after the training: 0' not in done.stdout
+    assert 'at the end: 0' in done.stdout
+
+
 def test_testing_a_pretraining_config_points_to_the_right_tool(run, config):
     error = run('test.py', config, 'x.pth')
     assert 'no test_dataloader' in error and 'evaluate_features.py' in error
