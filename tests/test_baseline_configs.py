@@ -83,6 +83,9 @@ def test_data_are_cmids(name):
     cmid = 'cmid_r18_scenes' if data == 'scenes' else f'cmid_r50_{data}'
     cmid = Config.fromfile(FOLDER.parent / 'cmid' / f'{cmid}.py')
     cfg = load(name)
+    # The share of masked cells belongs to the method.
+    for pipeline in (part.train_dataloader.dataset.pipeline for part in (cfg, cmid)):
+        next(t for t in pipeline if t.type == 'MaskPair').pop('ratio', None)
     assert cfg.train_dataloader == cmid.train_dataloader
     assert cfg.data_preprocessor.mean == cmid.data_preprocessor.mean
     assert cfg.data_preprocessor.std == cmid.data_preprocessor.std
@@ -235,6 +238,8 @@ def test_other_settings(build_shapes):
     assert simmim.model.backbone.drop_path_rate == 0
     masks = next(t for t in simmim.train_pipeline if t.type == 'MaskPair')
     assert (masks.patch_size, masks.get('ratio', 0.6)) == (32, 0.6)
+    small = load('a2mim_r18_scenes').train_dataloader.dataset.pipeline
+    assert next(t for t in small if t.type == 'MaskPair').ratio == 0.6
     a2mim = model('a2mim_r50')
     assert list(a2mim.heads) == ['reconstruction']
     assert a2mim.teacher is None
