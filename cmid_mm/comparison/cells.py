@@ -114,7 +114,7 @@ def _cell(
         network = for_backbone(method.config, backbone, data)
         weights, settings = _checkpoint_of(folder / 'pretraining'), step.config_hash
         # The options can change the network that the weights are for.
-        options = {**(spec.pretraining.data[data] or {}), **method.options}
+        options = _options(spec, method, data)
         flags = ['--cfg-options', *_as_arguments(options)] if options else []
     elif method.checkpoint:
         weights = for_backbone(method.checkpoint, backbone)
@@ -136,6 +136,12 @@ def _cell(
     return Cell(key, backbone, data, seed, folder, steps)
 
 
+def _options(spec: Spec, method: Method, data: str) -> dict[str, Any]:
+    """Config options of a pre-training, the particular ones over the common ones."""
+    budget = spec.pretraining
+    return {**budget.options, **(budget.data[data] or {}), **method.options}
+
+
 def _pretraining(
     spec: Spec,
     tools: Path,
@@ -145,15 +151,12 @@ def _pretraining(
     seed: int,
     folder: Path,
 ) -> Step:
-    budget = spec.pretraining
     assert method.config is not None
     config = for_backbone(method.config, backbone, data)
     options = {
         'randomness.seed': seed,
-        **_epoch_options(config, budget.epochs),
-        **budget.options,
-        **(budget.data[data] or {}),
-        **method.options,
+        **_epoch_options(config, spec.pretraining.epochs),
+        **_options(spec, method, data),
     }
     command = _train_command(
         tools, config, folder / 'pretraining', spec.data[data], options

@@ -34,7 +34,7 @@ def test_commands_say_everything(comparison):
     assert '--resume' in train
     (features,) = planned(comparison)[3].steps[1].commands
     # Weights of a network that options have changed need the same options.
-    assert features[-2:] == ['--cfg-options', 'model.depth=34']
+    assert features[-3:] == ['--cfg-options', 'model.width=1', 'model.depth=34']
 
 
 def test_hash_follows_settings_and_not_folders(comparison, tmp_path):
