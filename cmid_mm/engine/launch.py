@@ -460,9 +460,12 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 def latest_checkpoint(work_dir: str) -> str | None:
     """The last whole checkpoint of a work folder, or None."""
     recorded = find_latest_checkpoint(work_dir)
-    if recorded and Path(recorded).is_file():
-        return recorded
-    # The run was moved, or was killed between the checkpoint and its record.
+    if recorded:
+        # The record is an absolute path: in a copy of the folder, that of the original.
+        for file in (Path(work_dir, Path(recorded).name), Path(recorded)):
+            if file.is_file():
+                return str(file)
+    # The run was killed between the checkpoint and its record.
     files = [
         *Path(work_dir).glob('epoch_*.pth'),
         *Path(work_dir).glob('iter_*.pth'),

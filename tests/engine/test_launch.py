@@ -1,4 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import os
+import shutil
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -249,13 +252,23 @@ def test_auto_scale_lr_needs_its_base():
     assert cfg.auto_scale_lr.enable is True
 
 
+def test_latest_checkpoint_of_a_copied_folder_is_its_own(tmp_path):
+    original, copy = tmp_path / 'original', tmp_path / 'copy'
+    original.mkdir()
+    (original / 'epoch_9.pth').touch()
+    (original / 'last_checkpoint').write_text(str(original / 'epoch_9.pth'))
+    shutil.copytree(original, copy)
+    assert launch.latest_checkpoint(str(copy)) == str(copy / 'epoch_9.pth')
+    # Unless checkpoints are kept elsewhere on purpose.
+    (copy / 'epoch_9.pth').unlink()
+    assert launch.latest_checkpoint(str(copy)) == str(original / 'epoch_9.pth')
+
+
 def test_latest_checkpoint_survives_a_lost_record(tmp_path):
     assert launch.latest_checkpoint(str(tmp_path)) is None
     for age, name in enumerate(['epoch_10.pth', 'epoch_9.pth']):
         file = tmp_path / name
         file.touch()
-        import os
-
         os.utime(file, (1000 - age, 1000 - age))
     (tmp_path / 'last_checkpoint').write_text('')
     assert launch.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
