@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import cmid_mm  # noqa: F401  (registers the models)
+from cmid_mm.engine.launch import user_errors
 from cmid_mm.evaluation.features import LabelledFolder
 from cmid_mm.evaluation.frozen_encoder import (
     evaluate_frozen_encoder,
@@ -156,6 +156,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     )
 
 
+@user_errors
 def main() -> None:
     """Evaluate, print and write."""
     args = parse_args()
@@ -163,14 +164,11 @@ def main() -> None:
     MMLogger.get_instance('evaluate_features', log_level='WARNING')
     try:
         results = evaluate(args)
-        if args.json:
-            record = dict(results, settings=vars(args))
-            Path(args.json).write_text(json.dumps(record, indent=2) + '\n')
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        # A process that loads images puts its traceback before the message.
-        text = str(error.args[0] if isinstance(error, KeyError) else error)
-        lines = text.strip().splitlines() or [type(error).__name__]
-        sys.exit(f'error: {lines[-1] if "Traceback" in text else lines[0]}')
+    except RuntimeError as error:  # of the device: unknown, or out of memory
+        raise ValueError(error) from error
+    if args.json:
+        record = dict(results, settings=vars(args))
+        Path(args.json).write_text(json.dumps(record, indent=2) + '\n')
     print(
         f'{args.checkpoint}: {results["feature_dim"]} features of '
         f'{results["train_images"]} training and {results["test_images"]} test images'
