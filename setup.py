@@ -34,10 +34,10 @@ def requirements(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith('#')]
 
 
-init = (ROOT / 'cmid_mm' / '__init__.py').read_text()
+versions = (ROOT / 'cmid_mm' / 'dependencies.py').read_text()
 setup(
     name='cmid_mm',
-    version=re.search(r"__version__ = '(.+)'", init).group(1),
+    version=re.search(r"__version__ = '(.+)'", versions).group(1),
     description='Remote-sensing self-supervised pre-training for OpenMMLab',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from cmid_mm.datasets import ImageryDataset
-from cmid_mm.datasets.transforms.loading import load_image, read_raw
+from cmid_mm.images.reading import load_image, read_raw
 
 SIZE = 224
 PIPELINE: list[dict[str, Any]] = [

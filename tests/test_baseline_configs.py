@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from cmid_mm.engine.launch import packaged_config
+from cmid_mm.configs import packaged_config
 from cmid_mm.models.data_preprocessor import upsample_mask
 from tests.toy import toy_batch
 from tests.toy_baselines import FOLDER, SMALL, build, toy_baseline

@@ -20,8 +20,8 @@ from mmengine.registry import (
 )
 from mmengine.runner import Runner
 
-from cmid_mm.datasets.writing import write_image
 from cmid_mm.engine import launch
+from cmid_mm.images.writing import write_image
 from tests.toy import SMALL_VIT
 
 pytest.importorskip('mmseg')

@@ -15,8 +15,9 @@ from mmengine.runner import Runner
 pytest.importorskip('mmrotate')
 pytest.importorskip('mmcv.ops')
 
-from cmid_mm.datasets.preparation import prepare
-from cmid_mm.datasets.preparation.dota import DIORRPreparation, DOTAPreparation
+from cmid_mm.preparation import prepare
+from cmid_mm.preparation.dior import DIORRPreparation
+from cmid_mm.preparation.dota import DOTAPreparation
 from tests.toy import SMALL_VIT
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'detection'

@@ -12,8 +12,8 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import cmid_mm  # noqa: F401
-from cmid_mm.datasets.writing import write_image
 from cmid_mm.engine import launch
+from cmid_mm.images.writing import write_image
 from cmid_mm.visualization.samples import SampleBrowser
 
 

@@ -5,7 +5,7 @@
 import argparse
 
 from cmid_mm.checkpoints import convert_checkpoint
-from cmid_mm.engine.launch import user_errors
+from cmid_mm.cli import user_errors
 
 
 @user_errors

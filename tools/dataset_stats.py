@@ -7,9 +7,9 @@ from functools import partial
 from rich.console import Console
 from rich.progress import track
 
+from cmid_mm.cli import user_errors
 from cmid_mm.datasets.imagery import ImageryDataset
 from cmid_mm.datasets.statistics import DatasetStatistics, dataset_statistics
-from cmid_mm.engine.launch import user_errors
 
 
 def report(statistics: DatasetStatistics, given_range: bool) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.runner import Runner
 
 import cmid_mm  # noqa: F401
-from cmid_mm.datasets.demo_scenes import write_demo_data
+from cmid_mm.demo_scenes import write_demo_data
 from cmid_mm.engine import launch
 from cmid_mm.engine.hooks.feature_evaluation_hook import INITIAL_KEY
 

@@ -10,7 +10,7 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import cmid_mm  # noqa: F401  (registers the models)
-from cmid_mm.engine.launch import user_errors
+from cmid_mm.cli import user_errors
 from cmid_mm.evaluation.features import LabelledFolder
 from cmid_mm.evaluation.frozen_encoder import (
     evaluate_frozen_encoder,

@@ -5,7 +5,7 @@
 import argparse
 
 from cmid_mm.checkpoints import EXPORT_LAYOUTS, export_backbone
-from cmid_mm.engine.launch import user_errors
+from cmid_mm.cli import user_errors
 
 
 @user_errors

@@ -3,7 +3,7 @@
 
 import argparse
 
-from cmid_mm.datasets.demo_scenes import TASKS, write_demo_data
+from cmid_mm.demo_scenes import TASKS, write_demo_data
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from cmid_mm.datasets.preparation import PREPARATIONS, Preparation, prepare
 from cmid_mm.engine import launch
+from cmid_mm.preparation import PREPARATIONS, Preparation, prepare
 
 
 def add_dataset(commands: argparse._SubParsersAction, kind: type[Preparation]) -> None:

@@ -5,8 +5,8 @@ import argparse
 from pathlib import Path
 
 from cmid_mm.datasets.scenes import find_scenes, split_scenes
-from cmid_mm.datasets.writing import write_bytes
 from cmid_mm.engine import launch
+from cmid_mm.files import write_bytes
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,12 +13,12 @@ from mmengine.runner import Runner
 from torch import nn
 
 import cmid_mm  # noqa: F401
-from cmid_mm.datasets.writing import write_bytes
+from cmid_mm.configs import innermost_dataset
 from cmid_mm.engine import launch
 from cmid_mm.engine.data_check import check_data
+from cmid_mm.files import write_bytes
 from cmid_mm.inference import read_fitting_checkpoint
 from cmid_mm.inference.pictures_hook import PredictionPicturesHook
-from cmid_mm.inference.task import innermost_dataset
 
 
 def parse_args() -> argparse.Namespace:

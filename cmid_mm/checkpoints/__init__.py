@@ -1,12 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-from .exporting import EXPORT_LAYOUTS, export_backbone, normalization
-from .loading import (
-    FoundBackbone,
-    LoadReport,
-    find_backbone,
-    load_backbone,
-    match_backbone,
-)
+from .exporting import EXPORT_LAYOUTS, export_backbone
+from .finding import FoundBackbone, find_backbone
+from .loading import LoadReport, load_backbone, match_backbone
+from .normalization import normalization
 from .published import convert_checkpoint
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 

@@ -1,18 +1,18 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Backbones for use outside cmid_mm."""
 
-import ast
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from .. import __version__
+from ..dependencies import __version__
+from .finding import FoundBackbone, find_backbone
 from .layouts import mmdet_layout, timm_layout
-from .loading import FoundBackbone, find_backbone
+from .normalization import normalization
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
 EXPORT_LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
@@ -126,50 +126,3 @@ def _timm_state(
         name: value for name, value in state.items() if not not_in_timm.match(name)
     }
     return layout.from_mmpretrain(state)
-
-
-def normalization(checkpoint: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Mean and standard deviation of the bands, as far as a checkpoint tells.
-
-    The config in an mmengine checkpoint is Python source; it is parsed, never run.
-
-    Args:
-        checkpoint (Mapping): What the file held.
-
-    Returns:
-        dict[str, list[float]]: ``mean`` and ``std``, 0-255 scale; empty if unknown.
-    """
-    meta = checkpoint.get('meta')
-    if not isinstance(meta, Mapping):
-        return {}
-    if 'mean' in meta and 'std' in meta:
-        return dict(mean=meta['mean'], std=meta['std'])
-    config = meta.get('cfg')
-    if not isinstance(config, str):
-        return {}
-    try:
-        for settings in _preprocessor_settings(ast.parse(config)):
-            if 'mean' in settings and 'std' in settings:
-                return {
-                    name: [float(v) for v in ast.literal_eval(settings[name])]
-                    for name in ('mean', 'std')
-                }
-    except (SyntaxError, ValueError, TypeError):
-        pass  # written by other means than mmengine's; the numbers stay unknown
-    return {}
-
-
-def _preprocessor_settings(config: ast.Module) -> Iterator[dict[str | None, ast.expr]]:
-    """Keywords of every ``data_preprocessor = dict(...)`` in a config."""
-    for node in ast.walk(config):
-        names: list[str | None]
-        if isinstance(node, ast.Assign):
-            names = [
-                target.id for target in node.targets if isinstance(target, ast.Name)
-            ]
-        elif isinstance(node, ast.keyword):
-            names = [node.arg]
-        else:
-            continue
-        if 'data_preprocessor' in names and isinstance(node.value, ast.Call):
-            yield {keyword.arg: keyword.value for keyword in node.value.keywords}

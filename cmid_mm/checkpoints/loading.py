@@ -2,60 +2,21 @@
 """Finding the backbone in any checkpoint and loading it, all or nothing."""
 
 import logging
-import math
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from mmengine.logging import print_log
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from ..models.backbones.rotated_window_attention import resize_relative_vectors
-from ..models.backbones.rvsa import RVSAViT
-from .architecture import Architecture, describe, explain_differences, explain_lack
-from .layouts import Layout, recognize_layout
+from .architecture import describe, explain_differences, explain_lack
+from .finding import FoundBackbone, abbreviate, find_backbone, top_level_names
+from .layouts import recognize_layout
+from .position_tables import resize_position_tables
 from .reading import CheckpointError, read_checkpoint
 
-#: Where checkpoints keep a backbone: (prefix, what such a file is, how other names
-#: in it begin). Of several that fit, the first one before a known layout counts.
-_PREFIXES = {
-    'student': (
-        ('student.backbone.', 'run of cmid_mm', ''),
-        ('online_encoder.model.', 'published CMID checkpoint', ''),
-        ('backbone.', 'Barlow Twins checkpoint', 'bn.running_mean'),
-        ('backbone.', 'OpenMMLab checkpoint', ''),
-        ('encoder_q.', 'SeCo (Lightning MoCo) checkpoint', 'heads_q.'),
-        ('encoder_q.', 'MoCo checkpoint', ''),
-        ('base_encoder.', 'MoCo v3 checkpoint', 'momentum_encoder.'),
-        ('online_network.encoder.', 'BYOL-PyTorch checkpoint', 'target_network.'),
-        ('encoder.', 'SEN12MS checkpoint', 'FC.'),
-        ('encoder.', 'encoder checkpoint', ''),
-        ('', 'SwAV checkpoint', 'prototypes.'),
-        ('', 'Scale-MAE checkpoint', 'mask_token_decoder'),
-        ('', 'MAE checkpoint', 'decoder_embed.'),
-        ('', 'plain state dict', ''),
-    ),
-    'teacher': (
-        ('teacher.', 'run of cmid_mm', ''),
-        ('branch_encoder.', 'published CMID checkpoint', ''),
-        ('encoder_k.module.0.', 'OpenMMLab MoCo checkpoint', ''),
-        ('target_net.module.0.', 'OpenMMLab BYOL checkpoint', ''),
-        ('encoder_k.', 'SeCo (Lightning MoCo) checkpoint', 'heads_k.'),
-        ('encoder_k.', 'MoCo checkpoint', ''),
-        ('momentum_encoder.', 'MoCo v3 checkpoint', 'base_encoder.'),
-        ('target_network.encoder.', 'BYOL-PyTorch checkpoint', 'online_network.'),
-    ),
-}
-#: DINO keeps student and teacher in two state dicts.
-_DINO_PREFIXES = (('backbone.', 'DINO checkpoint', ''), ('', 'DINO checkpoint', ''))
-#: Where checkpoints keep their state dict.
-_STATE_DICTS = ('state_dict', 'model', 'model_state_dict')
 #: What mmpretrain's wrapper of timm's networks puts before their names.
 _TIMM_WRAPPER = 'timm_model.'
 #: Buffers that every module computes from its own settings.
@@ -70,31 +31,8 @@ _MAY_BE_NEW = {
     'RVSAViT': re.compile(r'fpn\d\.'),
     'RVSAViTAE': re.compile(r'fpn\d\.'),
 }
-#: RVSA's vectors of relative positions.
-_RELATIVE_VECTORS = re.compile(r'blocks\.\d+\.attn\.rel_pos_[hw]$')
 #: Old files lack the counter; it is used only without a momentum.
 _COUNTER = re.compile(r'(.*\.)?num_batches_tracked$')
-
-
-@dataclass(frozen=True)
-class FoundBackbone:
-    """A backbone found in a checkpoint.
-
-    Args:
-        state (dict[str, Tensor]): Its weights, by mmpretrain's names if the layout is
-            known, else by their own. Heads of the same network can be among them if
-            the file keeps both side by side.
-        prefix (str): What stood before its names.
-        origin (str): What kind of file it was.
-        layout (Layout | None): The layout it had.
-        architecture (Architecture | None): None if the layout is unknown.
-    """
-
-    state: dict[str, Tensor]
-    prefix: str
-    origin: str
-    layout: Layout | None
-    architecture: Architecture | None
 
 
 @dataclass(frozen=True)
@@ -130,101 +68,6 @@ class LoadReport:
         return text
 
 
-def abbreviate(names: Sequence[str], limit: int = 5) -> str:
-    """Count names and list the first ones."""
-    more = f' and {len(names) - limit} more' if len(names) > limit else ''
-    return f'{len(names)} ({", ".join(names[:limit])}{more})'
-
-
-def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> dict:
-    """The state dict in a checkpoint.
-
-    It may stand under ``state_dict``, ``model`` or ``model_state_dict``, and its names
-    behind ``module.``.
-
-    Args:
-        checkpoint (Mapping): What the file held.
-        path (str | PathLike): The file, for the message.
-
-    Returns:
-        dict[str, Any]: Tensors, and what else stood among them, by name.
-
-    Raises:
-        CheckpointError: If there are no tensors.
-    """
-    state = checkpoint
-    for key in _STATE_DICTS:
-        if isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        keys = abbreviate([str(key) for key in state]) if state else 'nothing'
-        raise CheckpointError(
-            f'{path} holds no weights; expected tensors by name, alone or under '
-            f'{", ".join(map(repr, _STATE_DICTS))}, found {keys}'
-        )
-    prefix = 'module.'
-    if all(str(name).startswith(prefix) for name in state):
-        state = {name[len(prefix) :]: value for name, value in state.items()}
-    return dict(state)
-
-
-def find_backbone(
-    checkpoint: Mapping[str, Any],
-    path: str | os.PathLike[str],
-    source: str = 'student',
-) -> FoundBackbone:
-    """Find the backbone in a checkpoint and give it mmpretrain's names.
-
-    Args:
-        checkpoint (Mapping): What the file held.
-        path (str | PathLike): The file, for messages.
-        source (str): ``'student'`` or ``'teacher'``. Only checkpoints of
-            self-supervised training have a teacher. Defaults to ``'student'``.
-
-    Returns:
-        FoundBackbone: The backbone.
-
-    Raises:
-        CheckpointError: If the file holds no weights, or not the network asked for.
-        ValueError: If ``source`` is unknown.
-    """
-    if source not in _PREFIXES:
-        raise ValueError(f"source must be 'student' or 'teacher', got {source!r}")
-    prefixes = _PREFIXES[source]
-    halves = [half for half in _PREFIXES if isinstance(checkpoint.get(half), Mapping)]
-    if halves:
-        if source not in halves:
-            raise CheckpointError(
-                f'{path} holds no {source}; use source={halves[0]!r}, which it holds'
-            )
-        checkpoint, prefixes = checkpoint[source], _DINO_PREFIXES
-    state = state_dict_of(checkpoint, path)
-    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    kinds = [
-        (prefix, origin)
-        for prefix, origin, beside in prefixes
-        if any(name.startswith(prefix) for name in state)
-        and any(name.startswith(beside) for name in state)
-    ]
-    if not kinds:
-        raise CheckpointError(
-            f'{path} holds no {source} backbone; its tensors are named '
-            f"{_top_level_names(state)}; use source='student'"
-        )
-    backbones = [
-        {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-        for prefix, _ in kinds
-    ]
-    layouts = [recognize_layout(found) for found in backbones]
-    best = next((i for i, layout in enumerate(layouts) if layout is not None), 0)
-    (prefix, origin), found, layout = kinds[best], backbones[best], layouts[best]
-    if layout is None:
-        return FoundBackbone(found, prefix, origin, None, None)
-    found = layout.to_mmpretrain(found)
-    architecture = describe(found, layout.family)
-    return FoundBackbone(found, prefix, origin, layout, architecture)
-
-
 def match_backbone(
     module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
 ) -> tuple[dict[str, Tensor], LoadReport]:
@@ -255,7 +98,7 @@ def match_backbone(
         target_architecture = describe(target, target_layout.family)
     _refuse_caffe_strides(module, content, file, path)
     weights = {k: v for k, v in file.state.items() if not _COMPUTED.match(k)}
-    resized = _resize_position_tables(weights, target, module)
+    resized = resize_position_tables(weights, target, module)
 
     missing = [
         name
@@ -285,7 +128,7 @@ def match_backbone(
         elif not loaded:
             reasons.append(
                 f'no weight of {type(module).__name__} is in the file, whose tensors '
-                f'are named {_top_level_names(file.state)}; give a checkpoint of a '
+                f'are named {top_level_names(file.state)}; give a checkpoint of a '
                 "backbone, and set init_cfg on the model's backbone"
             )
         if 'patch_embed.projection.bias' in homeless:
@@ -381,11 +224,6 @@ def _size(tensor: Tensor) -> str:
     return 'x'.join(map(str, tensor.shape)) or 'scalar'
 
 
-def _top_level_names(names: Iterable[str]) -> str:
-    counts = Counter(name.split('.')[0] for name in names)
-    return abbreviate([f'{name}: {count}' for name, count in counts.items()])
-
-
 def _without_place(unused: list[str], target: Mapping[str, Tensor]) -> list[str]:
     """Unused weights that belong to parts which the module has.
 
@@ -408,94 +246,3 @@ def _without_place(unused: list[str], target: Mapping[str, Tensor]) -> list[str]
         if name.split('.')[0] in parts
         and not (_COUNTER.match(name) or belongs_to_last_stage(name))
     ]
-
-
-def _resize_position_tables(
-    weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
-) -> list[str]:
-    """Interpolate position tables in ``weights`` to the sizes in ``target``."""
-    grid = _rvsa_grid(weights)
-    resized = []
-    for name, table in weights.items():
-        if name not in target or table.shape == target[name].shape:
-            continue
-        size = target[name].shape
-        if name == 'pos_embed' and isinstance(module, RVSAViT):
-            weights[name] = _resize_rvsa_pos_embed(table, grid, module.grid_size)
-        elif name == 'pos_embed' and table.shape[2] == size[2]:
-            weights[name] = _resize_pos_embed(
-                table, 'cls_token' in weights, target, module
-            )
-        elif name.endswith('relative_position_bias_table') and (
-            table.shape[1] == size[1]
-        ):
-            weights[name] = _resize_bias_table(table, size[0])
-        elif _RELATIVE_VECTORS.match(name) and table.shape[1] == size[1]:
-            weights[name] = resize_relative_vectors(table, size[0])
-        if weights[name].shape == size:
-            resized.append(name)
-    return resized
-
-
-def _resize_pos_embed(
-    table: Tensor, has_cls: bool, target: Mapping[str, Tensor], module: nn.Module
-) -> Tensor:
-    """Interpolate ViT's position embedding, (1, tokens, width)."""
-    needs_cls = 'cls_token' in target
-    if needs_cls and not has_cls:
-        return table
-    side = math.isqrt(table.shape[1] - has_cls)
-    tokens = target['pos_embed'].shape[1] - needs_cls
-    grid = getattr(getattr(module, 'patch_embed', None), 'init_out_size', None)
-    if grid is None or math.prod(grid) != tokens:
-        grid = (math.isqrt(tokens),) * 2
-    if side**2 + has_cls != table.shape[1] or math.prod(grid) != tokens:
-        return table
-    table = resize_pos_embed(
-        table, (side, side), tuple(grid), num_extra_tokens=int(has_cls)
-    )
-    return table[:, has_cls - needs_cls :]
-
-
-def _rvsa_grid(weights: Mapping[str, Tensor]) -> tuple[int, int] | None:
-    """Rows and columns of an RVSA file's position tables.
-
-    Blocks that attend to the whole map, not in windows, have vectors for them.
-    """
-    for name, table in weights.items():
-        attention = name.removesuffix('rel_pos_h')
-        if attention != name and f'{attention}sampling_angles.2.weight' not in weights:
-            rows, columns = table, weights.get(f'{attention}rel_pos_w', table)
-            return (len(rows) + 1) // 2, (len(columns) + 1) // 2
-    return None
-
-
-def _resize_rvsa_pos_embed(
-    table: Tensor, grid: tuple[int, int] | None, target: tuple[int, int]
-) -> Tensor:
-    """Interpolate RVSA's position embedding, (1, 1 + positions, width).
-
-    The first place is a class token's, which is not in use. The released models of
-    dense tasks have the positions only.
-    """
-    if grid is None:
-        return table
-    if table.shape[1] == math.prod(grid):
-        table = torch.cat((torch.zeros_like(table[:, :1]), table), 1)
-    if table.shape[1] != 1 + math.prod(grid):
-        return table
-    return resize_pos_embed(table, grid, target)
-
-
-def _resize_bias_table(table: Tensor, length: int) -> Tensor:
-    """Interpolate Swin's table of relative position biases, (positions, heads).
-
-    Bicubic, as mmdet and mmseg do; mmpretrain's function for it needs a routine that
-    SciPy has removed.
-    """
-    sides = math.isqrt(table.shape[0]), math.isqrt(length)
-    if (sides[0] ** 2, sides[1] ** 2) != (table.shape[0], length):
-        return table
-    image = table.t().unflatten(1, (sides[0], sides[0]))[None].float()
-    image = F.interpolate(image, (sides[1], sides[1]), mode='bicubic')
-    return image[0].flatten(1).t().to(table.dtype).contiguous()

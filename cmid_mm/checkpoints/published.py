@@ -9,10 +9,10 @@ from typing import Any
 from mmpretrain.models import ResNet, SwinTransformer
 from torch import Tensor
 
-from .. import __version__
+from ..dependencies import __version__
 from .architecture import Architecture
+from .finding import abbreviate, find_backbone, state_dict_of
 from .layouts import Names, rename
-from .loading import abbreviate, find_backbone, state_dict_of
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
 #: Normalisation of all published checkpoints, RGB on the 0-255 scale (method

@@ -13,7 +13,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..engine.launch import latest_checkpoint, load_config, merge_options
+from ..configs import load_config, merge_options
+from ..engine.launch import latest_checkpoint
 from .spec import Method, Spec, SpecError, Task, for_backbone
 
 #: Where the command of a later step names the newest checkpoint of an earlier one.

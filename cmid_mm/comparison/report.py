@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from ..datasets.writing import part_file, write_bytes
+from ..files import part_file, write_bytes
 from .cells import Cell
 from .running import is_done, read_record
 from .spec import Spec

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 
-from ..datasets.writing import write_bytes
+from ..files import write_bytes
 from .cells import Cell, Step
 from .spec import SpecError
 

@@ -9,8 +9,8 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from ..images.reading import IMAGE_EXTENSIONS
 from .transforms import bitemporal  # noqa: F401  registers the transforms
-from .transforms.loading import IMAGE_EXTENSIONS
 
 
 @DATASETS.register_module()

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
-from .. import check_dependencies
+from ..dependencies import check_dependencies
 
 check_dependencies({'mmcv': '2.0.0', 'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'})
 

@@ -17,14 +17,9 @@ from mmengine.dataset.base_dataset import force_full_init
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS, TRANSFORMS
 
-from .tiles import tile_windows
-from .transforms.loading import (
-    IMAGE_EXTENSIONS,
-    NoValidPixelError,
-    UnreadableImageError,
-    Window,
-    image_size,
-)
+from ..images.errors import NoValidPixelError, UnreadableImageError, Window
+from ..images.reading import IMAGE_EXTENSIONS, image_size
+from ..images.tiles import tile_windows
 
 # What is known of a sample.
 _USABLE, _EMPTY, _UNREADABLE = 0, 1, 2

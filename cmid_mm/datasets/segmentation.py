@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from mmengine.registry import DATASETS
 
-from .. import check_dependencies
+from ..dependencies import check_dependencies
 
 check_dependencies({'mmseg': '1.0.0'})
 

@@ -11,14 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from ..images.errors import NoValidPixelError, UnreadableImageError
+from ..images.reading import count_bands, load_image_and_mask, read_raw
 from .imagery import ImageryDataset
-from .transforms.loading import (
-    NoValidPixelError,
-    UnreadableImageError,
-    count_bands,
-    load_image_and_mask,
-    read_raw,
-)
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..datasets.preparation import PREPARATIONS
-from .launch import wrapped_datasets
+from ..configs import wrapped_datasets
+from ..preparation import PREPARATIONS
 
 
 def check_data(cfg: Config, *loaders: str) -> None:

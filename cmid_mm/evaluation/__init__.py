@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Measures of what a frozen encoder knows."""
 
+from ..isolation import buffers_unchanged, modes_unchanged, rng_unchanged
 from .features import (
     LabelledFolder,
     accuracy,
@@ -12,8 +13,7 @@ from .features import (
     linear_probe_predict,
 )
 from .frozen_encoder import evaluate_frozen_encoder, load_frozen_encoder
-from .isolation import buffers_unchanged, modes_unchanged, rng_unchanged
-from .scene_metric import SceneClassificationMetric
+from .metrics.scene_metric import SceneClassificationMetric
 
 __all__ = [
     'LabelledFolder',

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.scenes import find_scenes, numbers_first
-from ..datasets.transforms.loading import load_image
-from .isolation import modes_unchanged, rng_unchanged
+from ..images.reading import load_image
+from ..isolation import modes_unchanged, rng_unchanged
 
 LINEAR_PROBE_C = 0.01
 """Inverse L2 strength of the linear probe, as in scikit-learn.

@@ -12,9 +12,10 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from ..checkpoints.loading import load_backbone, state_dict_of
+from ..checkpoints.finding import state_dict_of
+from ..checkpoints.loading import load_backbone
 from ..checkpoints.reading import CheckpointError, read_checkpoint
-from ..engine.launch import merge_options
+from ..configs import merge_options
 from .features import (
     LabelledFolder,
     accuracy_per_class,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.writing import write_image
+from ..images.finding import find_pairs
+from ..images.writing import write_geotiff, write_image
 from ..visualization.panels import change_panel
-from .georeferencing import write_geotiff
-from .images import AnyImage, ImagePair, find_pairs
+from .images import AnyImage, ImagePair
 from .segmentation import PICTURE_SIZE, Segmentation
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.writing import write_bytes, write_image
+from ..files import write_bytes
+from ..images.writing import write_image
 from ..visualization.drawing import enlarge, fit, titled, to_picture
 from .images import AnyImage, ImageFile
 from .task import Task

@@ -13,8 +13,9 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..datasets.transforms.loading import Window
-from ..datasets.writing import write_bytes, write_image
+from ..files import write_bytes
+from ..images.errors import Window
+from ..images.writing import write_image
 from ..visualization.drawing import Picture, box_corners, to_picture
 from ..visualization.panels import Boxes, box_panel
 from .georeferencing import write_geojson

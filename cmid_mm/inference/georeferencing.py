@@ -7,55 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import xy
 from rasterio.warp import transform
 
-from ..datasets.writing import part_file, write_bytes
-from .images import Georeference
-
-
-def write_geotiff(
-    path: Path,
-    mask: NDArray[np.uint8],
-    georeference: Georeference,
-    nodata: int | None = None,
-    palette: Sequence[Sequence[int]] | None = None,
-) -> None:
-    """Write a mask with the place of its image.
-
-    Args:
-        path (Path): The file, replaced if there is one.
-        mask (np.ndarray): uint8 (H, W).
-        georeference (Georeference): That of the image.
-        nodata (int, optional): Value of pixels without data. Defaults to None.
-        palette (Sequence, optional): RGB of the values from 0, for map programs.
-            Defaults to None.
-    """
-    part = part_file(path)
-    try:
-        with rasterio.open(
-            part,
-            'w',
-            driver='GTiff',
-            height=mask.shape[0],
-            width=mask.shape[1],
-            count=1,
-            dtype='uint8',
-            crs=georeference.crs,
-            transform=georeference.transform,
-            nodata=nodata,
-            compress='deflate',
-            tiled=True,
-        ) as target:
-            target.write(mask, 1)
-            if palette is not None:
-                colours = {i: (*colour, 255) for i, colour in enumerate(palette[:255])}
-                target.write_colormap(1, colours)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+from ..files import write_bytes
+from ..images.place import Georeference
 
 
 def write_geojson(

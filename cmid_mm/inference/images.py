@@ -1,10 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Images read as a config's pipeline reads them, whole or in windows."""
 
-import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +10,17 @@ import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from numpy.typing import NDArray
-from rasterio import Affine
 from rasterio.windows import Window as RasterWindow
 
 from ..datasets.transforms.bitemporal import LoadImagePair
-from ..datasets.transforms.loading import (
-    IMAGE_EXTENSIONS,
-    RASTER_EXTENSIONS,
-    BandMismatchError,
-    LoadImagery,
-    UnreadableImageError,
-    Window,
-    count_bands,
-    image_size,
-    opened_raster,
-    read_raw,
-    to_display_range,
-)
+from ..datasets.transforms.loading import LoadImagery
+from ..images.errors import BandMismatchError, UnreadableImageError, Window
+from ..images.place import Georeference
+from ..images.rasters import RASTER_EXTENSIONS, opened_raster
+from ..images.reading import count_bands, image_size, read_raw
+from ..images.values import to_display_range
 
 Loader = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Georeference:
-    """Where the pixels of a raster lie.
-
-    Attributes:
-        crs (rasterio.crs.CRS): Coordinate reference system.
-        transform (Affine): From (column, row) to map coordinates.
-    """
-
-    crs: Any
-    transform: Affine
 
 
 class ImageFile:
@@ -240,90 +217,6 @@ class ImagePair:
 
 
 AnyImage = ImageFile | ImagePair
-
-
-def find_images(names: Iterable[str | Path]) -> list[Path]:
-    """Image files of names, folders and patterns.
-
-    Args:
-        names (Iterable[str | Path]): Files, folders (searched at any depth) and
-            patterns such as ``scenes/*.tif``.
-
-    Returns:
-        list[Path]: Files in the order given, those of a folder sorted by name. A
-        named file need not exist.
-
-    Raises:
-        FileNotFoundError: If a folder holds no image or a pattern matches none.
-    """
-    found: list[Path] = []
-    for name in map(str, names):
-        path = Path(name).expanduser()
-        if path.is_dir():
-            inside = [
-                file
-                for file in sorted(path.rglob('*'))
-                if file.suffix.lower() in IMAGE_EXTENSIONS
-                and not file.name.startswith('.')
-            ]
-            if not inside:
-                raise FileNotFoundError(
-                    f'{path} holds no image; accepted extensions: '
-                    f'{", ".join(IMAGE_EXTENSIONS)}'
-                )
-            found += inside
-        elif glob.has_magic(name) and not path.exists():
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-            if not matches:
-                raise FileNotFoundError(f'no file matches {name}')
-            found += matches
-        else:
-            found.append(path)
-    return list(dict.fromkeys(found))
-
-
-def find_pairs(names: Sequence[str | Path]) -> list[tuple[Path, Path]]:
-    """Pairs of images of two dates.
-
-    Args:
-        names (Sequence[str | Path]): Two files; two folders whose files have the
-            same names; or one folder with folders ``A`` and ``B`` like that.
-
-    Returns:
-        list[tuple[Path, Path]]: First and second date, sorted by name.
-
-    Raises:
-        FileNotFoundError: If a folder or an image's partner is missing.
-        ValueError: If the names are something else.
-    """
-    paths = [Path(name).expanduser() for name in names]
-    if len(paths) == 1 and paths[0].is_dir():
-        paths = [paths[0] / 'A', paths[0] / 'B']
-    if len(paths) != 2 or paths[0].is_dir() != paths[1].is_dir():
-        raise ValueError(
-            'change detection takes two images, two folders with images of the same '
-            f'names, or one folder with A and B in it; got {", ".join(map(str, names))}'
-        )
-    if not paths[0].is_dir():
-        for path in paths:
-            if not path.is_file():
-                raise FileNotFoundError(f'{path} does not exist')
-        return [(paths[0], paths[1])]
-    first, second = (
-        {
-            str(file.relative_to(path).with_suffix('')): file
-            for file in find_images([path])
-        }
-        for path in paths
-    )
-    alone = sorted(set(first) ^ set(second))
-    if alone:
-        there, absent = paths if alone[0] in first else paths[::-1]
-        raise FileNotFoundError(
-            f'{alone[0]} is in {there} but not in {absent} ({len(alone)} without a '
-            'partner); images of a pair have the same name in both folders'
-        )
-    return [(first[name], second[name]) for name in sorted(first)]
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:

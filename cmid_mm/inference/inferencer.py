@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from mmengine.utils import import_modules_from_strings
 
-from ..engine.launch import load_config
-from .task import ErrorHandler, Task, dataset_meta, innermost_dataset
-from .weights import load_weights
+from ..checkpoints.fitting import load_weights
+from ..configs import build_model, dataset_meta, innermost_dataset, load_config
+from .task import ErrorHandler, Task
 
 
 class Inferencer:
@@ -113,22 +112,6 @@ class Inferencer:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         return self.task.predict(images, batch_size, window, overlap, on_error)
-
-
-def build_model(cfg: Config) -> Any:
-    """Build the model of a config as mmengine's runner does, without its weights.
-
-    Args:
-        cfg (Config): Any config.
-
-    Returns:
-        nn.Module: The model.
-    """
-    model = dict(cfg.model)
-    if cfg.get('data_preprocessor'):  # may stand beside the model
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        return MODELS.build(model)
 
 
 def task_class(cfg: Config) -> type[Task]:

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..datasets.writing import write_image
+from ..images.writing import write_image
 from ..visualization.drawing import class_names, enlarge, titled, to_picture
 from ..visualization.panels import (
     LEAST_SIDE,

@@ -10,11 +10,10 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ..datasets.transforms.loading import Window
-from ..datasets.writing import write_image
+from ..images.errors import Window
+from ..images.writing import write_geotiff, write_image
 from ..visualization.drawing import IGNORED, resized_mask, to_picture
 from ..visualization.panels import mask_panel
-from .georeferencing import write_geotiff
 from .images import AnyImage, ImageFile
 from .task import Task
 from .windows import blend_windows

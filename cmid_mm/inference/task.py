@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DATASETS, FUNCTIONS, TRANSFORMS, DefaultScope
+from mmengine.registry import FUNCTIONS, TRANSFORMS, DefaultScope
 from torch import nn
 
-from ..datasets.tiles import tile_windows
-from ..datasets.transforms.loading import Window
-from ..engine.launch import wrapped_datasets
+from ..configs import innermost_dataset
+from ..images.errors import Window
+from ..images.finding import find_images
+from ..images.tiles import tile_windows
 from ..visualization.drawing import class_names, palette_of
-from .images import AnyImage, ImageFile, find_images
+from .images import AnyImage, ImageFile
 from .windows import chunks
 
 #: Side of windows where the config does not say for which size it is made.
@@ -210,40 +211,3 @@ class Task:
 
 def _path_of(item: Any) -> Path:
     return Path(item[0] if isinstance(item, (tuple, list)) else item)
-
-
-def innermost_dataset(cfg: Config, split: str) -> Any:
-    """Config of the data set in a data loader, inside wrappers such as RepeatDataset.
-
-    Args:
-        cfg (Config): A config.
-        split (str): ``'train'``, ``'val'`` or ``'test'``.
-
-    Raises:
-        ValueError: If the config has no such data loader.
-    """
-    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
-    if dataset is None:
-        raise ValueError(f'the config has no {split}_dataloader with a data set')
-    return next(wrapped_datasets(dataset))
-
-
-def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:
-    """Classes and palette: as stored with the checkpoint, else by the config.
-
-    Args:
-        cfg (Config): The config.
-        checkpoint_meta (dict): ``meta`` of the checkpoint.
-
-    Returns:
-        dict: Meta information, empty if there is none.
-    """
-    stored = checkpoint_meta.get('dataset_meta') or {}
-    if stored.get('classes'):
-        return dict(stored)
-    dataset = innermost_dataset(cfg, 'test')
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        found: Any = DATASETS.get(dataset['type'])
-    meta = dict(getattr(found, 'METAINFO', None) or {})
-    given = dataset.get('metainfo')
-    return {**meta, **given} if isinstance(given, dict) else meta

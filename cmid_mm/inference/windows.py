@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.transforms.loading import Window
+from ..images.errors import Window
 
 
 def blend_windows(

@@ -15,9 +15,9 @@ from mmengine.registry import DATASETS, FUNCTIONS, DefaultScope
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..configs import build_model
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
-from ..inference.inferencer import build_model
 from ..models.heads.assignment_head import AssignmentHead, location_grid, match_cells
 from ..models.selfsup.masked_encoder import last_feature_map
 from .drawing import (

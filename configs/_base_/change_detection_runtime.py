@@ -5,7 +5,7 @@ custom_imports = dict(
     imports=[
         'cmid_mm',
         'cmid_mm.datasets.change_detection',
-        'cmid_mm.evaluation.change_metric',
+        'cmid_mm.evaluation.metrics.change_metric',
         'cmid_mm.models.change_detectors',
     ],
     allow_failed_imports=False,

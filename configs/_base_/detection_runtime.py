@@ -5,8 +5,8 @@ custom_imports = dict(
     imports=[
         'cmid_mm',
         'cmid_mm.datasets.detection',
-        'cmid_mm.evaluation.dota_metrics',
-        'cmid_mm.models.rotated_tta',
+        'cmid_mm.evaluation.metrics.dota_metrics',
+        'cmid_mm.models.detectors.rotated_tta',
     ]
 )
 default_hooks = dict(

@@ -5,7 +5,7 @@ custom_imports = dict(
     imports=[
         'cmid_mm',
         'cmid_mm.datasets.segmentation',
-        'cmid_mm.models.seg_data_preprocessor',
+        'cmid_mm.models.segmentors.seg_data_preprocessor',
     ]
 )
 visualizer = dict(type='SegLocalVisualizer')

@@ -24,7 +24,7 @@ from cmid_mm.checkpoints import (
     load_backbone,
     read_checkpoint,
 )
-from cmid_mm.checkpoints.exporting import normalization
+from cmid_mm.checkpoints.normalization import normalization
 
 ROOT = Path(__file__).parents[2]
 SWIN = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 2])
@@ -135,7 +135,7 @@ def test_meta(tmp_path):
         bands=3,
         mean=[1.5, 2.0, 3.0],
         std=[4.0, 5.0, 6.0],
-        cmid_mm_version=cmid_mm.__version__,
+        cmid_mm_version=cmid_mm.dependencies.__version__,
     )
     assert read_checkpoint(tmp_path / 'out.safetensors')['meta'] == meta
     # An export of the export still knows the bands.

@@ -6,7 +6,7 @@ import pytest
 from mmengine.registry import DATASETS
 
 from cmid_mm.datasets.change_detection import ChangeDetectionDataset
-from cmid_mm.datasets.writing import write_image
+from cmid_mm.images.writing import write_image
 
 
 def write_pairs(root, names=('1', '2', '10'), label_dir='label', extension='.png'):

@@ -15,10 +15,7 @@ from cmid_mm.datasets.statistics import (
     dataset_statistics,
     suggest_value_range,
 )
-from cmid_mm.datasets.transforms.loading import (
-    BandMismatchError,
-    UnreadableImageError,
-)
+from cmid_mm.images.errors import BandMismatchError, UnreadableImageError
 
 
 def write_raster(path, pixels, **profile):

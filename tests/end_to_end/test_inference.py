@@ -15,11 +15,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from rasterio.transform import from_origin
 
-from cmid_mm.datasets.demo_scenes import make_scene, write_demo_data
-from cmid_mm.datasets.writing import write_image
-from cmid_mm.engine.launch import load_config, set_data_root
+from cmid_mm.configs import build_model, load_config
+from cmid_mm.demo_scenes import make_scene, write_demo_data
+from cmid_mm.engine.launch import set_data_root
+from cmid_mm.images.writing import write_image
 from cmid_mm.inference import Inferencer
-from cmid_mm.inference.inferencer import build_model
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 TASKS = {

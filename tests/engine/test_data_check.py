@@ -2,8 +2,8 @@
 import pytest
 from mmengine.config import Config
 
-from cmid_mm.datasets.preparation import PREPARATIONS
 from cmid_mm.engine.data_check import check_data
+from cmid_mm.preparation import PREPARATIONS
 
 
 def config(root: object, prepared_by: str = 'potsdam') -> Config:

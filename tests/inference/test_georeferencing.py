@@ -7,8 +7,9 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from cmid_mm.inference.georeferencing import write_geojson, write_geotiff
-from cmid_mm.inference.images import Georeference
+from cmid_mm.images.place import Georeference
+from cmid_mm.images.writing import write_geotiff
+from cmid_mm.inference.georeferencing import write_geojson
 
 PLACE = Georeference(CRS.from_epsg(32650), from_origin(500000, 3000000, 0.5, 0.5))
 

@@ -7,18 +7,10 @@ from mmcv.transforms import LoadImageFromFile
 from rasterio.transform import from_origin
 
 from cmid_mm.datasets.transforms.bitemporal import LoadImagePair
-from cmid_mm.datasets.transforms.loading import (
-    BandMismatchError,
-    LoadImagery,
-    UnreadableImageError,
-)
-from cmid_mm.inference.images import (
-    ImageFile,
-    ImagePair,
-    find_images,
-    find_pairs,
-    output_names,
-)
+from cmid_mm.datasets.transforms.loading import LoadImagery
+from cmid_mm.images.errors import BandMismatchError, UnreadableImageError
+from cmid_mm.images.finding import find_images, find_pairs
+from cmid_mm.inference.images import ImageFile, ImagePair, output_names
 
 
 def noise(height=40, width=60, bands=3):

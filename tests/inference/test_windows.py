@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from cmid_mm.datasets.tiles import tile_windows
+from cmid_mm.images.tiles import tile_windows
 from cmid_mm.inference.windows import blend_windows, chunks
 
 

@@ -1,7 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Transforms from a file to a packed view pair."""
 
-from .loading import BandMismatchError, LoadImagery, UnreadableImageError, load_image
+from ...images.errors import BandMismatchError, UnreadableImageError
+from ...images.reading import load_image
+from .loading import LoadImagery
 from .masking import MaskPair
 from .packing import PackViewPair
 from .photometric import PhotometricNoise

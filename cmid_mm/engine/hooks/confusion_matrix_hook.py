@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...datasets.writing import write_bytes
-from ...evaluation.scene_metric import SceneClassificationMetric
+from ...evaluation.metrics.scene_metric import SceneClassificationMetric
+from ...files import write_bytes
 from ...visualization.confusion import confusion_csv, confusion_figure
 
 

@@ -26,7 +26,7 @@ from ...evaluation.features import (
     knn_accuracy,
     linear_probe_accuracy,
 )
-from ...evaluation.isolation import rng_unchanged
+from ...isolation import rng_unchanged
 
 INITIAL_KEY = 'feature_evaluation_initial'
 

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 from mmpretrain.utils import get_ori_model
 
-from ...evaluation.isolation import buffers_unchanged, modes_unchanged, rng_unchanged
+from ...isolation import buffers_unchanged, modes_unchanged, rng_unchanged
 from ...visualization.reconstruction import reconstruction_panel
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from mmengine import dist
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..ranks import gather_keys
 from .branch_head import BranchHead, ViewPair
 
 
@@ -37,11 +37,6 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
 def unit_projection(projector: nn.Module, features: Tensor) -> Tensor:
     """Pool, project and normalise feature maps, (B, D, N, N), to unit vectors."""
     return F.normalize(projector(features.mean((2, 3))).float(), dim=1)
-
-
-def gather_keys(keys: Tensor) -> Tensor:
-    """Concatenate the keys of all processes, in the order of their ranks."""
-    return torch.cat(dist.all_gather(keys.contiguous()))
 
 
 @torch.no_grad()

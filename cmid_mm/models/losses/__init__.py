@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-from .focal_frequency_loss import FocalFrequencyLoss, mean_over_ranks
+from ..ranks import mean_over_ranks
+from .focal_frequency_loss import FocalFrequencyLoss
 from .focal_l1_loss import FocalL1Loss, focal_l1
 from .swav_loss import QueuedSwAVLoss, sinkhorn
 

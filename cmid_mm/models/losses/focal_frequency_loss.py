@@ -7,13 +7,7 @@ from mmengine import dist
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-
-def mean_over_ranks(tensor: Tensor) -> Tensor:
-    """Average a tensor over all processes; gradients flow through the average."""
-    if dist.get_world_size() == 1:
-        return tensor
-    total = torch.distributed.nn.functional.all_reduce(tensor)
-    return total / dist.get_world_size()
+from ..ranks import mean_over_ranks
 
 
 @MODELS.register_module()

@@ -9,7 +9,8 @@ from mmpretrain.models.selfsup import DenseCL, MoCo, SimCLR
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from ..heads.contrastive_head import gather_keys, replace_oldest
+from ..heads.contrastive_head import replace_oldest
+from ..ranks import gather_keys
 
 
 @MODELS.register_module()

@@ -12,10 +12,10 @@ from cmid_mm.datasets.transforms.bitemporal import (
     LoadChangeMask,
     LoadImagePair,
     RandomRotate90,
-    read_change_mask,
 )
-from cmid_mm.datasets.transforms.loading import UnreadableImageError
-from cmid_mm.datasets.writing import write_image
+from cmid_mm.images.errors import UnreadableImageError
+from cmid_mm.images.writing import write_image
+from cmid_mm.labels.masks import read_change_mask
 
 pytest.importorskip('mmseg')
 

@@ -20,7 +20,7 @@ from cmid_mm.checkpoints import (
     load_backbone,
     match_backbone,
 )
-from cmid_mm.checkpoints.loading import find_backbone
+from cmid_mm.checkpoints.finding import find_backbone
 from cmid_mm.models import RVSAViT, RVSAViTAE
 from cmid_mm.models.backbones.rotated_window_attention import resize_relative_vectors
 from tests.models.backbones.test_rvsa import TINY, released, tiny

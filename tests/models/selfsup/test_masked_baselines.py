@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from cmid_mm.engine.launch import merge_options
+from cmid_mm.configs import merge_options
 from cmid_mm.models import SimMIMDecoder
 from tests.toy import toy_batch
 from tests.toy_baselines import build, toy_baseline

@@ -1,0 +1,111 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Putting a pre-trained backbone into a config's model."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ..checkpoints import normalization, read_checkpoint
+
+
+def set_backbone_checkpoint(cfg: Config, checkpoint: str) -> None:
+    """Initialise the model's backbone from a file, completely or not at all.
+
+    Prints how the images of the pre-training were normalised if the file tells so and
+    the config does it differently.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        checkpoint (str): Any file that ``PretrainedBackbone`` understands.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the model has no ``backbone`` or more than one, or would load
+            something else over it.
+    """
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'--backbone-checkpoint {checkpoint} does not exist')
+    pretraining = normalization(
+        read_checkpoint(checkpoint, mmap=True, skip_objects=True)
+    )
+    path, parent = _parent_of_backbone(cfg)
+    overwriting = {f'{path}.init_cfg': parent.get('init_cfg')}
+    if path != 'model':
+        overwriting['model.init_cfg'] = cfg.model.get('init_cfg')
+    if not cfg.get('resume'):
+        overwriting['load_from'] = cfg.get('load_from')
+    for key, value in overwriting.items():
+        if isinstance(value, dict):
+            value = value.get('checkpoint')
+        if value and isinstance(value, str):
+            raise ValueError(
+                f'--backbone-checkpoint: {key} of the config loads {value} over the '
+                f'backbone; add --cfg-options {key}=None'
+            )
+    parent.backbone.init_cfg = dict(type='PretrainedBackbone', checkpoint=checkpoint)
+    # Stock configs may name other weights in this older place.
+    parent.backbone.pop('pretrained', None)
+    parent.pop('pretrained', None)
+    _compare_normalization(cfg, pretraining)
+
+
+def _parent_of_backbone(cfg: Config) -> tuple[str, Any]:
+    """Path and config of the outermost part of the model that has a backbone."""
+    level: dict[str, Any] = {'model': cfg.get('model') or {}}
+    while level:
+        found = [path for path, part in level.items() if 'backbone' in part]
+        if len(found) == 1:
+            return found[0], level[found[0]]
+        if found:
+            raise ValueError(
+                '--backbone-checkpoint: the model has several backbones, '
+                f'{" and ".join(f"{path}.backbone" for path in found)}; '
+                f'{_BY_HAND} the one that is meant'
+            )
+        level = {
+            f'{path}.{key}': part
+            for path, whole in level.items()
+            for key, part in whole.items()
+            if isinstance(part, dict)
+        }
+    parts = [k for k, v in (cfg.get('model') or {}).items() if isinstance(v, dict)]
+    raise ValueError(
+        f"--backbone-checkpoint: the model has no 'backbone' among its parts "
+        f'({", ".join(parts) or "none"}); {_BY_HAND} the one that is meant'
+    )
+
+
+_BY_HAND = (
+    'in a config of your own, write '
+    "init_cfg=dict(type='PretrainedBackbone', checkpoint=...) into"
+)
+
+
+def _compare_normalization(cfg: Config, pretraining: dict[str, list[float]]) -> None:
+    """Say so if a config normalises images otherwise than the pre-training did."""
+    path, part = 'data_preprocessor', cfg.get('data_preprocessor') or {}
+    model_part: Any = cfg.model.get('data_preprocessor')
+    if isinstance(model_part, dict):  # the runner prefers it
+        path, part = f'model.{path}', model_part
+    # Semi-supervised detectors wrap the one that normalises.
+    while isinstance(part.get('data_preprocessor'), dict):
+        path, part = f'{path}.data_preprocessor', part['data_preprocessor']
+    own = {name: list(part.get(name) or []) for name in ('mean', 'std')}
+
+    def text(values: list[float]) -> str:
+        return f'[{",".join(f"{v:.8g}" for v in values)}]' if values else 'none'
+
+    if not pretraining or own == pretraining:
+        return
+    written = [f"'{path}.{name}={text(pretraining[name])}'" for name in ('mean', 'std')]
+    in_rgb = part.get('bgr_to_rgb') or part.get('to_rgb')
+    print(
+        'The backbone was pre-trained on images with '
+        f'mean {text(pretraining["mean"])} and std {text(pretraining["std"])}, '
+        f'this config normalises with mean {text(own["mean"])} and std '
+        f'{text(own["std"])}. To normalise as in pre-training: '
+        f'--cfg-options {" ".join(written)}'
+        + ('' if in_rgb else ' (in RGB order; images read as BGR need bgr_to_rgb=True)')
+    )

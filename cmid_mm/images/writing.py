@@ -1,0 +1,74 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Writing of images and masks, complete or not at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from ..files import part_file, write_bytes
+from .place import Georeference
+
+
+def write_image(path: Path, image: NDArray[Any]) -> None:
+    """Write an 8-bit RGB image or a mask.
+
+    Args:
+        path (Path): The file. ``.jpg`` gives a JPEG of quality 92, ``.png`` a PNG.
+        image (np.ndarray): uint8 RGB (H, W, 3) or mask (H, W).
+    """
+    if image.ndim == 3:
+        image = image[..., ::-1]  # OpenCV writes BGR
+    quality = (
+        [cv2.IMWRITE_JPEG_QUALITY, 92]
+        if path.suffix == '.jpg'
+        else [cv2.IMWRITE_PNG_COMPRESSION, 4]
+    )
+    _, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(image), quality)
+    write_bytes(path, encoded.tobytes())
+
+
+def write_geotiff(
+    path: Path,
+    mask: NDArray[np.uint8],
+    georeference: Georeference,
+    nodata: int | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+) -> None:
+    """Write a mask with the place of its image.
+
+    Args:
+        path (Path): The file, replaced if there is one.
+        mask (np.ndarray): uint8 (H, W).
+        georeference (Georeference): That of the image.
+        nodata (int, optional): Value of pixels without data. Defaults to None.
+        palette (Sequence, optional): RGB of the values from 0, for map programs.
+            Defaults to None.
+    """
+    part = part_file(path)
+    try:
+        with rasterio.open(
+            part,
+            'w',
+            driver='GTiff',
+            height=mask.shape[0],
+            width=mask.shape[1],
+            count=1,
+            dtype='uint8',
+            crs=georeference.crs,
+            transform=georeference.transform,
+            nodata=nodata,
+            compress='deflate',
+            tiled=True,
+        ) as target:
+            target.write(mask, 1)
+            if palette is not None:
+                colours = {i: (*colour, 255) for i, colour in enumerate(palette[:255])}
+                target.write_colormap(1, colours)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0

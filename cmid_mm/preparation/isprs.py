@@ -1,0 +1,292 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""ISPRS 2-D semantic labelling: Potsdam and Vaihingen."""
+
+import re
+from abc import abstractmethod
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.errors import UnreadableImageError, Window
+from ..images.reading import image_size, read_raw
+from ..images.tiles import tile_windows
+from ..images.writing import write_image
+from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+
+#: Colour (RGB) of each index of the label files, as mmseg's converters count them:
+#: boundary, impervious, building, low vegetation, tree, car, clutter.
+COLOURS = (
+    (0, 0, 0),
+    (255, 255, 255),
+    (0, 0, 255),
+    (0, 255, 255),
+    (0, 255, 0),
+    (255, 255, 0),
+    (255, 0, 0),
+)
+#: Difference up to which a channel still counts as 0 or 255 (lossy compression).
+TOLERANCE = 16
+
+
+def colours_to_indexes(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """Turn the colours of an ISPRS label image into indexes.
+
+    Args:
+        image (np.ndarray): uint8 RGB, (H, W, 3).
+        name (str): What to call the image in an error.
+
+    Returns:
+        np.ndarray: uint8 (H, W), indexes into :data:`COLOURS`.
+
+    Raises:
+        PreparationError: If a pixel has none of the colours, give or take
+            :data:`TOLERANCE` a channel; names the colour and its place.
+    """
+    high = image >= 128
+    # The bits of red, green and blue as a number of 0 to 7.
+    code = high @ np.array([4, 2, 1], np.uint8)
+    table = np.full(8, 255, np.uint8)
+    for index, colour in enumerate(COLOURS):
+        table[np.dot(np.array(colour) > 0, [4, 2, 1])] = index
+    indexes = table[code]
+    distance = np.where(high, 255 - image, image).max(axis=2)
+    unknown = (indexes == 255) | (distance > TOLERANCE)
+    if unknown.any():
+        row, column = np.argwhere(unknown)[0]
+        raise PreparationError(
+            f'{name}: the colour {tuple(map(int, image[row, column]))} at row {row}, '
+            f'column {column} ({unknown.sum()} pixels in all) is none of the label '
+            f'colours {COLOURS}; is this a label image of the data set, not resampled?'
+        )
+    return indexes
+
+
+def write_tiles(source: SourceFile, outputs: dict[Path, Window], label: bool) -> None:
+    """Cut an image or a label image into PNG tiles.
+
+    One row of tiles is in memory at a time, however large the image.
+
+    Args:
+        source (SourceFile): The image.
+        outputs (dict[Path, Window]): Top, left, height and width of each tile, row by
+            row.
+        label (bool): Whether colours are to be turned into indexes.
+
+    Raises:
+        PreparationError: If the image is damaged or a label has an unknown colour.
+    """
+    _, width = image_size(source.gdal_path)
+    rows: dict[tuple[int, int], dict[Path, Window]] = defaultdict(dict)
+    for path, window in outputs.items():
+        rows[window[0], window[2]][path] = window
+    for (top, height), tiles in rows.items():
+        try:
+            strip = read_raw(source.gdal_path, window=(top, 0, height, width)).pixels
+        except UnreadableImageError as error:
+            raise PreparationError(
+                f'{source}: damaged ({error}); download it again'
+            ) from None
+        if label:
+            strip = colours_to_indexes(strip, f'{source}, from row {top}')
+        for path, (_, left, _, tile_width) in tiles.items():
+            write_image(path, strip[:, left : left + tile_width])
+
+
+@dataclass
+class ISPRSPreparation(Preparation):
+    """What Potsdam and Vaihingen share."""
+
+    labels: str = field(
+        default='eroded',
+        metadata=dict(
+            help='eroded leaves three pixels along boundaries unlabelled, as in the '
+            'published results; full labels every pixel',
+            choices=('eroded', 'full'),
+        ),
+    )
+    tile_size: int = field(default=512, metadata=dict(help='side of a tile in pixels'))
+    overlap: int = field(
+        default=0, metadata=dict(help='pixels that neighbouring tiles share')
+    )
+
+    #: Names of the areas of each part.
+    splits: ClassVar[dict[str, tuple[str, ...]]]
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.tile_size < 1 or not 0 <= self.overlap < self.tile_size:
+            raise ValueError(
+                f'--tile-size {self.tile_size} --overlap {self.overlap}: the overlap '
+                'must be at least 0 and less than the tile size'
+            )
+
+    @abstractmethod
+    def area(self, file: SourceFile) -> tuple[str, str] | None:
+        """What a file is.
+
+        Returns:
+            tuple[str, str] | None: ``'image'`` or ``'label'`` and the name of the area;
+            None for a file that is not needed.
+        """
+
+    def jobs(self, source: Path, destination: Path) -> list[Job]:
+        """Find image and labels of each area; a job for each of them."""
+        found: dict[tuple[str, str], SourceFile] = {}
+        for file in source_files(source):
+            kind = self.area(file)
+            if kind is not None:
+                found.setdefault(kind, file)
+        absent = [
+            f'{kind} of {area}'
+            for areas in self.splits.values()
+            for area in areas
+            for kind in ('image', 'label')
+            if (kind, area) not in found
+        ]
+        if absent:
+            more = ', ...' if len(absent) > 6 else ''
+            raise self.missing(
+                f'{source} lacks {len(absent)} images or labels ({self.labels}): '
+                f'{", ".join(absent[:6])}{more}'
+            )
+        jobs = []
+        for split, areas in self.splits.items():
+            for area in areas:
+                image, label = found['image', area], found['label', area]
+                size = image_size(image.gdal_path)
+                if image_size(label.gdal_path) != size:
+                    raise PreparationError(
+                        f'{image} has {size} pixels (height, width), but {label} has '
+                        f'{image_size(label.gdal_path)}; download both again'
+                    )
+                for file, folder in ((image, 'img_dir'), (label, 'ann_dir')):
+                    tiles = self._tiles(destination / folder / split, area, size)
+                    write = partial(write_tiles, file, tiles, folder == 'ann_dir')
+                    jobs.append(Job(tuple(tiles), write))
+        return jobs
+
+    def _tiles(
+        self, folder: Path, area: str, size: tuple[int, int]
+    ) -> dict[Path, Window]:
+        """Files of an area's tiles, named as mmseg's converters name them."""
+        return {
+            folder / f'{area}_{left}_{top}_{left + width}_{top + height}.png': (
+                top,
+                left,
+                height,
+                width,
+            )
+            for top, left, height, width in tile_windows(
+                *size, self.tile_size, self.overlap
+            )
+        }
+
+    def check(self, destination: Path) -> str:
+        """Check that images and labels correspond, and count."""
+        counts = []
+        for split in self.splits:
+            images, labels = (
+                {path.name for path in (destination / folder / split).glob('*.png')}
+                for folder in ('img_dir', 'ann_dir')
+            )
+            if images != labels or not images:
+                raise PreparationError(
+                    f'{destination}: {len(images)} images and {len(labels)} labels in '
+                    f'{split} do not correspond; remove the folder and run again'
+                )
+            counts.append(f'{len(images)} tiles in {split}')
+        return ', '.join(counts)
+
+
+@dataclass
+class PotsdamPreparation(ISPRSPreparation):
+    """Potsdam with the split of the benchmark."""
+
+    name = 'potsdam'
+    title = 'ISPRS Potsdam'
+    url = 'https://www.isprs.org/resources/datasets/benchmarks/UrbanSemLab/'
+    licence = 'research only, see the page'
+    expects = (
+        '  2_Ortho_RGB.zip (or 3_Ortho_IRRG.zip) and 5_Labels_all_noBoundary.zip (or\n'
+        '  5_Labels_all.zip with --labels full), taken out of Potsdam.zip; or their\n'
+        '  files, in any folders: top_potsdam_2_10_RGB.tif (or _IRRG.tif),\n'
+        '  top_potsdam_2_10_label_noBoundary.tif (or _label.tif), 38 of each'
+    )
+    folder = 'data/potsdam'
+    splits: ClassVar[dict[str, tuple[str, ...]]] = {
+        'train': (
+            *('2_10', '2_11', '2_12', '3_10', '3_11', '3_12', '4_10', '4_11'),
+            *('4_12', '5_10', '5_11', '5_12', '6_7', '6_8', '6_9', '6_10'),
+            *('6_11', '6_12', '7_7', '7_8', '7_9', '7_10', '7_11', '7_12'),
+        ),
+        'val': (
+            *('2_13', '2_14', '3_13', '3_14', '4_13', '4_14', '4_15'),
+            *('5_13', '5_14', '5_15', '6_13', '6_14', '6_15', '7_13'),
+        ),
+    }
+
+    bands: str = field(
+        default='RGB',
+        metadata=dict(help='bands of the images', choices=('RGB', 'IRRG')),
+    )
+
+    def area(self, file: SourceFile) -> tuple[str, str] | None:
+        """What a file is, by its name."""
+        label = 'label_noBoundary' if self.labels == 'eroded' else 'label'
+        match = re.search(
+            rf'(?:^|/)top_potsdam_0?(\d+)_0?(\d+)_({self.bands}|{label})\.tif$',
+            file.name,
+        )
+        if match is None:
+            return None
+        kind = 'image' if match[3] == self.bands else 'label'
+        return kind, f'{match[1]}_{match[2]}'
+
+
+@dataclass
+class VaihingenPreparation(ISPRSPreparation):
+    """Vaihingen with the split of the benchmark."""
+
+    name = 'vaihingen'
+    title = 'ISPRS Vaihingen'
+    url = 'https://www.isprs.org/resources/datasets/benchmarks/UrbanSemLab/'
+    licence = 'research only, see the page'
+    expects = (
+        '  ISPRS_semantic_labeling_Vaihingen.zip and\n'
+        '  ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE.zip (or\n'
+        '  ..._ground_truth_COMPLETE.zip with --labels full), taken out of\n'
+        '  Vaihingen.zip; or their files, images in a folder named top:\n'
+        '  top/top_mosaic_09cm_area1.tif, and labels in others:\n'
+        '  top_mosaic_09cm_area1_noBoundary.tif (or top_mosaic_09cm_area1.tif),\n'
+        '  33 of each'
+    )
+    folder = 'data/vaihingen'
+    splits: ClassVar[dict[str, tuple[str, ...]]] = {
+        'train': tuple(
+            f'area{i}'
+            for i in (1, 3, 5, 7, 11, 13, 15, 17, 21, 23, 26, 28, 30, 32, 34, 37)
+        ),
+        'val': tuple(
+            f'area{i}'
+            for i in (2, 4, 6, 8, 10, 12, 14, 16, 20, 22, 24, 27, 29, 31, 33, 35, 38)
+        ),
+    }
+
+    def area(self, file: SourceFile) -> tuple[str, str] | None:
+        """What a file is, by its name and folder."""
+        match = re.search(
+            r'(?:^|/)([^/]*)/?top_mosaic_09cm_(area\d+)(_noBoundary)?\.tif$', file.name
+        )
+        if match is None:
+            return None
+        folder, area, eroded = match.groups()
+        if folder == 'top' and not eroded:
+            return 'image', area
+        if bool(eroded) == (self.labels == 'eroded'):
+            return 'label', area
+        return None

@@ -1,0 +1,60 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch import nn
+
+from cmid_mm.checkpoints.fitting import load_weights
+from cmid_mm.checkpoints.reading import CheckpointError
+
+
+def model(classes=3):
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, classes))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a state dict with changes; returns its path and the state."""
+
+    def save(drop=(), **more):
+        torch.manual_seed(1)
+        state = {k: v + 1 for k, v in model().state_dict().items() if k not in drop}
+        state.update(more)
+        path = tmp_path / 'checkpoint.pth'
+        torch.save(dict(state_dict=state, meta=dict(epoch=7)), path)
+        return path, state
+
+    return save
+
+
+def test_loads_everything(saved):
+    path, state = saved()
+    target = model()
+    assert load_weights(target, path) == {'epoch': 7}
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_counter_of_batch_norm_may_be_missing(saved):
+    path, state = saved(drop=['1.num_batches_tracked'])
+    target = model()
+    load_weights(target, path)
+    assert torch.equal(target[0].weight, state['0.weight'])
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(drop=['0.weight']), r'missing in the file: 1 \(0.weight\)'),
+        ({'7.weight': torch.ones(2)}, r'unknown to the model: 1 \(7.weight\)'),
+        ({'2.bias': torch.ones(9)}, r'2.bias \(9,\) instead of \(3,\)'),
+        ({'student.a': torch.ones(2)}, 'fine-tune it first'),
+    ],
+)
+def test_anything_else_is_refused_untouched(saved, changes, message):
+    path, _ = saved(**changes)
+    target = model()
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_weights(target, path)
+    assert 'checkpoint.pth is no checkpoint of the model' in str(caught.value)
+    assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
