@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .canvas import Canvas, linear, nearest
+from .canvas import Canvas, linear, nearest_pixels
 from .place import Trees
 from .scene import BARE, LOW_VEGETATION, TREE, Floats
 
@@ -30,7 +30,7 @@ def draw_trees(canvas: Canvas, trees: Sequence[Trees]) -> None:
     here = here[free & ~canvas.roadway[row[here], column[here]]]
     if not len(here):
         return
-    index = here[nearest(row[here], column[here], canvas.shape)]
+    index = here[nearest_pixels(row[here], column[here], canvas.shape)]
     radius = joined['radius'][index]
     conifer = joined['conifer'][index]
     dx, dy = canvas.x - joined['x'][index], canvas.y - joined['y'][index]
