@@ -82,6 +82,7 @@ def test_bases_of_packages_are_found(tmp_path):
     )
     cfg = load_config(str(file))
     assert cfg.model.type == 'CMID' and '_scope_' not in cfg.copied
+    assert Config.fromfile(file).copied == cfg.copied
     for base in ('mmseg::upernet/upernet_r51.py', 'nopackage::a.py'):
         file.write_text(f'_base_ = {base!r}\n')
         with pytest.raises(FileNotFoundError, match=f'config {base}'):

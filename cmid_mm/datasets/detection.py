@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
-from ..dependencies import check_dependencies
+from ..dependencies import DETECTION_VERSIONS, check_dependencies
 
-check_dependencies({'mmcv': '2.0.0', 'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'})
+check_dependencies(DETECTION_VERSIONS)
 
 from mmrotate.datasets import DOTADataset  # noqa: E402
 

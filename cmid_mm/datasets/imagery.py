@@ -15,7 +15,7 @@ from mmengine import dist
 from mmengine.dataset import BaseDataset
 from mmengine.dataset.base_dataset import force_full_init
 from mmengine.logging import print_log
-from mmpretrain.registry import DATASETS, TRANSFORMS
+from mmengine.registry import DATASETS, TRANSFORMS
 
 from ..images.errors import NoValidPixelError, UnreadableImageError, Window
 from ..images.reading import IMAGE_EXTENSIONS, image_size
@@ -96,9 +96,11 @@ class ImageryDataset(BaseDataset):
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
         self.max_unreadable = max_unreadable
-        # Built by this registry, so that transforms are found in any scope.
+        # Of mmpretrain or of this package, whatever the default scope is.
         transforms = [
-            TRANSFORMS.build(step) if isinstance(step, dict) else step
+            TRANSFORMS.build({'_scope_': 'mmpretrain', **step})
+            if isinstance(step, dict)
+            else step
             for step in pipeline
         ]
         super().__init__(

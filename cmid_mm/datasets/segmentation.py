@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from mmengine.registry import DATASETS
 
-from ..dependencies import check_dependencies
+from ..dependencies import SEGMENTATION_VERSIONS, check_dependencies
 
-check_dependencies({'mmseg': '1.0.0'})
+check_dependencies(SEGMENTATION_VERSIONS)
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 

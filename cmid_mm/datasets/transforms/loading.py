@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmcv.transforms import BaseTransform
-from mmpretrain.registry import TRANSFORMS
+from mmengine.registry import TRANSFORMS
 
 from ...images.reading import load_image
 

@@ -9,8 +9,8 @@ import cv2
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.registry import HOOKS
 from mmpretrain.utils import get_ori_model
 
 from ...isolation import buffers_unchanged, modes_unchanged, rng_unchanged

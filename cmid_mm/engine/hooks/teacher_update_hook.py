@@ -4,8 +4,8 @@
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.registry import HOOKS
 from mmpretrain.utils import get_ori_model
 
 

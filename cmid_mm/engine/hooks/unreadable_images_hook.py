@@ -7,8 +7,8 @@ from typing import Any
 
 from mmengine import dist
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.registry import HOOKS
 
 from cmid_mm.datasets.imagery import ImageryDataset
 

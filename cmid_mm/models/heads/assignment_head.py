@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from mmengine import dist
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 

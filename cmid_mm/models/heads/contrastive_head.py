@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ranks import gather_keys

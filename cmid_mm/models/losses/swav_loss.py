@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, all_reduce, get_dist_info
 from mmengine.logging import MessageHub
+from mmengine.registry import MODELS
 from mmpretrain.models.losses import SwAVLoss
-from mmpretrain.registry import MODELS
 from torch import Tensor
 
 

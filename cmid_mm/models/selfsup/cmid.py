@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..data_preprocessor import ViewPairPreprocessor
 from ..heads.branch_head import BranchHead, ViewPair
+from ..parts import build_part
 from .masked_encoder import MaskedEncoder, last_feature_map
 
 
@@ -57,19 +58,19 @@ class CMID(BaseModel):
             'channels_last': channels_last,
             **data_preprocessor,
         }
-        super().__init__(MODELS.build(data_preprocessor), init_cfg)
+        super().__init__(build_part(data_preprocessor), init_cfg)
         bands = self.data_preprocessor.num_bands
         encoder = {'type': 'MaskedEncoder', **encoder}
         if bands != 3:
             encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
-        self.student: MaskedEncoder = MODELS.build(encoder)
+        self.student: MaskedEncoder = build_part(encoder)
         self.heads = nn.ModuleDict()
         for name, head in heads.items():
             if head is None:
                 continue
             if head['type'].split('.')[-1] == 'ReconstructionHead':
                 head = {**head, 'num_bands': bands}
-            self.heads[name] = MODELS.build(head)
+            self.heads[name] = build_part(head)
         uses_teacher = any(head.uses_teacher for head in self._branches())
         self.teacher = self.student.copy_backbone() if uses_teacher else None
         self.momentum = momentum
