@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..data_preprocessor import upsample_mask
 from ..parts import build_part
-from .branch_head import BranchHead, ViewPair
+from .branch_head import BranchHead, PairedViews
 
 
 @MODELS.register_module()
@@ -70,7 +70,7 @@ class ReconstructionHead(BranchHead):
         """
         return self.decoder(features)
 
-    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+    def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """Reconstruction losses, each averaged over the two views."""
         spatial, frequency = [], []
         views = zip(pair.student, pair.images, pair.masks, strict=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..data_preprocessor import ViewPairPreprocessor
-from ..heads.branch_head import BranchHead, ViewPair
+from ..heads.branch_head import BranchHead, PairedViews
 from ..parts import build_part
 from .masked_encoder import MaskedEncoder, last_feature_map
 
@@ -112,7 +112,7 @@ class CMID(BaseModel):
         if self.teacher is not None:
             with torch.no_grad():
                 teacher = [last_feature_map(self.teacher(x)) for x in images]
-        pair = ViewPair(images, masks, boxes, student, teacher, epoch)
+        pair = PairedViews(images, masks, boxes, student, teacher, epoch)
         losses = {'feature_std': feature_std(student)}
         for head in self._branches():
             if epoch >= head.start_epoch:
