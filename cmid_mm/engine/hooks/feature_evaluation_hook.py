@@ -176,7 +176,7 @@ class FeatureEvaluationHook(PeriodicHook):
     ) -> tuple[Tensor, Tensor]:
         """Features (N, D) and labels (N,) of the data set, shared by all processes."""
         rank, world_size = get_dist_info()
-        shard = Subset(dataset, range(rank, len(dataset), world_size))
+        shard: Subset = Subset(dataset, range(rank, len(dataset), world_size))
         own = extract_features(model, shard, self.batch_size, self.num_workers)
         shards = all_gather_object(own)
         features = torch.cat([part for part, _ in shards])
