@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import IMAGE_EXTENSIONS
 from .transforms import bitemporal  # noqa: F401  registers the transforms
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import IMAGE_EXTENSIONS
 
 
 def find_scenes(

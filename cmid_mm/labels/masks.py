@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..images import read_stored
 from ..images.photographs import JPEG_EXTENSIONS
-from ..images.reading import count_bands, read_raw
 
 
 def read_change_mask(path: str, changed_from: int | None = None) -> NDArray[np.uint8]:
@@ -29,7 +29,7 @@ def read_change_mask(path: str, changed_from: int | None = None) -> NDArray[np.u
         UnreadableImageError: If the file is missing or broken.
         ValueError: If it is a colour image, or its values could mean several things.
     """
-    bands = read_raw(path, num_bands=count_bands(path)).pixels
+    bands = read_stored(path).values
     is_jpeg = path.lower().endswith(JPEG_EXTENSIONS)
     if not is_jpeg and (bands != bands[..., :1]).any():
         raise ValueError(

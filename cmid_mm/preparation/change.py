@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.change_detection import ChangeDetectionDataset
-from ..images.errors import UnreadableImageError
-from ..images.reading import load_image
-from ..images.tiles import tile_windows
+from ..images import UnreadableImageError, load_image, tile_windows
 from ..images.writing import write_image
 from ..labels.masks import read_change_mask
 from .preparation import Job, Preparation, PreparationError, SourceFile, source_files

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import IMAGE_EXTENSIONS
 from .dota_tiles import write_tiles
 from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
 

@@ -12,9 +12,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.errors import UnreadableImageError, Window
-from ..images.reading import image_size, read_raw
-from ..images.tiles import tile_windows
+from ..images import (
+    UnreadableImageError,
+    Window,
+    read_header,
+    read_values,
+    tile_windows,
+)
 from ..images.writing import write_image
 from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
 
@@ -80,13 +84,13 @@ def write_tiles(source: SourceFile, outputs: dict[Path, Window], label: bool) ->
     Raises:
         PreparationError: If the image is damaged or a label has an unknown colour.
     """
-    _, width = image_size(source.gdal_path)
+    width = read_header(source.gdal_path).width
     rows: dict[tuple[int, int], dict[Path, Window]] = defaultdict(dict)
     for path, window in outputs.items():
         rows[window[0], window[2]][path] = window
     for (top, height), tiles in rows.items():
         try:
-            strip = read_raw(source.gdal_path, window=(top, 0, height, width)).pixels
+            strip = read_values(source.gdal_path, window=(top, 0, height, width)).values
         except UnreadableImageError as error:
             raise PreparationError(
                 f'{source}: damaged ({error}); download it again'
@@ -158,11 +162,11 @@ class ISPRSPreparation(Preparation):
         for split, areas in self.splits.items():
             for area in areas:
                 image, label = found['image', area], found['label', area]
-                size = image_size(image.gdal_path)
-                if image_size(label.gdal_path) != size:
+                size = read_header(image.gdal_path).shape
+                if read_header(label.gdal_path).shape != size:
                     raise PreparationError(
                         f'{image} has {size} pixels (height, width), but {label} has '
-                        f'{image_size(label.gdal_path)}; download both again'
+                        f'{read_header(label.gdal_path).shape}; download both again'
                     )
                 for file, folder in ((image, 'img_dir'), (label, 'ann_dir')):
                     tiles = self._tiles(destination / folder / split, area, size)

@@ -23,8 +23,7 @@ from rich.progress import (
 )
 
 from ..files import link_or_copy, part_file, write_bytes
-from ..images.errors import UnreadableImageError
-from ..images.reading import IMAGE_EXTENSIONS, image_size
+from ..images import IMAGE_EXTENSIONS, UnreadableImageError, read_header
 
 #: Says in a finished folder what it was made from.
 RECORD = 'prepared.json'
@@ -311,6 +310,6 @@ def _check_images(paths: Sequence[Path]) -> None:
             raise PreparationError(f'{path} was not written; run the command again')
         if path.suffix.lower() in IMAGE_EXTENSIONS:
             try:
-                image_size(path)
+                read_header(path)
             except UnreadableImageError as error:
                 raise PreparationError(f'{error}; remove it, run again') from None

@@ -18,8 +18,13 @@ from ..datasets.scenes import (
     split_scenes,
 )
 from ..files import link_or_copy, part_file, write_bytes
-from ..images.errors import UnreadableImageError
-from ..images.reading import IMAGE_EXTENSIONS, count_bands, load_image
+from ..images import (
+    IMAGE_EXTENSIONS,
+    Reading,
+    UnreadableImageError,
+    load_image,
+    read_header,
+)
 from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
 
 SPLITS = Path(__file__).parents[1] / 'splits'
@@ -127,7 +132,7 @@ def write_scenes(files: Sequence[SourceFile], paths: Sequence[Path]) -> None:
                 ):
                     shutil.copyfileobj(content, copy)
                 part.replace(path)
-            load_image(path, num_bands=count_bands(path))
+            load_image(path, Reading(read_header(path).num_bands))
         except (UnreadableImageError, zipfile.BadZipFile) as error:
             damaged.append(f'{file} ({error})')
             path.unlink(missing_ok=True)
