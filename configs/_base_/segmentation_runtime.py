@@ -17,7 +17,7 @@ default_hooks = dict(
 # tools/test.py --tta: the mean of the image's and its two mirror images' predictions.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -5,7 +5,7 @@ prepared_by = 'loveda'
 dataset_type = 'LoveDADataset'
 data_root = 'data/loveDA'
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='LoadAnnotations'),
     dict(
         type='RandomResize',
