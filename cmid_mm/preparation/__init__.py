@@ -7,7 +7,6 @@ from .dota import DOTAMultiScalePreparation, DOTAPreparation
 from .isprs import PotsdamPreparation, VaihingenPreparation
 from .loveda import LoveDAPreparation
 from .preparation import (
-    Job,
     Preparation,
     PreparationError,
     SourceFile,
@@ -41,7 +40,6 @@ PREPARATIONS: dict[str, type[Preparation]] = {kind.name: kind for kind in _KINDS
 
 __all__ = [
     'PREPARATIONS',
-    'Job',
     'Preparation',
     'PreparationError',
     'SourceFile',

@@ -21,7 +21,8 @@ from ..images.reading import load_image
 from ..images.tiles import tile_windows
 from ..images.writing import write_image
 from ..labels.masks import read_change_mask
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..restartable import Job
+from .preparation import Preparation, PreparationError, SourceFile, source_files
 
 #: The files of a sample, by the folder they come from.
 Sample = dict[str, SourceFile]

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from ..files import link_or_copy, write_bytes
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..restartable import Job
+from .preparation import Preparation, PreparationError, SourceFile, source_files
 
 DIOR_CLASSES = (
     'airplane',

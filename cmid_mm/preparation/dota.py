@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..images.reading import IMAGE_EXTENSIONS
+from ..restartable import Job
 from .dota_tiles import write_tiles
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from .preparation import Preparation, PreparationError, SourceFile, source_files
 
 
 @dataclass

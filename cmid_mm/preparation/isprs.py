@@ -16,7 +16,8 @@ from ..images.errors import UnreadableImageError, Window
 from ..images.reading import image_size, read_raw
 from ..images.tiles import tile_windows
 from ..images.writing import write_image
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..restartable import Job
+from .preparation import Preparation, PreparationError, SourceFile, source_files
 
 #: Colour (RGB) of each index of the label files, as mmseg's converters count them:
 #: boundary, impervious, building, low vegetation, tree, car, clutter.

@@ -12,7 +12,8 @@ from typing import ClassVar
 import mmcv
 import numpy as np
 
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..restartable import Job
+from .preparation import Preparation, PreparationError, SourceFile, source_files
 
 #: Files of one job.
 _CHUNK = 50

@@ -2,34 +2,19 @@
 """From a download to the folders that a config reads: what all data sets share."""
 
 import dataclasses
-import json
 import os
 import shutil
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
-from ..files import link_or_copy, part_file, write_bytes
+from ..files import link_or_copy, part_file
 from ..images.errors import UnreadableImageError
 from ..images.reading import IMAGE_EXTENSIONS, image_size
-
-#: Says in a finished folder what it was made from.
-RECORD = 'prepared.json'
-#: Says the same in a folder that is not finished.
-_UNFINISHED = '.preparing.json'
+from ..restartable import Job, RestartableFolder, run_jobs
 
 
 class PreparationError(ValueError):
@@ -123,25 +108,6 @@ def _members(path: Path) -> Iterator[SourceFile]:
             yield SourceFile(name, path, name)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A piece of the work that is done completely or not at all.
-
-    Args:
-        outputs (tuple[Path, ...]): The files that it writes, each atomically (see
-            :mod:`cmid_mm.files`); they say whether it was done.
-        write (Callable[[], None]): Writes them. It goes to other processes: a
-            ``functools.partial`` of a function of the module.
-    """
-
-    outputs: tuple[Path, ...]
-    write: Callable[[], None]
-
-    def is_done(self) -> bool:
-        """Whether all outputs exist."""
-        return all(path.exists() for path in self.outputs)
-
-
 @dataclass
 class Preparation(ABC):
     """How one public data set becomes the folders that its configs read.
@@ -221,87 +187,25 @@ def prepare(
 
     Raises:
         FileNotFoundError: If the source does not exist.
-        PreparationError: If the download is not as expected, the destination holds
-            something else, or the result is incomplete.
+        FileExistsError: If the destination holds something else.
+        PreparationError: If the download is not as expected, or the result is
+            incomplete.
     """
     settings = {'dataset': preparation.name, **dataclasses.asdict(preparation)}
-    record, unfinished = destination / RECORD, destination / _UNFINISHED
-    finished = _settings(record)
-    if finished is not None:
-        _require_same(finished, settings, destination)
+    folder = RestartableFolder(destination, settings)
+    if folder.is_complete():
         return f'{destination} is complete: {preparation.check(destination)}'
-    _open(destination, unfinished, settings)
+    folder.begin()
     try:
         jobs = preparation.jobs(source, destination)
-    except (PreparationError, OSError):
-        _remove_if_nothing_else(destination, unfinished)
+    except (ValueError, OSError):
+        folder.abandon()
         raise
-    _run([job for job in jobs if not job.is_done()], len(jobs), workers)
+    run_jobs(jobs, workers)
     _check_images([path for job in jobs for path in job.outputs])
     summary = preparation.check(destination)
-    write_bytes(record, json.dumps(settings, indent=2).encode() + b'\n')
-    unfinished.unlink()
+    folder.finish()
     return f'{destination}: {summary}'
-
-
-def _settings(file: Path) -> dict | None:
-    return json.loads(file.read_text()) if file.exists() else None
-
-
-def _require_same(found: dict, settings: dict, destination: Path) -> None:
-    if found != json.loads(json.dumps(settings)):
-        raise PreparationError(
-            f'{destination} was made with {found}, not with {settings}; give another '
-            'folder, or remove it first'
-        )
-
-
-def _open(destination: Path, unfinished: Path, settings: dict) -> None:
-    begun = _settings(unfinished)
-    if begun is not None:
-        _require_same(begun, settings, destination)
-    elif destination.exists() and any(destination.iterdir()):
-        raise PreparationError(
-            f'{destination} is not empty and was not made by this tool; give a new '
-            'folder'
-        )
-    else:
-        write_bytes(unfinished, json.dumps(settings).encode())
-
-
-def _remove_if_nothing_else(destination: Path, unfinished: Path) -> None:
-    if list(destination.iterdir()) == [unfinished]:
-        unfinished.unlink()
-        destination.rmdir()
-
-
-def _run(jobs: Sequence[Job], total: int, workers: int) -> None:
-    progress = Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    task = progress.add_task('preparing', total=total, completed=total - len(jobs))
-    if workers == 1:
-        with progress:
-            for job in jobs:
-                job.write()
-                progress.advance(task)
-        return
-    with ProcessPoolExecutor(
-        workers, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        # Before the bar starts its thread: processes must not fork beside one.
-        futures = [pool.submit(job.write) for job in jobs]
-        with progress:
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.advance(task)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
 
 
 def _check_images(paths: Sequence[Path]) -> None:

@@ -20,9 +20,10 @@ from ..datasets.scenes import (
 from ..files import link_or_copy, part_file, write_bytes
 from ..images.errors import UnreadableImageError
 from ..images.reading import IMAGE_EXTENSIONS, count_bands, load_image
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..restartable import Job
+from .preparation import Preparation, PreparationError, SourceFile, source_files
 
-SPLITS = Path(__file__).parents[1] / 'splits'
+SPLITS = Path(__file__).parent / 'splits'
 
 
 class ScenePreparation(Preparation):

@@ -282,7 +282,7 @@ def test_complete_folder_is_reused_and_other_settings_are_refused(tmp_path):
 def test_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / 'change').mkdir()
     (tmp_path / 'change/thesis.txt').write_text('precious')
-    with pytest.raises(FileExistsError, match='not demo data'):
+    with pytest.raises(FileExistsError, match='not made by this tool'):
         write_demo_data(tmp_path, **SMALL, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ['change']  # nothing was begun
 
@@ -301,7 +301,7 @@ def test_interrupted_run_continues_to_the_same_files(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_scenes.writing, 'make_change_pair', fail_at_five)
     with pytest.raises(KeyboardInterrupt):
         write_demo_data(tmp_path / 'parts', tasks=tasks, **SMALL)
-    assert not (tmp_path / 'parts/change').exists()
+    assert not (tmp_path / 'parts/change/demo_scenes.json').exists()
     remade = []
 
     def count(seed, index, size):

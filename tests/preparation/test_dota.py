@@ -235,7 +235,7 @@ def test_multi_scale_divides_tile_and_gap(download: Path, tmp_path: Path) -> Non
 def test_interrupted_preparation_goes_on(
     download: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmid_mm.preparation import dota
+    from cmid_mm.preparation import dota_tiles as dota
 
     destination = tmp_path / 'split'
     calls = []
