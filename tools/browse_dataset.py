@@ -12,6 +12,8 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import cmid_mm  # noqa: F401
+from cmid_mm.cli import user_errors
+from cmid_mm.configs import load_config, merge_options
 from cmid_mm.engine import launch
 from cmid_mm.images.writing import write_image
 from cmid_mm.visualization.samples import SampleBrowser
@@ -63,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Draw and say where the pictures are."""
     args = parse_args()
@@ -71,8 +73,8 @@ def main() -> None:
     MMLogger.get_instance('browse_dataset', log_level='WARNING')
     if args.number < 1:
         raise ValueError(f'--number must be at least 1, got {args.number}')
-    cfg = launch.load_config(args.config)
-    launch.merge_options(cfg, args.cfg_options)
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     name = Path(args.config.split('::')[-1]).stem

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from cmid_mm.cli import user_errors
 from cmid_mm.comparison import (
     Cell,
     CellRunner,
@@ -17,7 +18,6 @@ from cmid_mm.comparison import (
     read_spec,
     write_report,
 )
-from cmid_mm.engine import launch
 
 EPILOG = """\
 example: python tools/compare.py configs/compare/small_real.yaml \\
@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Compare."""
     args = parse_args()

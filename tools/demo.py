@@ -8,6 +8,8 @@ from pathlib import Path
 from mmengine.runner import Runner
 
 import cmid_mm  # noqa: F401
+from cmid_mm.cli import user_errors
+from cmid_mm.configs import load_config
 from cmid_mm.demo_scenes import write_demo_data
 from cmid_mm.engine import launch
 from cmid_mm.engine.hooks.feature_evaluation_hook import INITIAL_KEY
@@ -26,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Run the demonstration."""
     args = parse_args()
@@ -38,7 +40,7 @@ def main() -> None:
     )['scene']
 
     print('2. Pre-training on the unlabelled training scenes')
-    cfg = launch.load_config(str(CONFIG))
+    cfg = load_config(str(CONFIG))
     launch.fall_back_to_float32(cfg)
     cfg.launcher = 'none'
     cfg.work_dir = str(out / 'work_dir')

@@ -17,7 +17,8 @@ from mmengine.logging import MMLogger
 from rich.progress import track
 
 import cmid_mm  # noqa: F401
-from cmid_mm.engine import launch
+from cmid_mm.cli import user_errors
+from cmid_mm.configs import load_config, merge_options
 from cmid_mm.inference import Inferencer
 from cmid_mm.inference.images import output_names
 
@@ -89,14 +90,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Predict and say where the results are."""
     args = parse_args()
     # Else every part of the model would be reported.
     MMLogger.get_instance('predict', log_level='WARNING')
-    cfg = launch.load_config(args.config)
-    launch.merge_options(cfg, args.cfg_options)
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options)
     inferencer = Inferencer(cfg, args.checkpoint, args.device)
     task, folder = inferencer.task, Path(args.out)
     task.bands = args.bands

@@ -5,7 +5,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from cmid_mm.engine import launch
+from cmid_mm.cli import user_errors
 from cmid_mm.preparation import PREPARATIONS, Preparation, prepare
 
 
@@ -47,7 +47,7 @@ def add_dataset(commands: argparse._SubParsersAction, kind: type[Preparation]) -
         )
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Prepare one data set."""
     parser = argparse.ArgumentParser(

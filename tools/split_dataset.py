@@ -4,8 +4,8 @@
 import argparse
 from pathlib import Path
 
+from cmid_mm.cli import user_errors
 from cmid_mm.datasets.scenes import find_scenes, split_scenes
-from cmid_mm.engine import launch
 from cmid_mm.files import write_bytes
 
 
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Split."""
     args = parse_args()

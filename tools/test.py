@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 import cmid_mm  # noqa: F401
-from cmid_mm.configs import innermost_dataset
+from cmid_mm.cli import add_run_arguments, user_errors
+from cmid_mm.configs import innermost_dataset, load_config, merge_options
 from cmid_mm.engine import launch
 from cmid_mm.engine.data_check import check_data
 from cmid_mm.files import write_bytes
@@ -48,16 +49,16 @@ def parse_args() -> argparse.Namespace:
         help='detections below this score are not drawn (default: %(default)s)',
     )
     parser.add_argument('--json', metavar='FILE', help='write the metrics to this file')
-    launch.add_run_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Test."""
     args = parse_args()
-    cfg = launch.load_config(args.config)
-    launch.merge_options(cfg, args.cfg_options)
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options)
     if cfg.get('test_dataloader') is None:
         raise ValueError(
             f'{args.config} has no test_dataloader; '

@@ -6,7 +6,10 @@ import argparse
 from mmengine.runner import Runner
 
 import cmid_mm  # noqa: F401
+from cmid_mm.cli import add_run_arguments, user_errors
+from cmid_mm.configs import load_config, merge_options
 from cmid_mm.engine import launch
+from cmid_mm.engine.backbone_checkpoint import set_backbone_checkpoint
 from cmid_mm.engine.data_check import check_data
 from cmid_mm.engine.initializers import check_backbones
 
@@ -49,23 +52,23 @@ def parse_args() -> argparse.Namespace:
         help='initialise the backbone from this file (a CMID run, an exported '
         'backbone, torchvision, timm, ...); refused unless every weight fits',
     )
-    launch.add_run_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 
-@launch.user_errors
+@user_errors
 def main() -> None:
     """Train."""
     args = parse_args()
-    cfg = launch.load_config(args.config)
-    launch.merge_options(cfg, args.cfg_options)
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options)
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
     launch.set_work_dir(cfg, args.work_dir, args.config)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     if args.backbone_checkpoint:
-        launch.set_backbone_checkpoint(cfg, args.backbone_checkpoint)
+        set_backbone_checkpoint(cfg, args.backbone_checkpoint)
     if args.amp:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
