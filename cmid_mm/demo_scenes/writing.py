@@ -151,7 +151,7 @@ def _write_detection(paths: Sequence[Path], seed: int, size: int, index: int) ->
     name = _DETECTION_CLASSES[index % len(_DETECTION_CLASSES)]
     scene = make_scene(seed, index, size, name)
     write_image(paths[0], scene.image)
-    write_bytes(paths[1], scene.dota_text().encode())
+    write_bytes(paths[1], scene.dota_text())
 
 
 def _change_job(folder: Path, seed: int, size: int, index: int) -> Job:

@@ -3,109 +3,16 @@
 
 import dataclasses
 import os
-import shutil
-import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..files import link_or_copy, part_file
 from ..images.errors import UnreadableImageError
 from ..images.reading import IMAGE_EXTENSIONS, image_size
 from ..restartable import Job, RestartableFolder, run_jobs
-
-
-class PreparationError(ValueError):
-    """A download that is not as expected, or an output that is not complete."""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of a download, lying in a folder or inside a zip archive.
-
-    Args:
-        name (str): Its path below the download, with ``/``; of a file in an archive
-            its path in the archive.
-        path (Path): The file, or the archive that holds it.
-        member (str | None): Name in the archive. Defaults to None, no archive.
-    """
-
-    name: str
-    path: Path
-    member: str | None = None
-
-    def __str__(self) -> str:
-        """For messages."""
-        return str(self.path) if self.member is None else f'{self.path}!{self.member}'
-
-    @property
-    def gdal_path(self) -> str:
-        """The name by which rasterio opens it, window by window if need be."""
-        if self.member is None:
-            return str(self.path)
-        return f'/vsizip/{self.path.resolve()}/{self.member}'
-
-    def read(self) -> bytes:
-        """The content."""
-        if self.member is None:
-            return self.path.read_bytes()
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(self.member)
-
-    def save(self, path: Path) -> None:
-        """Put the content at ``path``: linked where possible, else copied."""
-        if self.member is None:
-            link_or_copy(self.path, path)
-            return
-        part = part_file(path)
-        with (
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(self.member) as member,
-            open(part, 'wb') as file,
-        ):
-            shutil.copyfileobj(member, file)
-        part.replace(path)
-
-
-def source_files(source: Path) -> list[SourceFile]:
-    """All files of a download, those in its zip archives included.
-
-    Args:
-        source (Path): A folder, searched at any depth, or one zip archive. Archives
-            in archives are not opened.
-
-    Returns:
-        list[SourceFile]: Sorted by name.
-
-    Raises:
-        FileNotFoundError: If ``source`` does not exist.
-        PreparationError: If an archive is damaged.
-    """
-    if not source.exists():
-        raise FileNotFoundError(f'{source} does not exist; give the folder or zip file')
-    paths = [source] if source.is_file() else sorted(source.rglob('*'))
-    files: list[SourceFile] = []
-    for path in paths:
-        if path.suffix.lower() == '.zip':
-            files += _members(path)
-        elif path.is_file():
-            files.append(SourceFile(path.relative_to(source).as_posix(), path))
-    return sorted(files, key=lambda file: file.name)
-
-
-def _members(path: Path) -> Iterator[SourceFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise PreparationError(
-            f'{path}: not a complete zip archive ({error}); download it again'
-        ) from None
-    for name in names:
-        if not name.endswith('/') and not name.startswith('__MACOSX/'):
-            yield SourceFile(name, path, name)
+from .errors import PreparationError
 
 
 @dataclass

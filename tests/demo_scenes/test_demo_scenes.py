@@ -142,7 +142,7 @@ def test_box_corners_run_clockwise_around_the_right_area(scenes):
 
 def test_dota_text_reads_back(scenes):
     scene = max(scenes, key=lambda scene: len(scene.boxes))
-    source, gsd, *lines = scene.dota_text().splitlines()
+    source, gsd, *lines = scene.dota_text().decode().splitlines()
     assert source.startswith('imagesource:')
     assert float(gsd.removeprefix('gsd:')) == pytest.approx(scene.gsd, abs=1e-6)
     assert len(lines) == len(scene.boxes) > 10

@@ -7,17 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from cmid_mm.labels.dota import read_boxes
+from cmid_mm.labels.dota import parse_boxes
 from cmid_mm.preparation import PreparationError, prepare
 from cmid_mm.preparation.dior import DIORRPreparation
 from cmid_mm.preparation.dota import DOTAMultiScalePreparation, DOTAPreparation
 from cmid_mm.preparation.dota_tiles import (
+    TileSettings,
     share_inside,
     tile_places,
     tile_text,
-    write_tiles,
+    write_labelled_tiles,
 )
-from cmid_mm.preparation.preparation import SourceFile
+from cmid_mm.preparation.sources import SourceFile
 
 SMALL = dict(size=64, gap=16, complete='no')
 LABEL = """imagesource:GoogleEarth
@@ -80,30 +81,13 @@ def test_share_inside() -> None:
 
 
 def test_truncated_boxes_become_difficult_and_small_rests_vanish() -> None:
-    boxes = read_boxes(LABEL, 'label')
+    boxes = parse_boxes(LABEL.encode(), 'label')
     # Of the plane, x 56 to 76, 40 % lie left of 64 and 0.8 right of 60.
-    assert tile_text(boxes, 64, 0, 0) == '4.0 4.0 20.0 4.0 20.0 12.0 4.0 12.0 ship 0\n'
+    assert tile_text(boxes, 64, 0, 0) == b'4.0 4.0 20.0 4.0 20.0 12.0 4.0 12.0 ship 0\n'
     assert tile_text(boxes, 64, 60, 0) == (
-        '-4.0 30.0 16.0 30.0 16.0 40.0 -4.0 40.0 plane 2\n'
+        b'-4.0 30.0 16.0 30.0 16.0 40.0 -4.0 40.0 plane 2\n'
     )
-    assert tile_text(boxes, 64, 36, 0).endswith('plane 1\n')
-
-
-@pytest.mark.parametrize(
-    ('line', 'message'),
-    [
-        ('1 2 3 4 5 6 7 8 crane 0', "line 2: 'crane' is no class of DOTA v1.0"),
-        ('1 2 3 4 ship 0', 'line 2: expected x1 y1'),
-        ('1 2 3 4 5 6 7 8', 'line 2: expected x1 y1'),
-    ],
-)
-def test_malformed_label(line: str, message: str) -> None:
-    with pytest.raises(PreparationError, match=f'P1.txt, {message}'):
-        read_boxes(f'gsd:1\n{line}\n', 'P1.txt')
-
-
-def test_difficulty_may_be_missing() -> None:
-    assert read_boxes('1 2 3 4 5 6 7 8 ship', 'P1.txt').difficulties == (0,)
+    assert tile_text(boxes, 64, 36, 0).endswith(b'plane 1\n')
 
 
 def mmrotate_splitter():  # type: ignore[no-untyped-def]
@@ -156,13 +140,12 @@ def test_tiles_equal_those_of_mmrotates_splitter(
         info, windows, annotations, str(tmp_path / 'image'), False, 0,
         str(theirs / 'images'), str(theirs / 'annfiles'), '.png',
     )  # fmt: skip
-    write_tiles(
+    write_labelled_tiles(
         SourceFile('P7.png', tmp_path / 'image' / 'P7.png'),
         SourceFile('P7.txt', label),
         [ours],
-        tmp_path / 'done.txt',
-        sizes,
-        gaps,
+        tmp_path / 'done.json',
+        TileSettings(tuple(sizes), tuple(gaps)),
     )
     files = sorted(path.relative_to(theirs) for path in theirs.rglob('*.*'))
     assert files == sorted(path.relative_to(ours) for path in ours.rglob('*.*'))

@@ -11,6 +11,7 @@ from cmid_mm.images.writing import write_image
 from cmid_mm.preparation import PreparationError, prepare
 from cmid_mm.preparation.isprs import (
     COLOURS,
+    UNKNOWN,
     PotsdamPreparation,
     VaihingenPreparation,
     colours_to_indexes,
@@ -60,19 +61,19 @@ def potsdam(area, tmp_path_factory):
 def test_indexes_are_those_of_mmseg(area):
     # Black, white, blue, cyan, green, yellow, red.
     row = np.array([COLOURS], np.uint8)
-    assert colours_to_indexes(row, 'row').tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+    assert colours_to_indexes(row).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
     _, indexes, colours = area
-    np.testing.assert_array_equal(colours_to_indexes(colours, 'x'), indexes)
+    np.testing.assert_array_equal(colours_to_indexes(colours), indexes)
     noise = np.where(colours == 255, 245, 9).astype(np.uint8)
-    np.testing.assert_array_equal(colours_to_indexes(noise, 'x'), indexes)
+    np.testing.assert_array_equal(colours_to_indexes(noise), indexes)
 
 
 @pytest.mark.parametrize('colour', [(255, 0, 255), (128, 0, 0), (255, 255, 200)])
-def test_unknown_colours_are_refused(area, colour):
+def test_other_colours_are_unknown(area, colour):
     colours = area[2].copy()
     colours[3, 4] = colour
-    with pytest.raises(PreparationError, match=r'tile\.tif.*row 3, column 4 \(1 pix'):
-        colours_to_indexes(colours, 'tile.tif')
+    found = colours_to_indexes(colours)
+    assert np.argwhere(found == UNKNOWN).tolist() == [[3, 4]]
 
 
 def test_potsdam(potsdam, area, tmp_path):

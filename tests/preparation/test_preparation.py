@@ -13,11 +13,9 @@ import pytest
 
 from cmid_mm.images.writing import write_image
 from cmid_mm.preparation import PREPARATIONS, prepare
-from cmid_mm.preparation.preparation import (
-    Preparation,
-    PreparationError,
-    source_files,
-)
+from cmid_mm.preparation.errors import PreparationError
+from cmid_mm.preparation.preparation import Preparation
+from cmid_mm.preparation.sources import source_files
 from cmid_mm.restartable import Job
 
 SIZE = 8
