@@ -7,8 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from cmid_mm import cli, configs
 from cmid_mm.checkpoints import CheckpointError
-from cmid_mm.engine import launch
+from cmid_mm.engine import backbone_checkpoint, launch
 
 
 def config(**changes):
@@ -31,7 +32,7 @@ def test_options_override_and_may_add_a_last_name():
         'param_scheduler.0.end': 3,
         'resume': True,
     }
-    launch.merge_options(cfg, options)
+    configs.merge_options(cfg, options)
     assert cfg.train_dataloader.batch_size == 8
     assert cfg.optim_wrapper.clip_grad.max_norm == 1.0
     assert cfg.param_scheduler[0].end == 3
@@ -50,13 +51,13 @@ def test_options_override_and_may_add_a_last_name():
 )
 def test_option_that_leads_nowhere_is_named(path, message):
     with pytest.raises(KeyError, match=message):
-        launch.merge_options(config(), {path: 1})
+        configs.merge_options(config(), {path: 1})
 
 
 def test_packaged_configs_are_found():
-    cfg = launch.load_config('mmpretrain::resnet/resnet50_8xb32_in1k.py')
+    cfg = configs.load_config('mmpretrain::resnet/resnet50_8xb32_in1k.py')
     assert cfg.model.backbone.depth == 50
-    assert launch.load_config('cmid_mm::cmid/cmid_r18_demo.py').model.type == 'CMID'
+    assert configs.load_config('cmid_mm::cmid/cmid_r18_demo.py').model.type == 'CMID'
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_packaged_configs_are_found():
 )
 def test_missing_configs_are_named(name, message):
     with pytest.raises(FileNotFoundError, match=message):
-        launch.load_config(name)
+        configs.load_config(name)
 
 
 def test_bases_of_packages_are_found(tmp_path):
@@ -79,24 +80,24 @@ def test_bases_of_packages_are_found(tmp_path):
         'model = dict(backbone=dict(depth=18))\n'
         'copied = _base_.model\n'
     )
-    cfg = launch.load_config(str(file))
+    cfg = configs.load_config(str(file))
     assert cfg.model.backbone.depth == 18 and cfg.model.decode_head.type == 'UPerHead'
     assert cfg.copied['_scope_'] == 'mmseg'  # as mmengine marks what was copied
     assert cfg.default_scope == 'mmseg'
     file.write_text(
         "_base_ = 'cmid_mm::_base_/models/cmid_r18.py'\ncopied = _base_.model\n"
     )
-    cfg = launch.load_config(str(file))
+    cfg = configs.load_config(str(file))
     assert cfg.model.type == 'CMID' and '_scope_' not in cfg.copied
     for base in ('mmseg::upernet/upernet_r51.py', 'nopackage::a.py'):
         file.write_text(f'_base_ = {base!r}\n')
         with pytest.raises(FileNotFoundError, match=f'config {base}'):
-            launch.load_config(str(file))
+            configs.load_config(str(file))
 
 
 def test_close_names_of_packaged_configs_are_suggested():
     with pytest.raises(FileNotFoundError, match='mean resnet50_8xb32_in1k.py'):
-        launch.load_config('mmpretrain::resnet/resnet50_8xb32_in1.py')
+        configs.load_config('mmpretrain::resnet/resnet50_8xb32_in1.py')
 
 
 def test_data_root_reaches_wrapped_data_sets():
@@ -114,7 +115,7 @@ def test_data_root_reaches_wrapped_data_sets():
 
 
 def test_data_root_reaches_the_annotations_of_a_metric():
-    cfg = launch.load_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
+    cfg = configs.load_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
     cfg.test_evaluator = [cfg.test_evaluator, dict(type='M', ann_file='other/a.json')]
     launch.set_data_root(cfg, 'images')
     expected = 'images/annotations/instances_val2017.json'
@@ -133,24 +134,24 @@ def backbone_file(tmp_path):
 
 def test_backbone_checkpoint(backbone_file, tmp_path):
     cfg = config()
-    launch.set_backbone_checkpoint(cfg, backbone_file)
+    backbone_checkpoint.set_backbone_checkpoint(cfg, backbone_file)
     assert cfg.model.encoder.backbone.init_cfg == dict(
         type='PretrainedBackbone', checkpoint=backbone_file
     )
     stock = Config(dict(model=dict(pretrained='x', backbone=dict(type='ResNet'))))
-    launch.set_backbone_checkpoint(stock, backbone_file)
+    backbone_checkpoint.set_backbone_checkpoint(stock, backbone_file)
     assert stock.model.get('pretrained') is None
     with pytest.raises(FileNotFoundError, match='missing.pth does not exist'):
-        launch.set_backbone_checkpoint(cfg, str(tmp_path / 'missing.pth'))
+        backbone_checkpoint.set_backbone_checkpoint(cfg, str(tmp_path / 'missing.pth'))
     (tmp_path / 'empty.pth').touch()
     with pytest.raises(CheckpointError, match='empty.pth is empty'):
-        launch.set_backbone_checkpoint(cfg, str(tmp_path / 'empty.pth'))
+        backbone_checkpoint.set_backbone_checkpoint(cfg, str(tmp_path / 'empty.pth'))
 
 
 def test_outermost_backbone_is_meant(backbone_file):
     inner = dict(type='D', backbone=dict(type='R'), neck=dict(backbone=dict(type='X')))
     cfg = Config(dict(model=dict(detector=inner, data_preprocessor=dict(type='P'))))
-    launch.set_backbone_checkpoint(cfg, backbone_file)
+    backbone_checkpoint.set_backbone_checkpoint(cfg, backbone_file)
     assert cfg.model.detector.backbone.init_cfg.checkpoint == backbone_file
     assert 'init_cfg' not in cfg.model.detector.neck.backbone
 
@@ -188,7 +189,7 @@ def test_outermost_backbone_is_meant(backbone_file):
 )
 def test_backbone_checkpoint_needs_one_place(backbone_file, model, others, message):
     with pytest.raises(ValueError, match=message):
-        launch.set_backbone_checkpoint(
+        backbone_checkpoint.set_backbone_checkpoint(
             Config(dict(model=model, **others)), backbone_file
         )
 
@@ -211,17 +212,19 @@ def test_backbone_checkpoint_needs_one_place(backbone_file, model, others, messa
 )
 def test_other_normalization_is_said(backbone_file, where, path, capsys):
     other = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-    launch.set_backbone_checkpoint(Config(where(other)), backbone_file)
+    backbone_checkpoint.set_backbone_checkpoint(Config(where(other)), backbone_file)
     text = capsys.readouterr().out
     assert 'on images with mean [10,20.5,30] and std [1,2,3], this' in text
     assert 'with mean [123.675,116.28,103.53] and std [58.395,57.12,57.375]' in text
     assert f"{path}_preprocessor.mean=[10,20.5,30]' " in text
     assert 'in RGB order' in text
-    launch.set_backbone_checkpoint(Config(where(dict(to_rgb=True))), backbone_file)
+    backbone_checkpoint.set_backbone_checkpoint(
+        Config(where(dict(to_rgb=True))), backbone_file
+    )
     text = capsys.readouterr().out
     assert 'normalises with mean none and' in text and 'RGB order' not in text
     same = dict(mean=[10.0, 20.5, 30.0], std=(1, 2, 3))
-    launch.set_backbone_checkpoint(Config(where(same)), backbone_file)
+    backbone_checkpoint.set_backbone_checkpoint(Config(where(same)), backbone_file)
     assert capsys.readouterr().out == ''
 
 
@@ -314,14 +317,14 @@ def test_checkpoints_with_code_are_refused(tmp_path, monkeypatch):
     ],
 )
 def test_user_errors_are_one_line(error, text, monkeypatch):
-    @launch.user_errors
+    @cli.user_errors
     def main():
         raise error
 
     with pytest.raises(SystemExit) as caught:
         main()
     assert str(caught.value).startswith(f'error: {text} (')
-    monkeypatch.setenv(launch.TRACEBACK_VARIABLE, '1')
+    monkeypatch.setenv(cli.TRACEBACK_VARIABLE, '1')
     with pytest.raises(type(error)):
         main()
 

@@ -7,7 +7,6 @@ import pytest
 import rasterio
 from PIL import Image
 
-from cmid_mm.datasets.transforms import loading
 from cmid_mm.datasets.transforms.loading import LoadImagery
 from cmid_mm.images.errors import (
     BandMismatchError,
@@ -19,6 +18,7 @@ from cmid_mm.images.reading import (
     image_size,
     load_image,
     load_image_and_mask,
+    read_raw,
 )
 from cmid_mm.images.values import resize_bicubic
 
@@ -95,7 +95,7 @@ def test_resized_load_is_close_to_full_decode_and_bicubic(tmp_path, name, shape)
 )
 def test_jpeg_is_decoded_at_the_smallest_sufficient_scale(tmp_path, side, decoded):
     path = write_image(tmp_path / 'a.jpg', texture(side, side))
-    assert loading.read_raw(path, 224).pixels.shape == (decoded, decoded, 3)
+    assert read_raw(path, 224).pixels.shape == (decoded, decoded, 3)
 
 
 @pytest.mark.parametrize('name', ['a.png', 'a.tif'])
@@ -425,7 +425,7 @@ def test_window_is_that_part_of_the_image(tmp_path, name):
 
 def test_large_window_is_read_at_reduced_resolution(tmp_path):
     path = write_image(tmp_path / 'a.tif', texture(400, 400))
-    raw = loading.read_raw(path, 64, window=(0, 0, 300, 390))
+    raw = read_raw(path, 64, window=(0, 0, 300, 390))
     assert raw.pixels.shape == (75, 98, 3)
 
 
