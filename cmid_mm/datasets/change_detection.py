@@ -10,6 +10,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from ..images.reading import IMAGE_EXTENSIONS
+from ..labels.lists import read_list
+from .matching import files_by_stem, is_image
 from .transforms import bitemporal  # noqa: F401  registers the transforms
 
 
@@ -33,9 +35,9 @@ class ChangeDetectionDataset(BaseDataset):
         after_dir (str): Folder of the second date. Defaults to ``'B'``.
         label_dir (str): Folder of the masks, ``'OUT'`` in CDD. Defaults to
             ``'label'``.
-        ann_file (str): Text file, relative to ``data_root``, with the name of one
-            sample a line, for sets whose splits share their folders. Defaults to '',
-            all that are there.
+        ann_file (str): List, relative to ``data_root``, with the name of one sample a
+            line, for sets whose splits share their folders; see
+            :func:`~cmid_mm.labels.lists.read_list`. Defaults to '', all that are there.
         pipeline (Sequence[dict | Callable]): Transforms. Defaults to ().
         **kwargs: ``indices``, ``test_mode``, ``serialize_data``, ``lazy_init`` and
             the others of :class:`mmengine.dataset.BaseDataset`.
@@ -109,17 +111,7 @@ def _images(folder: Path) -> dict[str, Path]:
             'with the two dates and one with the masks; see data_root, split and '
             'label_dir of the data set, or --data-root'
         )
-    images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_EXTENSIONS:
-            continue
-        if path.stem in images:
-            raise ValueError(
-                f'{path} and {images[path.stem].name} have the same name; which of '
-                'them belongs to the sample is not known. Remove one'
-            )
-        images[path.stem] = path
-    return images
+    return files_by_stem(folder)
 
 
 def _listed_names(ann_file: str) -> set[str]:
@@ -128,14 +120,8 @@ def _listed_names(ann_file: str) -> set[str]:
             f'ann_file {ann_file!r} does not exist. It is a text file with the name of '
             'one sample a line; leave it out to use all that are there'
         )
-    lines = Path(ann_file).read_text(encoding='utf-8').splitlines()
-    names = {line.strip() for line in lines if line.strip()}
-    return {
-        str(Path(name).with_suffix(''))
-        if name.lower().endswith(IMAGE_EXTENSIONS)
-        else name
-        for name in names
-    }
+    names = [Path(name) for _, name in read_list(ann_file)]
+    return {str(path.with_suffix('') if is_image(path) else path) for path in names}
 
 
 def _join(folders: Iterable[Path]) -> str:

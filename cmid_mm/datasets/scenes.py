@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
 from ..images.reading import IMAGE_EXTENSIONS
+from ..labels.lists import read_list
 
 
 def find_scenes(
@@ -22,7 +23,8 @@ def find_scenes(
     Without a list the class of an image is the first folder below ``root``; the
     image may lie at any depth inside it. With a list each line is a path relative
     to ``root``, again with its class in front (``forest/forest07.jpg``), or a path
-    and an integer label (``images/0007.jpg 4``), which then is the class.
+    and an integer label (``images/0007.jpg 4``), which then is the class; see
+    :func:`~cmid_mm.labels.lists.read_list`.
 
     Args:
         root (str | Path): Folder with the images.
@@ -77,14 +79,12 @@ def _find_list(root: Path, list_file: Path) -> Path:
 
 def _read_list(root: Path, list_path: Path) -> list[tuple[Path, str]]:
     images = []
-    for number, line in enumerate(list_path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(' ')
+    for number, line in read_list(list_path):
+        name, _, label = line.rpartition(' ')
         if name and label.isdecimal():
             class_name = str(int(label))
         else:
-            name = line.strip()
+            name = line
             class_name = Path(name).parts[0]
             if len(Path(name).parts) < 2:
                 raise ValueError(
@@ -98,8 +98,6 @@ def _read_list(root: Path, list_path: Path) -> list[tuple[Path, str]]:
                 f'relative to {root}'
             )
         images.append((path, class_name))
-    if not images:
-        raise ValueError(f'{list_path} lists no images')
     return images
 
 

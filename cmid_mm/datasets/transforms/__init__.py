@@ -3,6 +3,7 @@
 
 from ...images.errors import BandMismatchError, UnreadableImageError
 from ...images.reading import load_image
+from .index_masks import LoadIndexMask
 from .loading import LoadImagery
 from .masking import MaskPair
 from .packing import PackViewPair
@@ -12,6 +13,7 @@ from .views import ViewPair
 __all__ = [
     'BandMismatchError',
     'LoadImagery',
+    'LoadIndexMask',
     'MaskPair',
     'PackViewPair',
     'PhotometricNoise',

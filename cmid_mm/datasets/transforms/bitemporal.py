@@ -68,7 +68,7 @@ class LoadImagePair(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadChangeMask(BaseTransform):
-    """Load the mask of a pair as indexes: 0 unchanged, 1 changed.
+    """Load the mask of a pair as indexes: 0 unchanged, 1 changed, 255 ignored.
 
     Required keys: ``seg_map_path``, ``img_path``, ``ori_shape``. Added keys:
     ``gt_seg_map``, uint8 (H, W), and ``seg_fields``. See :func:`read_change_mask` for
