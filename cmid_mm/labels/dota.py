@@ -35,6 +35,9 @@ DOTA_CLASSES = (
 #: ``imagesource:GoogleEarth``, ``gsd:0.3``, ``acquisition dates:2016-05-04``, ...
 _HEADER = re.compile(r'[^\W\d][^:]*:')
 
+#: Pixels. Beyond it lie map coordinates and infinity.
+_MAX_COORDINATE = 1e6
+
 #: Pixels. A box with a shorter side has no area that could be learned: regression
 #: divides by the sides and takes their logarithm.
 MIN_SIDE = 0.1
@@ -90,7 +93,7 @@ def parse_boxes(
 
     Raises:
         LabelError: If a line is not ``x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]``,
-            a number is not finite, or a class is unknown; names the line.
+            a corner is no pixel, or a class is unknown; names the line.
     """
     corners, names, difficulties, flat = [], [], [], 0
     for number, line in enumerate(text_lines(content, name), 1):
@@ -100,12 +103,12 @@ def parse_boxes(
         try:
             box = [float(word) for word in words[:8]]
             kind, difficulty = words[8], int(words[9]) if words[9:] else 0
-            if not np.isfinite(np.array(box, np.float32)).all():
+            if not all(abs(value) < _MAX_COORDINATE for value in box):  # nor NaN
                 raise ValueError
         except (ValueError, IndexError):
             raise LabelError(
                 f'{name}, line {number}: expected x1 y1 x2 y2 x3 y3 x4 y4 class '
-                f'difficulty with finite numbers, found {line!r}'
+                f'difficulty with corners in pixels, found {line!r}'
             ) from None
         if kind not in classes:
             raise LabelError(
