@@ -9,9 +9,10 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import is_image_name
+from ..images.finding import ACCEPTED
 from ..labels.lists import read_list
-from .matching import files_by_stem, is_image
+from .matching import images_by_stem
 from .transforms import bitemporal  # noqa: F401  registers the transforms
 
 
@@ -95,7 +96,7 @@ class ChangeDetectionDataset(BaseDataset):
         if not names:
             raise FileNotFoundError(
                 f'{self.folders["img_path"]} holds no image. Accepted extensions: '
-                f'{", ".join(IMAGE_EXTENSIONS)}'
+                f'{ACCEPTED}'
             )
         return [
             {key: str(files[key][name]) for key in self.folders}
@@ -111,7 +112,7 @@ def _images(folder: Path) -> dict[str, Path]:
             'with the two dates and one with the masks; see data_root, split and '
             'label_dir of the data set, or --data-root'
         )
-    return files_by_stem(folder)
+    return images_by_stem(folder)
 
 
 def _listed_names(ann_file: str) -> set[str]:
@@ -121,7 +122,9 @@ def _listed_names(ann_file: str) -> set[str]:
             'one sample a line; leave it out to use all that are there'
         )
     names = [Path(name) for _, name in read_list(ann_file)]
-    return {str(path.with_suffix('') if is_image(path) else path) for path in names}
+    return {
+        str(path.with_suffix('') if is_image_name(path) else path) for path in names
+    }
 
 
 def _join(folders: Iterable[Path]) -> str:

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 
 from ..dependencies import check_dependencies
 from ..labels.dota import LabelledBoxes, read_boxes
-from .matching import files_by_stem, is_image
+from .matching import images_by_stem, texts_by_stem
 
 check_dependencies({'mmcv': '2.0.0', 'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'})
 
@@ -70,7 +70,7 @@ class OrientedBoxFolder(DOTADataset):
             # Images without labels: mmrotate's own form of "nothing known".
             unknown = dict(bbox=[], bbox_label=[], ignore_flag=0)
             return [_entry(image, [unknown]) for image in images.values()]
-        labels = files_by_stem(Path(self.ann_file), _is_text)
+        labels = texts_by_stem(Path(self.ann_file))
         if not labels:
             raise FileNotFoundError(
                 f'no *.txt in {self.ann_file}; expected an annotation file for each '
@@ -96,13 +96,8 @@ class OrientedBoxFolder(DOTADataset):
         ]
 
     def _images(self) -> dict[str, Path]:
-        suffix = self.img_suffix and f'.{self.img_suffix.removeprefix(".")}'.lower()
-
-        def wanted(path: Path) -> bool:
-            return is_image(path) if not suffix else path.suffix.lower() == suffix
-
         folder = Path(self.data_prefix['img_path'])
-        images = files_by_stem(folder, wanted) if folder.is_dir() else {}
+        images = images_by_stem(folder, self.img_suffix) if folder.is_dir() else {}
         if not images:
             raise FileNotFoundError(
                 f'no {self._pattern("*")} in {folder}; expected the images there '
@@ -150,10 +145,6 @@ class OrientedBoxFolder(DOTADataset):
                 boxes.corners.tolist(), boxes.classes, boxes.difficulties, strict=True
             )
         ]
-
-
-def _is_text(path: Path) -> bool:
-    return path.suffix.lower() == '.txt'
 
 
 def _entry(image: Path, instances: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,41 +1,47 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Files that belong together because they have the same name."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import find_images
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file is an image by its name."""
-    return path.suffix.lower() in IMAGE_EXTENSIONS
-
-
-def files_by_stem(
-    folder: Path, wanted: Callable[[Path], bool] = is_image
-) -> dict[str, Path]:
-    """Files of a folder, not of those in it, by their name without extension.
-
-    Hidden files are none, such as the ``._name.tif`` that macOS leaves beside files.
+def images_by_stem(folder: Path, suffix: str | None = None) -> dict[str, Path]:
+    """Images of a folder, not of those in it, by their name without extension.
 
     Args:
         folder: The folder.
-        wanted: Which files.
+        suffix: The extension, without dot. Defaults to None, any.
 
     Returns:
         In the order of their names.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If two of the files have the same name without extension.
+        ValueError: If two of them have the same name without extension.
     """
+    paths: Iterable[Path] = find_images(folder, recursive=False)
+    if suffix is not None:
+        ending = f'.{suffix.removeprefix(".")}'.lower()
+        paths = [path for path in paths if path.suffix.lower() == ending]
+    return _by_stem(paths)
+
+
+def texts_by_stem(folder: Path) -> dict[str, Path]:
+    """As :func:`images_by_stem`, of the text files (``.txt``) that are not hidden."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} is not a folder')
+    return _by_stem(
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() == '.txt' and not path.name.startswith('.')
+    )
+
+
+def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith('.') or not wanted(path):
-            continue
+    for path in paths:
         if path.stem in files:
             raise ValueError(
                 f'{path} and {files[path.stem].name} have the same name; which of '

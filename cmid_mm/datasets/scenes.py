@@ -11,7 +11,8 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import find_images
+from ..images.finding import ACCEPTED
 from ..labels.lists import read_list
 
 
@@ -53,16 +54,13 @@ def find_scenes(
 def _scan(root: Path) -> list[tuple[Path, str]]:
     images = [
         (path, path.relative_to(root).parts[0])
-        for path in sorted(root.rglob('*'))
-        if path.suffix.lower() in IMAGE_EXTENSIONS
-        and path.parent != root
-        # The '._name.jpg' companions that macOS leaves behind.
-        and not path.name.startswith('.')
+        for path in find_images(root)
+        if path.parent != root
     ]
     if not images:
         raise ValueError(
             f'{root} has no images in class folders; expected '
-            f'CLASS/IMAGE with one of {", ".join(sorted(IMAGE_EXTENSIONS))}'
+            f'CLASS/IMAGE with one of {ACCEPTED}'
         )
     return images
 

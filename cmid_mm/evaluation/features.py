@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.scenes import find_scenes, numbers_first
-from ..images.reading import load_image
+from ..images import Reading, load_image
 from ..isolation import modes_unchanged, rng_unchanged
 
 LINEAR_PROBE_C = 0.01
@@ -86,11 +86,7 @@ class LabelledFolder(Dataset):
         self.class_names = list(class_names)
         self.paths = [path for path, _ in images]
         self.labels = [self.class_names.index(name) for _, name in images]
-        self.size = size
-        self.num_bands = num_bands
-        self.bands = bands
-        self.value_range = value_range
-        self.nodata = nodata
+        self.reading = Reading(num_bands, bands, value_range, size, nodata)
         # Wrong bands or value range are refused here, not in the middle of a run.
         self[0]
 
@@ -108,14 +104,7 @@ class LabelledFolder(Dataset):
             tuple[Tensor, int]: The image on the 0-255 scale, (C, size, size), uint8
             or float32, and its label.
         """
-        image = load_image(
-            self.paths[index],
-            self.size,
-            self.num_bands,
-            self.bands,
-            self.value_range,
-            self.nodata,
-        )  # (size, size, C)
+        image = load_image(self.paths[index], self.reading)  # (size, size, C)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), self.labels[index]
 
 

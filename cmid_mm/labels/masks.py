@@ -1,15 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Masks: a class, or change, for each pixel."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..images import ImageFile
+from ..images.notices import say_once
 from ..images.photographs import JPEG_EXTENSIONS
-from ..images.reading import count_bands, read_raw
 from .errors import LabelError
 
 #: Label of pixels that neither losses nor metrics count.
@@ -27,9 +28,9 @@ def read_change_mask(
     JPEG compression blurs masks, so that in a JPEG 128 and above is change. In other
     files 0 and 1, or 0 and 255 (128 and above, if edges were smoothed) are expected;
     a mask that is 0 everywhere has no change. Pixels that the file marks as missing
-    (no-data tag, NaN, a mask in or beside the file) are :data:`IGNORED`, but where
-    their value is 0 they are unchanged: programs that turn outlines of changes into
-    rasters mark the rest so.
+    (no-data tag, NaN, a mask in or beside the file) are :data:`IGNORED`. But a tag of 0
+    marks nothing: programs that turn outlines of changes into rasters give it to the
+    unchanged rest. Nor does transparency, which is how a mask looks.
 
     Args:
         path: Image of one band, or with equal bands.
@@ -44,8 +45,15 @@ def read_change_mask(
         LabelError: If it is a colour image, or its values could mean several things.
     """
     is_jpeg = str(path).lower().endswith(JPEG_EXTENSIONS)
-    values, missing = _single_band(path, is_jpeg)
-    missing &= values != 0
+    values, missing, tag = _single_band(path, is_jpeg)
+    if tag == 0:
+        missing &= values != 0
+    elif tag == IGNORED and (missing & (values == IGNORED)).any():
+        say_once(
+            'change masks with no-data 255',
+            f'{path}: its no-data value is 255, so pixels of 255 are ignored. If they '
+            'are changed, remove the tag (gdal_edit.py -unsetnodata)',
+        )
     if changed_from is None:
         changed_from = 128 if is_jpeg else _changed_from(path, values[~missing])
     mask = (values >= changed_from).astype(np.uint8)
@@ -77,8 +85,9 @@ def read_index_mask(
     """Read a mask of class indexes.
 
     The indexes are the values as they are stored, those of a palette included. Pixels
-    that the file marks as missing, and those of value 255, are :data:`IGNORED`, unless
-    ``declared`` names their value.
+    that the file marks as missing (no-data tag, NaN, a mask in or beside the file; not
+    transparency), and those of value 255, are :data:`IGNORED`, unless ``declared``
+    names 255 or the value of the tag.
 
     Args:
         path: Image of one band, or with equal bands.
@@ -98,12 +107,18 @@ def read_index_mask(
         LabelError: If it is a colour image, has values that are no classes, or could
             mean several things.
     """
-    values, missing = _single_band(path)
+    values, missing, tag = _single_band(path)
     declared = declared or {}
+    if tag in declared:
+        missing &= values != tag
     found = _unique(values[~missing])
-    if declared:
-        missing &= ~np.isin(values, list(declared))
-        found = _unique(values[~missing])
+    if tag is not None and 0 <= tag < (num_classes or 0) and not reduce_zero_label:
+        say_once(
+            'index masks with a class as no-data',
+            f'{path}: its no-data value is {tag:g}, so pixels of {tag:g} are ignored. '
+            f'If they are a class, say so: label_map={{{tag:g}: {tag:g}}} in '
+            'LoadIndexMask',
+        )
     _check_unambiguous(path, found, num_classes, declared)
     classes = {}
     for value in found:
@@ -154,12 +169,36 @@ def _check_unambiguous(
         )
 
 
-def _single_band(path: str | Path, is_jpeg: bool = False) -> tuple[_Values, _Missing]:
-    """Whole numbers as stored, (H, W), and which of them the file marks as missing."""
-    stored = read_raw(path, num_bands=count_bands(path))
-    bands, valid = stored.pixels, stored.valid
+def check_size(
+    path: str | Path, mask: NDArray[Any], image: str | Path, shape: Sequence[int]
+) -> None:
+    """Refuse a mask that has not the size of its image.
+
+    Args:
+        path: File of the mask.
+        mask: The mask, (H, W).
+        image: File of the image.
+        shape: Height and width of the image in pixels.
+
+    Raises:
+        LabelError: If they differ; names both.
+    """
+    if mask.shape != tuple(shape[:2]):
+        raise LabelError(
+            f'mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, but {image} is '
+            f'{shape[1]} x {shape[0]}; both must be of one size'
+        )
+
+
+def _single_band(
+    path: str | Path, is_jpeg: bool = False
+) -> tuple[_Values, _Missing, float | None]:
+    """Whole numbers as stored, (H, W); which are marked as missing; the no-data tag."""
+    with ImageFile(path) as image:
+        stored, header = image.read_indices(), image.header
+    bands, valid = stored.values, stored.valid
     missing: _Missing = np.zeros(bands.shape[:2], bool)
-    if valid is not None:
+    if valid is not None and header.alpha is None:
         missing |= ~valid.all(axis=2)
     equal = is_jpeg or bands.shape[2] == 1
     if not equal and (bands != bands[..., :1])[~missing].any():
@@ -179,7 +218,7 @@ def _single_band(path: str | Path, is_jpeg: bool = False) -> tuple[_Values, _Mis
                 'the right file, not resampled?'
             )
         values = values.astype(np.int64)
-    return values, missing
+    return values, missing, header.nodata
 
 
 def _unique(values: _Values) -> list[int]:

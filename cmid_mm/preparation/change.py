@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.change_detection import ChangeDetectionDataset
-from ..images.errors import Window
-from ..images.reading import load_image
-from ..images.tiles import tile_windows
+from ..images import Window, load_image, tile_windows
 from ..images.writing import write_image
 from ..labels.errors import LabelError
 from ..labels.masks import IGNORED, read_change_mask

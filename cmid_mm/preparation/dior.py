@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ..images.reading import load_image
+from ..images import load_image
 from ..labels.errors import LabelError
 from ..labels.lists import list_entries, read_list, write_list
 from ..restartable import Job

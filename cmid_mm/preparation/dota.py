@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import Reading, is_image_name
 from ..labels.dota import DOTA_CLASSES
 from ..restartable import Job
 from .dota_tiles import TileSettings, write_labelled_tiles
@@ -87,8 +87,7 @@ class DOTAPreparation(Preparation):
             tuple(int(self.size / rate) for rate in self.rates),
             tuple(int(self.gap / rate) for rate in self.rates),
             self.classes or DOTA_CLASSES,
-            self.bands or None,
-            self._value_range(),
+            Reading(3, self.bands or None, self._value_range()),
         )
         jobs = []
         for split in self.splits:
@@ -128,7 +127,7 @@ class DOTAPreparation(Preparation):
         labels: dict[str, SourceFile] = {}
         for file in source_files(source / split):
             path = PurePosixPath(file.name)
-            if path.suffix.lower() in IMAGE_EXTENSIONS:
+            if is_image_name(path):
                 group = images
             elif path.suffix.lower() == '.txt' and not _is_other_label(file, source):
                 group = labels

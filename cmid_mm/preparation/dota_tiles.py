@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import link_or_copy, write_bytes
-from ..images.errors import BandMismatchError
-from ..images.reading import count_bands, load_image
-from ..images.tiles import tile_windows
-from ..images.writing import write_image
+from ..images import (
+    BandMismatchError,
+    Reading,
+    load_image,
+    read_header,
+    tile_windows,
+    write_image,
+)
 from ..labels.dota import DOTA_CLASSES, LabelledBoxes, format_boxes, parse_boxes
 from ..polygons import clip_polygon, polygon_area
 from .errors import PreparationError
@@ -118,15 +122,13 @@ class TileSettings:
         sizes: Sides of the tiles in pixels.
         gaps: For each size the pixels that neighbours share.
         classes: Names that labels may have.
-        bands: Bands of the tiles, counted from 1; None, all three.
-        value_range: Values of files other than 8-bit that become 0 and 255.
+        reading: Bands of the tiles, and values that become 0 and 255.
     """
 
     sizes: tuple[int, ...]
     gaps: tuple[int, ...]
     classes: tuple[str, ...] = DOTA_CLASSES
-    bands: tuple[int, ...] | None = None
-    value_range: Any = None
+    reading: Reading = Reading()
 
 
 def write_labelled_tiles(
@@ -186,19 +188,19 @@ def _read_image(image: SourceFile, settings: TileSettings) -> NDArray[np.uint8]:
     """An image as 8-bit RGB."""
     with image.opened() as path:
         try:
-            pixels = load_image(
-                path, bands=settings.bands, value_range=settings.value_range
-            )
+            pixels = load_image(path, settings.reading)
         except BandMismatchError:
             raise PreparationError(
-                f'{image}: has {count_bands(path)} bands, tiles have three; choose '
+                f'{image}: has {read_header(path).num_bands} bands, tiles have three; choose '
                 'them, counted from 1: --bands 3 2 1'
             ) from None
         except ValueError:
-            if settings.value_range is not None:
+            if settings.reading.value_range is not None:
                 raise
             pixels = None  # values of unknown range
-    if pixels is None or (pixels.dtype != np.uint8 and settings.value_range is None):
+    if pixels is None or (
+        pixels.dtype != np.uint8 and settings.reading.value_range is None
+    ):
         raise PreparationError(
             f'{image}: is no 8-bit image, as tiles are; say which values become 0 and '
             '255: --value-range LOW HIGH, or LOW HIGH of each band '

@@ -15,9 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_bytes
-from ..images.errors import UnreadableImageError, Window
-from ..images.reading import image_size, read_raw
-from ..images.tiles import tile_windows
+from ..images import (
+    UnreadableImageError,
+    Window,
+    read_header,
+    read_values,
+    tile_windows,
+)
 from ..images.writing import write_image
 from ..restartable import Job
 from .errors import PreparationError
@@ -134,13 +138,13 @@ def _strips(
     source: SourceFile, outputs: dict[Path, Window]
 ) -> Iterator[tuple[dict[Path, Window], NDArray[np.uint8]]]:
     """The tiles of each row, and the pixels of that row."""
-    _, width = image_size(source.gdal_path)
+    width = read_header(source.gdal_path).width
     rows: dict[tuple[int, int], dict[Path, Window]] = defaultdict(dict)
     for path, window in outputs.items():
         rows[window[0], window[2]][path] = window
     for (top, height), tiles in rows.items():
         try:
-            strip = read_raw(source.gdal_path, window=(top, 0, height, width)).pixels
+            strip = read_values(source.gdal_path, window=(top, 0, height, width)).values
         except UnreadableImageError as error:
             raise PreparationError(
                 f'{source}: damaged ({error}); download it again'
@@ -228,11 +232,11 @@ class ISPRSPreparation(Preparation):
         for split, areas in self.areas.items():
             for area in areas:
                 image, label = found['image', area], found['label', area]
-                size = image_size(image.gdal_path)
-                if image_size(label.gdal_path) != size:
+                size = read_header(image.gdal_path).shape
+                if read_header(label.gdal_path).shape != size:
                     raise PreparationError(
                         f'{image} has {size} pixels (height, width), but {label} has '
-                        f'{image_size(label.gdal_path)}; download both again'
+                        f'{read_header(label.gdal_path).shape}; download both again'
                     )
                 tiles = self._tiles(destination / 'img_dir' / split, area, size)
                 jobs.append(Job(tuple(tiles), partial(write_image_tiles, image, tiles)))

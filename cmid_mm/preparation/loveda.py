@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from ..images.reading import load_image
+from ..images import load_image
 from ..labels.masks import read_index_mask
 from ..restartable import Job
 from .errors import PreparationError

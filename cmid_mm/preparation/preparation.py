@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..images.errors import UnreadableImageError
-from ..images.reading import IMAGE_EXTENSIONS, image_size
+from ..images import UnreadableImageError, find_images, is_image_name, read_header
 from ..restartable import Job, RestartableFolder, run_jobs
 from .errors import PreparationError
 
@@ -64,10 +63,7 @@ class Preparation(ABC):
         Raises:
             PreparationError: If it is not as the configs need it.
         """
-        count = sum(
-            path.suffix.lower() in IMAGE_EXTENSIONS for path in destination.rglob('*')
-        )
-        return f'{count} images'
+        return f'{len(find_images(destination))} images'
 
     def missing(self, what: str) -> PreparationError:
         """The error for a download that lacks something."""
@@ -120,8 +116,8 @@ def _check_images(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.exists() or os.path.getsize(path) == 0:
             raise PreparationError(f'{path} was not written; run the command again')
-        if path.suffix.lower() in IMAGE_EXTENSIONS:
+        if is_image_name(path):
             try:
-                image_size(path)
+                read_header(path)
             except UnreadableImageError as error:
                 raise PreparationError(f'{error}; remove it, run again') from None

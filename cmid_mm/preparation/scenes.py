@@ -15,7 +15,7 @@ from ..datasets.scenes import (
     UCMerced,
     split_scenes,
 )
-from ..images.reading import IMAGE_EXTENSIONS, count_bands, load_image
+from ..images import Reading, is_image_name, load_image, read_header
 from ..labels.lists import read_list, write_list
 from ..restartable import Job
 from .errors import PreparationError
@@ -42,7 +42,7 @@ class ScenePreparation(Preparation):
         found: dict[str, dict[str, SourceFile]] = {name: {} for name in classes}
         for file in source_files(source):
             path = PurePosixPath(file.name)
-            if path.suffix.lower() not in IMAGE_EXTENSIONS:
+            if not is_image_name(path):
                 continue
             if path.parent.name in found:
                 same_name = found[path.parent.name].setdefault(path.name, file)
@@ -121,7 +121,7 @@ def write_scenes(files: Sequence[SourceFile], paths: Sequence[Path]) -> None:
 
 
 def _check_image(path: Path) -> None:
-    load_image(path, num_bands=count_bands(path))
+    load_image(path, Reading(read_header(path).num_bands))
 
 
 @dataclass

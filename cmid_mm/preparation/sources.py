@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..files import link_or_copy, part_file
-from ..images.errors import NoValidPixelError, UnreadableImageError
+from ..images import NoValidPixelError, UnreadableImageError
 from .errors import PreparationError
 
 
@@ -40,7 +40,8 @@ class SourceFile:
         """The name by which rasterio opens it, window by window if need be."""
         if self.member is None:
             return str(self.path)
-        return f'/vsizip/{self.path.resolve()}/{self.member}'
+        # In braces: a path has no place for the two slashes that GDAL wants otherwise.
+        return f'/vsizip/{{{self.path.resolve()}}}/{self.member}'
 
     def read(self) -> bytes:
         """The content."""

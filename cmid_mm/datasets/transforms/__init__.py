@@ -1,8 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Transforms from a file to a packed view pair."""
 
-from ...images.errors import BandMismatchError, UnreadableImageError
-from ...images.reading import load_image
+from ...images import BandMismatchError, UnreadableImageError, load_image
 from .index_masks import LoadIndexMask
 from .loading import LoadImagery
 from .masking import MaskPair

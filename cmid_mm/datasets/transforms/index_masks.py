@@ -7,8 +7,7 @@ from typing import Any
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...labels.errors import LabelError
-from ...labels.masks import read_index_mask
+from ...labels.masks import check_size, read_index_mask
 
 
 @TRANSFORMS.register_module()
@@ -52,12 +51,8 @@ class LoadIndexMask(BaseTransform):
             results.get('label_map'),
         )
         shape = results.get('ori_shape')
-        if shape is not None and mask.shape != tuple(shape[:2]):
-            raise LabelError(
-                f'mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, but '
-                f'{results.get("img_path", "its image")} is {shape[1]} x {shape[0]}; '
-                'both must be of one size'
-            )
+        if shape is not None:
+            check_size(path, mask, results.get('img_path', 'its image'), shape)
         results['gt_seg_map'] = mask
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
