@@ -186,21 +186,21 @@ _ADVICE = 'labels of v1.5 and v2.0 have others than v1.0; --classes names your o
 
 def _read_image(image: SourceFile, settings: TileSettings) -> NDArray[np.uint8]:
     """An image as 8-bit RGB."""
+    ranged = settings.reading.value_range is not None
+    pixels = None
     with image.opened() as path:
         try:
             pixels = load_image(path, settings.reading)
         except BandMismatchError:
+            count = read_header(path).num_bands
             raise PreparationError(
-                f'{image}: has {read_header(path).num_bands} bands, tiles have three; choose '
-                'them, counted from 1: --bands 3 2 1'
+                f'{image}: has {count} bands, tiles have three; choose them, counted '
+                'from 1: --bands 3 2 1'
             ) from None
         except ValueError:
-            if settings.reading.value_range is not None:
-                raise
-            pixels = None  # values of unknown range
-    if pixels is None or (
-        pixels.dtype != np.uint8 and settings.reading.value_range is None
-    ):
+            if ranged:
+                raise  # else its values have no range of their own
+    if pixels is None or (pixels.dtype != np.uint8 and not ranged):
         raise PreparationError(
             f'{image}: is no 8-bit image, as tiles are; say which values become 0 and '
             '255: --value-range LOW HIGH, or LOW HIGH of each band '
