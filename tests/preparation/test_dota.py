@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 
 from cmid_mm.labels.dota import parse_boxes
 from cmid_mm.preparation import PreparationError, prepare
@@ -258,6 +259,74 @@ def test_check_finds_a_lost_label_file(download: Path, tmp_path: Path) -> None:
     (destination / 'train/annfiles/P0001__64__0___0.txt').unlink()
     with pytest.raises(PreparationError, match='annfiles does not hold the 8 tiles'):
         prepare(DOTAPreparation(**SMALL), download, destination)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Five bands of 16 bits whose values lie between 0 and 3000; own classes."""
+    values = np.arange(5 * 64 * 64).reshape(5, 64, 64) % 3001
+    path = tmp_path / 'own' / 'train' / 'images' / 'my scene #1 50%.tif'
+    path.parent.mkdir(parents=True)
+    profile = dict(width=64, height=64, count=5, dtype='uint16')
+    with rasterio.open(path, 'w', driver='GTiff', **profile) as file:
+        file.write(values.astype(np.uint16))
+    label = tmp_path / 'own' / 'train' / 'labels' / 'my scene #1 50%.txt'
+    label.parent.mkdir()
+    label.write_text('4 4 20 4 20 12 4 12 crane\n1 1 1 1 9 9 9 9 crane 0\n')
+    return tmp_path / 'own'
+
+
+OWN = dict(size=64, gap=0, complete='no', splits=('train',), classes=('crane',))
+
+
+def test_own_images_of_16_bits_and_five_bands(own: Path, tmp_path: Path) -> None:
+    options = dict(bands=(3, 2, 1), value_range=(0.0, 3000.0))
+    summary = prepare(DOTAPreparation(**OWN, **options), own, tmp_path / 'out')
+    assert 'train 1 tiles with 1 boxes' in summary
+    assert '1 boxes without area were left out, in 1 label files, first my' in summary
+    name = 'my scene #1 50%__64__0___0'
+    tile = cv2.imread(str(tmp_path / 'out/train/images' / f'{name}.png'))
+    values = np.arange(5 * 64 * 64).reshape(5, 64, 64) % 3001
+    expected = values[:3].transpose(1, 2, 0) * 255 / 3000  # OpenCV turns 3 2 1 round
+    assert np.abs(tile - expected).max() <= 0.5 + 1e-4
+    assert tile.max() == 255
+    assert 'is complete' in prepare(
+        DOTAPreparation(**OWN, **options), own, tmp_path / 'out'
+    )
+    per_band = dict(options, value_range=(0.0, 3000.0, 0.0, 1500.0, 0.0, 3000.0))
+    prepare(DOTAPreparation(**OWN, **per_band), own, tmp_path / 'per_band')
+    tile = cv2.imread(str(tmp_path / 'per_band/train/images' / f'{name}.png'))
+    expected[..., 1] = np.minimum(2 * expected[..., 1], 255)
+    assert np.abs(tile - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({}, r'has 5 bands, tiles have three; choose them.*--bands'),
+        (dict(bands=(1, 2, 3)), r'is no 8-bit image.*--value-range'),
+        (dict(bands=(1, 2, 3), value_range=(0.0,)), r'--value-range takes LOW HIGH'),
+        (dict(bands=(1, 2, 9), value_range=(0.0, 9.0)), 'has 5 bands'),
+    ],
+)
+def test_own_images_are_refused_for_the_true_reason(
+    own: Path, tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(PreparationError, match=message):
+        prepare(DOTAPreparation(**OWN, **options), own, tmp_path / 'out')
+
+
+def test_own_images_of_float(own: Path, tmp_path: Path) -> None:
+    path = own / 'train' / 'images' / 'my scene #1 50%.tif'
+    with rasterio.open(
+        path, 'w', driver='GTiff', width=64, height=64, count=3, dtype='float32'
+    ) as file:
+        file.write(np.full((3, 64, 64), 0.5, np.float32))
+    with pytest.raises(PreparationError, match=r'#1 50%\.tif: is no 8-bit image'):
+        prepare(DOTAPreparation(**OWN), own, tmp_path / 'out')
+    prepare(DOTAPreparation(**OWN, value_range=(0.0, 1.0)), own, tmp_path / 'ranged')
+    (tile,) = (tmp_path / 'ranged/train/images').iterdir()
+    assert (cv2.imread(str(tile)) == 128).all()
 
 
 BOX = (
