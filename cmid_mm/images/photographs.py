@@ -226,7 +226,8 @@ def _parse(path: Path, file: BinaryIO) -> tuple[Header, Any]:
         raise UnreadableImageError(
             f'{path}: truncated or corrupt {kind.format} header ({error})'
         ) from None
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    # Without the first condition Pillow would decode a PNG in search of a tag.
+    if 'exif' in image.info and image.getexif().get(_ORIENTATION, 1) != 1:
         say_once(
             'orientation',
             f'{path} has an orientation tag, which is ignored: images are read as '

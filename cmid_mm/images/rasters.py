@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """TIFF, GeoTIFF, JPEG 2000, VRT: whatever GDAL reads, by rasterio."""
 
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
@@ -81,7 +82,7 @@ class Raster:
                 return self._stack.enter_context(rasterio.open(self._name, **options))
         except (RasterioError, OSError) as error:
             self.close()
-            raise UnreadableImageError(f'{self.path}: {error}') from None
+            raise _unreadable(self.path, error) from None
 
     def _warped(self, source: Any, header: Header, place: Place | None) -> Any:
         own = place_of(source)
@@ -109,14 +110,12 @@ class Raster:
         source = self.source
         roles = source.colorinterp
         self._palette = self._colours() if roles[0] == ColorInterp.palette else None
-        # GDAL gives a bit as 0 and 1, a decoder of PNG as black and white.
-        self._one_bit = source.tags(1, ns='IMAGE_STRUCTURE').get('NBITS') == '1'
         self._complex = 'complex' in source.dtypes[0]
         dtype = np.dtype(np.float32 if self._complex else source.dtypes[0])
         count = source.count
         alpha = roles.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in roles else 0
         if self._palette is not None:
-            count, dtype, alpha = 3, np.dtype(np.uint8), 0
+            count, dtype, alpha = self._palette.shape[1], np.dtype(np.uint8), 0
         return Header(
             self.path,
             source.height,
@@ -129,12 +128,15 @@ class Raster:
         )
 
     def _colours(self) -> NDArray[np.uint8]:
-        """Colours of all indices, (N, 3)."""
+        """Colours of all indices, (N, 3), or greys, (N, 1).
+
+        Of one bit, GDAL makes the indices of black and white.
+        """
         colormap = self.source.colormap(1)
         colours = np.zeros((max(colormap) + 1, 3), np.uint8)
         for index, colour in colormap.items():
             colours[index] = colour[:3]
-        return colours
+        return colours[:, :1] if (colours == colours[:, :1]).all() else colours
 
     # -- Pixels --------------------------------------------------------------------
 
@@ -164,9 +166,7 @@ class Raster:
             with _gdal():
                 return _in_strips(read, window, shape, self._row_bytes(window, bands))
         except (RasterioError, OSError) as error:
-            raise UnreadableImageError(
-                f'{self.path}: {error.__cause__ or error}'
-            ) from None
+            raise _unreadable(self.path, error) from None
 
     def read_indices(self) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
@@ -178,9 +178,7 @@ class Raster:
                 values = source.read(bands).transpose(1, 2, 0)
                 valid = self._file_mask(source, bands, None)
         except (RasterioError, OSError) as error:
-            raise UnreadableImageError(
-                f'{self.path}: {error.__cause__ or error}'
-            ) from None
+            raise _unreadable(self.path, error) from None
         return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
 
     def close(self) -> None:
@@ -237,8 +235,6 @@ class Raster:
                 planes = level.read(list(bands), window=window)
                 if self._complex:
                     planes = np.abs(planes).astype(np.float32)
-                if self._one_bit:
-                    planes = planes * np.uint8(255)
                 values = np.ascontiguousarray(planes.transpose(1, 2, 0))
             valid = _and(self._file_mask(level, bands, window), _finite(values))
             if marker is not None:
@@ -305,6 +301,12 @@ def _in_strips(
     return Pixels(values, np.concatenate(masks))
 
 
+def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
+    """The error for what GDAL says, which mostly begins with the path."""
+    reason = str(error.__cause__ or error).removeprefix(f'{path}: ')
+    return UnreadableImageError(f'{path}: {reason}')
+
+
 def _finite(values: NDArray[Any]) -> NDArray[np.bool_] | None:
     return np.isfinite(values) if values.dtype.kind in 'fc' else None
 
@@ -320,9 +322,12 @@ def _and(
 def _orientation(name: str) -> int:
     """The orientation tag, which GDAL does not tell."""
     try:
-        with Image.open(name, formats=('TIFF',)) as image:
-            return int(image.tag_v2.get(_ORIENTATION, 1))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, KeyError):
+        with open(name, 'rb') as file:
+            tags = ImageFileDirectory_v2(file.read(16))
+            file.seek(tags.next)
+            tags.load(file)
+            return int(tags.get(_ORIENTATION, 1))
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, struct.error):
         return 1  # of a kind, or at a place, that Pillow does not read
 
 
