@@ -500,7 +500,7 @@ FIVE_BANDS = {
     'train_dataloader.dataset.img_suffix': '.tif',
     'train_dataloader.dataset.pipeline': [
         dict(type='mmpretrain.LoadImagery', num_bands=5, value_range=(0, 10000)),
-        dict(type='LoadAnnotations'),
+        dict(type='LoadIndexMask'),
         dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackSegInputs'),

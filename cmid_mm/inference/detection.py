@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..files import write_bytes
 from ..images import Window
 from ..images.writing import write_image
+from ..labels.dota import format_boxes
 from ..visualization.drawing import Picture, box_corners, to_picture
 from ..visualization.panels import Boxes, box_panel
 from .georeferencing import write_geojson
@@ -107,14 +108,9 @@ class Detection(Task):
         A georeferenced image also gives ``name.geojson``.
         """
         names = [self.classes[label] for label in result.labels]
-        lines = [
-            f'{" ".join(f"{value:.1f}" for value in box)} {kind} {score:.4f}\n'
-            for box, kind, score in zip(
-                result.corners, names, result.scores, strict=True
-            )
-        ]
+        scores = [f'{score:.4f}' for score in result.scores]
         text, drawn = folder / f'{name}.txt', folder / f'{name}.jpg'
-        write_bytes(text, ''.join(lines).encode())
+        write_bytes(text, format_boxes(result.corners, names, scores))
         write_image(drawn, self._draw(result))
         paths = [text, drawn]
         if result.image.place is not None:

@@ -26,7 +26,7 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='vertical'),
             ],
-            [dict(type='LoadAnnotations')],
+            [dict(type='LoadIndexMask')],
             [dict(type='PackSegInputs')],
         ],
     ),

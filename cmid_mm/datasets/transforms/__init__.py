@@ -2,6 +2,7 @@
 """Transforms from a file to a packed view pair."""
 
 from ...images import BandMismatchError, UnreadableImageError, load_image
+from .index_masks import LoadIndexMask
 from .loading import LoadImagery
 from .masking import MaskPair
 from .packing import PackViewPair
@@ -11,6 +12,7 @@ from .views import ViewPair
 __all__ = [
     'BandMismatchError',
     'LoadImagery',
+    'LoadIndexMask',
     'MaskPair',
     'PackViewPair',
     'PhotometricNoise',

@@ -8,11 +8,10 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
-from numpy.typing import NDArray
 
 from ...images import Reading
 from ...images.pairs import ImagePair
-from ...labels.masks import read_change_mask
+from ...labels.masks import check_size, read_change_mask
 
 
 @TRANSFORMS.register_module()
@@ -68,7 +67,7 @@ class LoadImagePair(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadChangeMask(BaseTransform):
-    """Load the mask of a pair as indexes: 0 unchanged, 1 changed.
+    """Load the mask of a pair as indexes: 0 unchanged, 1 changed, 255 ignored.
 
     Required keys: ``seg_map_path``, ``img_path``, ``ori_shape``. Added keys:
     ``gt_seg_map``, uint8 (H, W), and ``seg_fields``. See :func:`read_change_mask` for
@@ -86,27 +85,17 @@ class LoadChangeMask(BaseTransform):
         """Load ``results['seg_map_path']``.
 
         Raises:
-            ValueError: If the mask is not of the images' size, or not clearly a mask.
+            LabelError: If the mask is not of the images' size, or not clearly a mask.
         """
         path = results['seg_map_path']
         mask = read_change_mask(path, self.changed_from)
-        _check_size(path, mask, results['img_path'], results['ori_shape'])
+        check_size(path, mask, results['img_path'], results['ori_shape'])
         results['gt_seg_map'] = mask
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(changed_from={self.changed_from})'
-
-
-def _check_size(
-    path: str, image: NDArray[Any], other: str, shape: Sequence[int]
-) -> None:
-    if image.shape[:2] != tuple(shape):
-        raise ValueError(
-            f'{path} is {image.shape[1]} x {image.shape[0]} pixels, but {other} is '
-            f'{shape[1]} x {shape[0]}; both dates and the mask must be of one size'
-        )
 
 
 @TRANSFORMS.register_module()
