@@ -12,7 +12,7 @@ from ..images.writing import write_image
 from ..visualization.drawing import class_names, enlarge, titled, to_picture
 from ..visualization.panels import (
     LEAST_SIDE,
-    Boxes,
+    DrawnBoxes,
     box_panel,
     change_panel,
     label_text,
@@ -85,7 +85,7 @@ class PredictionPicturesHook(Hook):
             name = self._names[str(Path(sample.get('img_path')))]
             write_image(self.folder / f'{name}.jpg', picture)
 
-    def _boxes(self, sample: Any) -> dict[str, Boxes]:
+    def _boxes(self, sample: Any) -> dict[str, DrawnBoxes]:
         sets = {}
         if 'gt_instances' in sample:
             sets['label'] = true_boxes(sample, in_file=True)

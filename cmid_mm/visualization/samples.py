@@ -31,7 +31,14 @@ from .drawing import (
     to_picture,
     write_text,
 )
-from .panels import LEAST_SIDE, Boxes, box_panel, change_panel, label_text, mask_panel
+from .panels import (
+    LEAST_SIDE,
+    DrawnBoxes,
+    box_panel,
+    change_panel,
+    label_text,
+    mask_panel,
+)
 
 
 class SampleBrowser:
@@ -271,7 +278,7 @@ def _assignment_head(model: Any) -> AssignmentHead | None:
     return None
 
 
-def true_boxes(sample: Any, in_file: bool, predicted: bool = False) -> Boxes:
+def true_boxes(sample: Any, in_file: bool, predicted: bool = False) -> DrawnBoxes:
     """Boxes of a sample of mmdet or mmrotate, in pixels of the network's image.
 
     Args:
@@ -288,7 +295,7 @@ def true_boxes(sample: Any, in_file: bool, predicted: bool = False) -> Boxes:
         scale = np.asarray(sample.get('scale_factor', (1, 1))[:2], np.float64)
         corners = corners * np.tile(scale, 4)
     scores = instances.scores.cpu().tolist() if predicted else None
-    return Boxes(corners, instances.labels.cpu().tolist(), scores)
+    return DrawnBoxes(corners, instances.labels.cpu().tolist(), scores)
 
 
 def loads_pairs(dataset: Any) -> bool:

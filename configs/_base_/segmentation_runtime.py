@@ -1,13 +1,6 @@
 _base_ = 'default_runtime.py'
 
 default_scope = 'mmseg'
-custom_imports = dict(
-    imports=[
-        'cmid_mm',
-        'cmid_mm.datasets.segmentation',
-        'cmid_mm.models.segmentors.seg_data_preprocessor',
-    ]
-)
 visualizer = dict(type='SegLocalVisualizer')
 default_hooks = dict(
     checkpoint=dict(interval=5, max_keep_ckpts=1, save_best='mIoU', rule='greater'),

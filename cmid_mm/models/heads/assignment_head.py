@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from mmengine import dist
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from .branch_head import BranchHead, ViewPair
+from .branch_head import BranchHead, PairedViews
 
 
 def location_grid(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -194,7 +194,7 @@ class AssignmentHead(BranchHead):
             return last
         return first + (last - first) * epoch / (self.temperature_epochs - 1)
 
-    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+    def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """Assignment loss of both directions, averaged, and matching statistics."""
         assert pair.teacher is not None
         rows, columns = pair.student[0].shape[-2:]

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from cmid_mm.models.heads import AssignmentHead, ViewPair, location_grid, match_cells
+from cmid_mm.models.heads import AssignmentHead, PairedViews, location_grid, match_cells
 from cmid_mm.models.heads.assignment_head import PrototypeHead, select
 
 
@@ -107,7 +107,7 @@ def test_temperature_schedule_matches_vectors(vectors):
 def view_pair(boxes, size=64):
     features = tuple(torch.randn(3, 4, 4, 4) for _ in range(2))
     images = tuple(torch.zeros(3, 3, size, size) for _ in range(2))
-    return ViewPair(images, images, boxes, features, features, epoch=0)
+    return PairedViews(images, images, boxes, features, features, epoch=0)
 
 
 def test_legacy_locations_drop_the_offset_and_match_other_ground():
