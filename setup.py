@@ -44,7 +44,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['cmid_mm', 'cmid_mm.*']),
-    package_data={'cmid_mm': ['py.typed', 'datasets/splits/*.txt']},
+    package_data={'cmid_mm': ['py.typed', 'preparation/splits/*.txt']},
     install_requires=requirements('runtime'),
     extras_require={
         'mm': requirements('mminstall'),

@@ -6,9 +6,11 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mmengine.config import DictAction
+
+from .images.pixels import ValueRange
 
 #: Set this variable to see where an error came from.
 TRACEBACK_VARIABLE = 'CMID_MM_TRACEBACK'
@@ -76,3 +78,23 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS
     )
+
+
+def value_range_of(numbers: Sequence[float] | None) -> ValueRange | None:
+    """The value range that numbers on a command line mean.
+
+    Args:
+        numbers: Low and high, or low and high of each band.
+
+    Raises:
+        ValueError: If their number is odd.
+    """
+    if numbers is None:
+        return None
+    if len(numbers) % 2:
+        raise ValueError(
+            f'--value-range takes LOW HIGH, or both for each band, got {len(numbers)} '
+            'numbers'
+        )
+    pairs = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    return pairs[0] if len(pairs) == 1 else pairs

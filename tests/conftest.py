@@ -11,6 +11,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
 
 import cmid_mm  # noqa: F401
+from cmid_mm.images import notices
 
 VECTORS = Path(__file__).parent / 'data' / 'vectors'
 
@@ -34,3 +35,9 @@ def vectors():
             return {key: torch.as_tensor(arrays[key]) for key in arrays.files}
 
     return read
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch):
+    """What is said once a run is said once a test."""
+    monkeypatch.setattr(notices, '_said', set())

@@ -7,9 +7,13 @@ from functools import partial
 from rich.console import Console
 from rich.progress import track
 
-from cmid_mm.cli import user_errors
+from cmid_mm.cli import user_errors, value_range_of
 from cmid_mm.datasets.imagery import ImageryDataset
-from cmid_mm.datasets.statistics import DatasetStatistics, dataset_statistics
+from cmid_mm.datasets.statistics import (
+    DatasetStatistics,
+    dataset_statistics,
+    reading_of,
+)
 
 
 def report(statistics: DatasetStatistics, given_range: bool) -> str:
@@ -23,15 +27,33 @@ def report(statistics: DatasetStatistics, given_range: bool) -> str:
         '# mean ' + numbers([value / 255 for value in statistics.mean], 5),
         '# std  ' + numbers([value / 255 for value in statistics.std], 5),
     ]
+    deep = {name: x for name, x in statistics.types.items() if x.ranges}
+    for name, found in deep.items():
+        lines.append(f'# {name}: {found.images} images, 1st to 99.9th percentile:')
+        lines += [
+            f'#   band {band}: {low:g} to {high:g}'
+            for band, (low, high) in enumerate(found.ranges, 1)
+        ]
+    if len(statistics.types) > 1:
+        examples = ', '.join(
+            f'{name} ({x.images}, such as {x.example})'
+            for name, x in statistics.types.items()
+        )
+        lines.append(
+            f'# the files differ in data type: {examples}. One value_range cannot suit '
+            'them all; convert them, or pre-train on each type by itself'
+        )
     if statistics.value_range is not None:
         source = 'as given' if given_range else 'suggested: 1st to 99.9th percentile'
-        low, high = statistics.value_range
-        lines.append(f'value_range = ({low:g}, {high:g})  # of LoadImagery; {source}')
+        lines.append(f'# of LoadImagery; {source}:')
+        lines.append(f'value_range = {statistics.value_range}')
     lines += [
         'data_preprocessor = dict(',
         f'    mean={numbers(statistics.mean, 3)},',
         f'    std={numbers(statistics.std, 3)})',
     ]
+    if statistics.empty:
+        lines.append(f'# {statistics.empty} tiles hold no data')
     if statistics.unreadable:
         lines.append(f'# {len(statistics.unreadable)} unreadable:')
         lines += [f'#   {message}' for message in statistics.unreadable]
@@ -53,9 +75,15 @@ def main() -> None:
     parser.add_argument(
         '--value-range',
         type=float,
-        nargs=2,
-        metavar=('LOW', 'HIGH'),
-        help='values of non-8-bit files that become 0 and 255',
+        nargs='+',
+        metavar='LOW HIGH',
+        help='values of non-8-bit files that become 0 and 255: two numbers, or two '
+        'for each band',
+    )
+    parser.add_argument(
+        '--per-band',
+        action='store_true',
+        help='suggest a value range for each band instead of one for all',
     )
     parser.add_argument('--nodata', type=float, help='value of missing pixels')
     parser.add_argument('--max-images', type=int, help='use this many, evenly spread')
@@ -66,19 +94,23 @@ def main() -> None:
     dataset = ImageryDataset(
         arguments.root, arguments.list, tile_size=arguments.tile_size
     )
-    given = arguments.value_range
+    reading = reading_of(
+        dataset,
+        size=arguments.size,
+        bands=arguments.bands,
+        value_range=value_range_of(arguments.value_range),
+        nodata=arguments.nodata,
+    )
     console = Console(stderr=True)
     statistics = dataset_statistics(
         dataset,
-        arguments.size,
-        arguments.bands,
-        None if given is None else (given[0], given[1]),
-        arguments.nodata,
+        reading,
+        arguments.per_band,
         arguments.max_images,
         arguments.workers,
         partial(track, description='Reading images', console=console),
     )
-    print(report(statistics, given is not None))
+    print(report(statistics, reading.value_range is not None))
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import cmid_mm  # noqa: F401  (registers the models)
-from cmid_mm.cli import user_errors
+from cmid_mm.cli import user_errors, value_range_of
 from cmid_mm.evaluation.features import LabelledFolder
 from cmid_mm.evaluation.frozen_encoder import (
     evaluate_frozen_encoder,
@@ -77,9 +77,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--value-range',
         type=float,
-        nargs=2,
-        metavar=('LOW', 'HIGH'),
-        help='values of files other than 8-bit that become 0 and 255',
+        nargs='+',
+        metavar='LOW HIGH',
+        help='values of files other than 8-bit that become 0 and 255: two numbers, or '
+        'two for each band',
     )
     parser.add_argument(
         '--k', type=int, default=20, help='neighbours that vote (default: %(default)s)'
@@ -140,7 +141,7 @@ def evaluate(args: argparse.Namespace) -> dict:
         size=args.size,
         num_bands=model.data_preprocessor.mean.numel(),
         bands=args.bands,
-        value_range=args.value_range,
+        value_range=value_range_of(args.value_range),
     )
     train_set = LabelledFolder(args.train, args.train_list, **loading)
     test_set = LabelledFolder(

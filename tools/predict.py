@@ -8,9 +8,7 @@ Change detection: a mask, 0 and 255.
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
@@ -81,6 +79,11 @@ def parse_args() -> argparse.Namespace:
         'the loaded ones (default: the first three)',
     )
     parser.add_argument(
+        '--align',
+        action='store_true',
+        help='change detection: warp the second date onto the pixels of the first',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -103,26 +106,32 @@ def main() -> None:
     task.bands = args.bands
     if hasattr(task, 'score_threshold'):
         task.score_threshold = args.score_thr
+    if args.align:
+        if not hasattr(task.loader, 'align'):
+            raise ValueError(f'--align is for change detection, not for {task.name}')
+        task.loader.align = True
     images = task.find(args.images)
     paths = [image[0] if isinstance(image, tuple) else image for image in images]
     names = dict(zip(paths, output_names(paths), strict=True))
     failed: list[str] = []
 
-    def results() -> Iterator[Any]:
-        yield from inferencer.iterate(
-            images,
-            args.batch_size,
-            args.window,
-            args.overlap,
-            on_error=lambda path, error: failed.append(str(error)),
-        )
+    def fail(path: Path, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        failed.append(text if str(path) in text else f'{path}: {text}')
 
+    results = inferencer.iterate(
+        images, args.batch_size, args.window, args.overlap, on_error=fail
+    )
     summaries = []
     for result in track(
-        results(), 'predicting', len(images), disable=not sys.stderr.isatty()
+        results, 'predicting', len(images), disable=not sys.stderr.isatty()
     ):
-        task.save(result, folder, names[result.image.path])
-        summaries.append(task.summary(result))
+        path = result.image.path
+        try:
+            task.save(result, folder, names[path])
+            summaries.append(task.summary(result))
+        except Exception as error:  # of this image; the others shall be saved
+            fail(path, error)
     if summaries:
         task.save_summary(summaries, folder)
         print(f'wrote the results of {len(summaries)} images to {folder}')

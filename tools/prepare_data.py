@@ -39,7 +39,8 @@ def add_dataset(commands: argparse._SubParsersAction, kind: type[Preparation]) -
         several = isinstance(field.default, tuple)
         parser.add_argument(
             f'--{field.name.replace("_", "-")}',
-            type=type(field.default[0] if several else field.default),
+            type=field.metadata.get('type')
+            or type(field.default[0] if several else field.default),
             nargs='+' if several else None,
             default=field.default,
             choices=field.metadata.get('choices'),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cmid_mm.cli import user_errors
 from cmid_mm.datasets.scenes import find_scenes, split_scenes
-from cmid_mm.files import write_bytes
+from cmid_mm.labels.lists import write_list
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,7 +53,7 @@ def main() -> None:
     ]
     lists = split_scenes(names, args.train_ratio, args.seed)
     for path, members in zip(paths, lists, strict=True):
-        write_bytes(path, ('\n'.join(members) + '\n').encode())
+        write_list(path, members)
         print(f'{path}: {len(members)} images')
 
 

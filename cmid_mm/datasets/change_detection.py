@@ -9,7 +9,10 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import is_image_name
+from ..images.finding import ACCEPTED
+from ..labels.lists import read_list
+from .matching import images_by_stem
 from .transforms import bitemporal  # noqa: F401  registers the transforms
 
 
@@ -33,9 +36,9 @@ class ChangeDetectionDataset(BaseDataset):
         after_dir (str): Folder of the second date. Defaults to ``'B'``.
         label_dir (str): Folder of the masks, ``'OUT'`` in CDD. Defaults to
             ``'label'``.
-        ann_file (str): Text file, relative to ``data_root``, with the name of one
-            sample a line, for sets whose splits share their folders. Defaults to '',
-            all that are there.
+        ann_file (str): List, relative to ``data_root``, with the name of one sample a
+            line, for sets whose splits share their folders; see
+            :func:`~cmid_mm.labels.lists.read_list`. Defaults to '', all that are there.
         pipeline (Sequence[dict | Callable]): Transforms. Defaults to ().
         **kwargs: ``indices``, ``test_mode``, ``serialize_data``, ``lazy_init`` and
             the others of :class:`mmengine.dataset.BaseDataset`.
@@ -93,7 +96,7 @@ class ChangeDetectionDataset(BaseDataset):
         if not names:
             raise FileNotFoundError(
                 f'{self.folders["img_path"]} holds no image. Accepted extensions: '
-                f'{", ".join(IMAGE_EXTENSIONS)}'
+                f'{ACCEPTED}'
             )
         return [
             {key: str(files[key][name]) for key in self.folders}
@@ -109,17 +112,7 @@ def _images(folder: Path) -> dict[str, Path]:
             'with the two dates and one with the masks; see data_root, split and '
             'label_dir of the data set, or --data-root'
         )
-    images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_EXTENSIONS:
-            continue
-        if path.stem in images:
-            raise ValueError(
-                f'{path} and {images[path.stem].name} have the same name; which of '
-                'them belongs to the sample is not known. Remove one'
-            )
-        images[path.stem] = path
-    return images
+    return images_by_stem(folder)
 
 
 def _listed_names(ann_file: str) -> set[str]:
@@ -128,13 +121,9 @@ def _listed_names(ann_file: str) -> set[str]:
             f'ann_file {ann_file!r} does not exist. It is a text file with the name of '
             'one sample a line; leave it out to use all that are there'
         )
-    lines = Path(ann_file).read_text(encoding='utf-8').splitlines()
-    names = {line.strip() for line in lines if line.strip()}
+    names = [Path(name) for _, name in read_list(ann_file)]
     return {
-        str(Path(name).with_suffix(''))
-        if name.lower().endswith(IMAGE_EXTENSIONS)
-        else name
-        for name in names
+        str(path.with_suffix('') if is_image_name(path) else path) for path in names
     }
 
 

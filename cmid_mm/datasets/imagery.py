@@ -17,12 +17,24 @@ from mmengine.dataset.base_dataset import force_full_init
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, TRANSFORMS
 
-from ..images.errors import NoValidPixelError, UnreadableImageError, Window
-from ..images.reading import IMAGE_EXTENSIONS, image_size
-from ..images.tiles import tile_windows
+from ..images import (
+    NoValidPixelError,
+    UnreadableImageError,
+    Window,
+    find_images,
+    is_image_name,
+    read_header,
+    tile_windows,
+)
+from ..images.finding import ACCEPTED
+from ..images.notices import say_once
 
-# What is known of a sample.
-_USABLE, _EMPTY, _UNREADABLE = 0, 1, 2
+# What is known of a sample: an empty window, the first of an unreadable file, or one
+# of its further windows.
+_USABLE, _EMPTY, _REST, _UNREADABLE = 0, 1, 2, 3
+
+#: Other samples that are drawn, with replacement, for one that is unusable.
+_DRAWS = 100
 
 
 class TooManyUnreadableError(ValueError):
@@ -40,8 +52,9 @@ class ImageryDataset(BaseDataset):
     seeds the generators of ``numpy.random``, ``random`` and OpenCV in the process
     that loads it.
 
-    A file that cannot be read is reported once and replaced by the next readable
-    sample, in all workers from then on.
+    A file that cannot be read is reported once, a window without data is counted;
+    either is replaced by another sample, drawn from all with equal chances by ``key``
+    alone: no sample is seen more often because of what lies beside it.
 
     Args:
         data_root (str): Folder that is searched for images at any depth.
@@ -135,28 +148,26 @@ class ImageryDataset(BaseDataset):
         ]
 
     def _found_paths(self) -> list[str]:
-        accepted = ', '.join(IMAGE_EXTENSIONS)
         if not os.path.isdir(self.data_root):
             raise FileNotFoundError(
                 f'data_root {self.data_root!r} is not a folder. Set it to a folder '
-                f'with images ({accepted}; subfolders are searched), or give a list '
+                f'with images ({ACCEPTED}; subfolders are searched), or give a list '
                 'of paths as ann_file'
             )
-        paths = sorted(_scan(self.data_root))
+        paths = [str(path) for path in find_images(self.data_root)]
         if not paths:
             raise FileNotFoundError(
                 f'data_root {self.data_root!r} holds no image, at any depth. Accepted '
-                f'extensions, in upper or lower case: {accepted}. Convert other '
+                f'extensions, in upper or lower case: {ACCEPTED}. Convert other '
                 'formats, or point data_root to the right folder'
             )
         return paths
 
     def _listed_paths(self) -> list[str]:
-        accepted = ', '.join(IMAGE_EXTENSIONS)
         if not os.path.isfile(self.ann_file):
             raise FileNotFoundError(
                 f'ann_file {self.ann_file!r} does not exist. It is a text file with '
-                f'one image path ({accepted}) a line, relative to data_root '
+                f'one image path ({ACCEPTED}) a line, relative to data_root '
                 f'{self.data_root!r}; leave it out to search data_root for images'
             )
         lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
@@ -165,13 +176,13 @@ class ImageryDataset(BaseDataset):
         if not names:
             raise FileNotFoundError(
                 f'ann_file {self.ann_file!r} lists no image. Write one image path '
-                f'({accepted}) a line'
+                f'({ACCEPTED}) a line'
             )
-        wrong = [name for name in names if not _is_image(name)]
+        wrong = [name for name in names if not is_image_name(name)]
         if wrong:
             raise ValueError(
                 f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
-                f'extensions than {accepted}, first {wrong[0]!r}. Remove these lines'
+                f'extensions than {ACCEPTED}, first {wrong[0]!r}. Remove these lines'
             )
         paths = [os.path.join(self.data_root, name) for name in names]
         absent = [path for path in paths if not os.path.isfile(path)]
@@ -185,7 +196,7 @@ class ImageryDataset(BaseDataset):
 
     def _windows(self, path: str, tile: int) -> Iterator[Window]:
         try:
-            height, width = image_size(path)
+            height, width = read_header(path).shape
         except UnreadableImageError:
             # Reported, once, when it is loaded.
             height, width = tile, tile
@@ -209,9 +220,7 @@ class ImageryDataset(BaseDataset):
                 or all files, cannot be read.
         """
         _use_one_thread_in_workers()
-        samples = len(self)
-        for index in range(key, key + samples):
-            index %= samples
+        for index in self._candidates(key):
             if self._state[index] != _USABLE:
                 continue
             info = self.get_data_info(index)
@@ -221,9 +230,19 @@ class ImageryDataset(BaseDataset):
             except UnreadableImageError as error:
                 self._record(index, info, error)
         raise TooManyUnreadableError(
-            f'None of the {samples} samples of {self.ann_file or self.data_root!r} '
+            f'None of the {len(self)} samples of {self.ann_file or self.data_root!r} '
             'can be read'
         )
+
+    def _candidates(self, key: int) -> Iterator[int]:
+        """Sample ``key``, and those that stand in for it should it be unusable."""
+        samples = len(self)
+        yield key % samples
+        rng = np.random.default_rng(key)
+        for _ in range(_DRAWS):
+            yield int(rng.integers(samples))
+        # Hardly any is usable: each once, so that none is overlooked.
+        yield from rng.permutation(samples).tolist()
 
     def _record(
         self, index: int, info: dict[str, Any], error: UnreadableImageError
@@ -231,6 +250,10 @@ class ImageryDataset(BaseDataset):
         self._state[index] = _EMPTY
         if isinstance(error, NoValidPixelError) and 'window' in info:
             # The empty corner of a scene is no fault of the file.
+            say_once(
+                'empty windows',
+                f'{error}; such windows are replaced by others, drawn at random',
+            )
             return
         # Nor will the other tiles of the file be tried; the first stands for it.
         path = info['img_path']
@@ -239,7 +262,7 @@ class ImageryDataset(BaseDataset):
             first -= 1
         while index < len(self) and self._path(index) == path:
             index += 1
-        self._state[first:index] = _EMPTY
+        self._state[first:index] = _REST
         self._state[first] = _UNREADABLE
         print_log(
             f'Skipped unreadable image: {error}', 'current', level=logging.WARNING
@@ -268,6 +291,12 @@ class ImageryDataset(BaseDataset):
         """Number of files found unreadable so far, by any worker."""
         return int((self._state == _UNREADABLE).sum())
 
+    @property
+    @force_full_init
+    def empty_count(self) -> int:
+        """Number of windows found to hold no data so far, by any worker."""
+        return int((self._state == _EMPTY).sum())
+
     @force_full_init
     def unreadable_paths(self) -> list[str]:
         """Paths of the files found unreadable so far, by any worker."""
@@ -293,31 +322,6 @@ class ImageryDataset(BaseDataset):
             f'max_unreadable={self.max_unreadable:g} permits:\n{shown}\n'
             'Replace or remove them, or raise max_unreadable of ImageryDataset'
         )
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
-
-
-def _scan(root: str) -> Iterator[str]:
-    """Yield the images under a folder, without a stat call per file."""
-    folders = [root]
-    seen = {os.path.realpath(root)}
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                # Also skips the '._name.jpg' companions that macOS leaves behind.
-                if entry.name.startswith('.'):
-                    continue
-                if entry.is_dir():
-                    if entry.is_symlink():
-                        target = os.path.realpath(entry.path)
-                        if target in seen:
-                            continue
-                        seen.add(target)
-                    folders.append(entry.path)
-                elif _is_image(entry.name):
-                    yield entry.path
 
 
 def _seed(key: int) -> None:

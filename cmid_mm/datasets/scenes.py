@@ -11,7 +11,9 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from ..images.reading import IMAGE_EXTENSIONS
+from ..images import find_images
+from ..images.finding import ACCEPTED
+from ..labels.lists import read_list
 
 
 def find_scenes(
@@ -22,7 +24,8 @@ def find_scenes(
     Without a list the class of an image is the first folder below ``root``; the
     image may lie at any depth inside it. With a list each line is a path relative
     to ``root``, again with its class in front (``forest/forest07.jpg``), or a path
-    and an integer label (``images/0007.jpg 4``), which then is the class.
+    and an integer label (``images/0007.jpg 4``), which then is the class; see
+    :func:`~cmid_mm.labels.lists.read_list`.
 
     Args:
         root (str | Path): Folder with the images.
@@ -51,16 +54,13 @@ def find_scenes(
 def _scan(root: Path) -> list[tuple[Path, str]]:
     images = [
         (path, path.relative_to(root).parts[0])
-        for path in sorted(root.rglob('*'))
-        if path.suffix.lower() in IMAGE_EXTENSIONS
-        and path.parent != root
-        # The '._name.jpg' companions that macOS leaves behind.
-        and not path.name.startswith('.')
+        for path in find_images(root)
+        if path.parent != root
     ]
     if not images:
         raise ValueError(
             f'{root} has no images in class folders; expected '
-            f'CLASS/IMAGE with one of {", ".join(sorted(IMAGE_EXTENSIONS))}'
+            f'CLASS/IMAGE with one of {ACCEPTED}'
         )
     return images
 
@@ -77,14 +77,12 @@ def _find_list(root: Path, list_file: Path) -> Path:
 
 def _read_list(root: Path, list_path: Path) -> list[tuple[Path, str]]:
     images = []
-    for number, line in enumerate(list_path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(' ')
+    for number, line in read_list(list_path):
+        name, _, label = line.rpartition(' ')
         if name and label.isdecimal():
             class_name = str(int(label))
         else:
-            name = line.strip()
+            name = line
             class_name = Path(name).parts[0]
             if len(Path(name).parts) < 2:
                 raise ValueError(
@@ -98,8 +96,6 @@ def _read_list(root: Path, list_path: Path) -> list[tuple[Path, str]]:
                 f'relative to {root}'
             )
         images.append((path, class_name))
-    if not images:
-        raise ValueError(f'{list_path} lists no images')
     return images
 
 

@@ -1,12 +1,14 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""The data set of labelled tiles that mmseg lacks."""
+"""The data sets of labelled tiles that mmseg lacks."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mmengine.registry import DATASETS
 
 from ..dependencies import SEGMENTATION_VERSIONS, check_dependencies
+from ..labels.lists import read_list
 
 check_dependencies(SEGMENTATION_VERSIONS)
 
@@ -14,7 +16,61 @@ from mmseg.datasets import BaseSegDataset  # noqa: E402
 
 
 @DATASETS.register_module()
-class FiveClassISPRSDataset(BaseSegDataset):
+class IndexMaskFolder(BaseSegDataset):
+    """A folder of images and a folder of masks of class indexes, of the same names.
+
+    mmseg's ``BaseSegDataset`` that tells ``LoadIndexMask`` the number of classes, so
+    that values beyond them are refused, and reads an ``ann_file`` as all lists are
+    read, see :func:`~cmid_mm.labels.lists.read_list`.
+
+    Args:
+        **kwargs: As for mmseg's ``BaseSegDataset``; ``metainfo`` names the classes.
+    """
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """List the images and masks.
+
+        Raises:
+            FileNotFoundError: If there is no list or no image.
+            LabelError: If the list has another encoding.
+        """
+        if self.ann_file and not os.path.isdir(self.ann_file):
+            if not os.path.isfile(self.ann_file):
+                raise FileNotFoundError(
+                    f'ann_file {self.ann_file!r} does not exist. It is a text file '
+                    'with the name of one image, without extension, a line; leave it '
+                    'out to use all that are there'
+                )
+            samples = [self._sample(name) for _, name in read_list(self.ann_file)]
+        else:
+            samples = super().load_data_list()
+        if not samples:
+            raise FileNotFoundError(
+                f'no *{self.img_suffix} in {self.data_prefix.get("img_path")}; see '
+                'data_root, data_prefix and img_suffix of the data set'
+            )
+        # None where mmseg knows no classes: then any index is taken.
+        num_classes = len(self.metainfo.get('classes') or ()) or None
+        return [dict(sample, num_classes=num_classes) for sample in samples]
+
+    def _sample(self, name: str) -> dict[str, Any]:
+        name = name.removesuffix(self.img_suffix)
+        images, masks = (
+            self.data_prefix.get(key) for key in ('img_path', 'seg_map_path')
+        )
+        sample = dict(
+            img_path=os.path.join(images or '', name + self.img_suffix),
+            label_map=self.label_map,
+            reduce_zero_label=self.reduce_zero_label,
+            seg_fields=[],
+        )
+        if masks is not None:
+            sample['seg_map_path'] = os.path.join(masks, name + self.seg_map_suffix)
+        return sample
+
+
+@DATASETS.register_module()
+class FiveClassISPRSDataset(IndexMaskFolder):
     """Potsdam or Vaihingen, with the five classes that published results score.
 
     The label files count as mmseg's converters and ``tools/prepare_data.py`` write

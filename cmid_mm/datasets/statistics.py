@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from ..images.errors import NoValidPixelError, UnreadableImageError
-from ..images.reading import count_bands, load_image_and_mask, read_raw
+from ..images import (
+    NoValidPixelError,
+    Reading,
+    UnreadableImageError,
+    load_image_and_mask,
+    read_header,
+    read_values,
+)
+from ..images.pixels import ValueRange
+from ..images.rasters import RASTER_EXTENSIONS
 from .imagery import ImageryDataset
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -86,149 +94,207 @@ class BandMoments:
 
 
 @dataclass
+class ValuesOfType:
+    """Values of the files of one data type.
+
+    Attributes:
+        images: Number of images (or tiles) looked at.
+        example: One of the files.
+        ranges: Low and high percentile of each band.
+    """
+
+    images: int
+    example: str
+    ranges: list[tuple[float, float]]
+
+    @property
+    def joint(self) -> tuple[float, float]:
+        """The range that spans those of all bands."""
+        lows, highs = zip(*self.ranges, strict=True)
+        return min(lows), max(highs)
+
+
+@dataclass
 class DatasetStatistics:
     """What a configuration needs to know of a data set.
 
     Attributes:
-        mean (list[float]): Mean of each band, 0-255 scale.
-        std (list[float]): Standard deviation of each band, 0-255 scale.
-        images (int): Number of images (or tiles) that went in.
-        value_range (tuple[float, float], optional): Values that became 0 and 255;
-            None for 8-bit data.
-        unreadable (list[str]): Message of each image that cannot be read.
+        mean: Mean of each band, 0-255 scale.
+        std: Standard deviation of each band, 0-255 scale.
+        images: Number of images (or tiles) that went in.
+        value_range: Values that became 0 and 255; None for 8-bit data.
+        types: What was found by data type, if no value range was given.
+        empty: Number of tiles without data.
+        unreadable: Message of each image that cannot be read.
     """
 
     mean: list[float]
     std: list[float]
     images: int
-    value_range: tuple[float, float] | None = None
+    value_range: ValueRange | None = None
+    types: dict[str, ValuesOfType] = field(default_factory=dict)
+    empty: int = 0
     unreadable: list[str] = field(default_factory=list)
+
+
+def reading_of(dataset: ImageryDataset, **options: Any) -> Reading:
+    """A reading of all bands of a data set's first readable file.
+
+    Args:
+        dataset: Its files.
+        **options: Of :class:`Reading`.
+
+    Raises:
+        UnreadableImageError: If no file can be read.
+    """
+    if options.get('bands') is None:
+        options['num_bands'] = _bands_of_first(dataset)
+    return Reading(**{'size': 224, **options})
 
 
 def dataset_statistics(
     dataset: ImageryDataset,
-    size: int = 224,
-    bands: Sequence[int] | None = None,
-    value_range: tuple[float, float] | None = None,
-    nodata: float | None = None,
+    reading: Reading,
+    per_band: bool = False,
     max_images: int | None = None,
     workers: int = 0,
     progress: Progress = iter,
 ) -> DatasetStatistics:
     """Compute the statistics of a data set's images as training loads them.
 
-    Missing pixels do not count. All bands are taken unless ``bands`` says which; all
-    files have to have the number of bands of the first.
+    Missing values do not count.
 
     Args:
-        dataset (ImageryDataset): Its files; the pipeline is not used.
-        size (int): Side to which images are scaled first, in pixels. Defaults to
-            224.
-        bands (Sequence[int], optional): Bands to take, counted from 1.
-        value_range (tuple[float, float], optional): Values of non-8-bit files that
-            become 0 and 255. Defaults to None: :func:`suggest_value_range`.
-        nodata (float, optional): Value of missing pixels where files have no tag.
-        max_images (int, optional): Use this many, evenly spread. Defaults to None,
-            all.
-        workers (int): Worker processes. Defaults to 0, this process.
-        progress (Callable): Wraps the loop over images, such as
-            ``rich.progress.track``.
-
-    Returns:
-        DatasetStatistics: The statistics.
+        dataset: Its files; the pipeline is not used.
+        reading: How they are read; without a value range one is measured by
+            :func:`measure_values`.
+        per_band: Measure a value range for each band, instead of one for all.
+            Defaults to False.
+        max_images: Use this many, evenly spread. Defaults to None, all.
+        workers: Worker processes. Defaults to 0, this process.
+        progress: Wraps the loop over images, such as ``rich.progress.track``.
 
     Raises:
         UnreadableImageError: If no image can be read.
-        BandMismatchError: If the files differ in their number of bands.
+        BandMismatchError: If a file has not the bands.
     """
+    types: dict[str, ValuesOfType] = {}
+    if reading.value_range is None:
+        types = measure_values(dataset, reading, max_images, workers)
+        reading = replace(reading, value_range=suggested_range(types, per_band))
     chosen = _spread(len(dataset), max_images)
-    num_bands = len(bands) if bands is not None else _bands_of_first(dataset, chosen)
-    options: dict[str, Any] = {'num_bands': num_bands, 'bands': bands, 'nodata': nodata}
-    if value_range is None:
-        value_range = suggest_value_range(
-            dataset, size, workers=workers, max_images=max_images, **options
-        )
-    task = partial(_moments, size=size, value_range=value_range, **options)
-    total = BandMoments.empty(num_bands)
-    images, unreadable = 0, []
+    total = BandMoments.empty(reading.num_bands)
+    images, empty, unreadable = 0, 0, []
+    task = partial(_moments, reading=reading)
     for moments, error in progress(_mapped(dataset, chosen, task, workers)):
         if moments is not None:
             total.add(moments)
             images += 1
-        elif error is not None:
+        elif error is None:
+            empty += 1
+        else:
             unreadable.append(error)
     if images == 0:
         raise UnreadableImageError('; '.join(unreadable[:5]) or 'no valid pixel at all')
     return DatasetStatistics(
-        total.mean.tolist(), total.std.tolist(), images, value_range, unreadable
+        total.mean.tolist(),
+        total.std.tolist(),
+        images,
+        reading.value_range,
+        types,
+        empty,
+        unreadable,
     )
 
 
-def suggest_value_range(
+def measure_values(
     dataset: ImageryDataset,
-    size: int = 224,
-    num_bands: int = 3,
-    bands: Sequence[int] | None = None,
-    nodata: float | None = None,
+    reading: Reading,
     max_images: int | None = None,
     workers: int = 0,
-) -> tuple[float, float] | None:
-    """Suggest the ``value_range`` of data that is not 8-bit.
+) -> dict[str, ValuesOfType]:
+    """Measure the values of files that are not 8-bit.
 
-    The range spans, over all bands, the 1st to the 99.9th percentile of the valid
-    pixels of up to 1000 images.
+    Ranges span the 1st to the 99.9th percentile of the valid values of up to 1000
+    images.
 
     Args:
-        dataset (ImageryDataset): Its files; the pipeline is not used.
-        size (int): Side to which images may be reduced first, in pixels.
-        num_bands (int): Number of bands. Defaults to 3.
-        bands (Sequence[int], optional): Bands to take, counted from 1.
-        nodata (float, optional): Value of missing pixels where files have no tag.
-        max_images (int, optional): Use at most this many.
-        workers (int): Worker processes. Defaults to 0, this process.
+        dataset: Its files; the pipeline is not used.
+        reading: How they are read; its value range does not matter.
+        max_images: Use at most this many.
+        workers: Worker processes. Defaults to 0, this process.
 
     Returns:
-        tuple[float, float] | None: Low and high value; None if all data is 8-bit.
+        What was found, by data type, ``'uint8'`` (without ranges) among them.
     """
     limit = min(max_images or _SAMPLED_IMAGES, _SAMPLED_IMAGES)
     chosen = _spread(len(dataset), limit)
-    task = partial(
-        _sample_values, size=size, num_bands=num_bands, bands=bands, nodata=nodata
-    )
-    samples: list[list[NDArray[Any]]] = [[] for _ in range(num_bands)]
-    for values, _ in _mapped(dataset, chosen, task, workers):
+    samples: dict[str, list[list[NDArray[Any]]]] = {}
+    examples: dict[str, str] = {}
+    task = partial(_sample_values, reading=reading)
+    results = _mapped(dataset, chosen, task, workers)
+    for index, (values, _) in zip(chosen, results, strict=True):
         if values is not None:
-            for band, band_values in zip(samples, values, strict=True):
-                band.append(band_values)
-    pooled = [np.concatenate(band) for band in samples if band]
-    if not pooled:
+            dtype = str(values[0].dtype)
+            samples.setdefault(dtype, []).append(values)
+            examples.setdefault(dtype, dataset.get_data_info(index)['img_path'])
+    return {
+        dtype: ValuesOfType(
+            len(images),
+            examples[dtype],
+            []
+            if dtype == 'uint8'
+            else [
+                _percentiles(np.concatenate(band)) for band in zip(*images, strict=True)
+            ],
+        )
+        for dtype, images in samples.items()
+    }
+
+
+def suggested_range(
+    types: dict[str, ValuesOfType], per_band: bool = False
+) -> ValueRange | None:
+    """The value range for what was measured; None if all data is 8-bit.
+
+    Of several data types the one with most images decides.
+
+    Args:
+        types: From :func:`measure_values`.
+        per_band: One range for each band, instead of one for all.
+    """
+    deep = [found for dtype, found in types.items() if dtype != 'uint8']
+    if not deep:
         return None
-    low = min(float(np.percentile(band, _LOW_PERCENTILE)) for band in pooled)
-    high = max(float(np.percentile(band, _HIGH_PERCENTILE)) for band in pooled)
-    if pooled[0].dtype.kind in 'iu':
+    found = max(deep, key=lambda values: values.images)
+    return tuple(found.ranges) if per_band else found.joint
+
+
+def _percentiles(values: NDArray[Any]) -> tuple[float, float]:
+    low, high = (
+        float(limit)
+        for limit in np.percentile(values, (_LOW_PERCENTILE, _HIGH_PERCENTILE))
+    )
+    if values.dtype.kind in 'iu':
         low, high = math.floor(low), math.ceil(high)
     return (low, high) if high > low else (low, low + 1)
 
 
-def _moments(info: dict[str, Any], size: int, **options: Any) -> BandMoments:
-    pixels, valid = load_image_and_mask(
-        info['img_path'], size, window=info.get('window'), **options
-    )
+def _moments(info: dict[str, Any], reading: Reading) -> BandMoments:
+    pixels, valid = load_image_and_mask(info['img_path'], reading, info.get('window'))
     return BandMoments.of_image(pixels, valid)
 
 
-def _sample_values(
-    info: dict[str, Any], size: int, **options: Any
-) -> list[NDArray[Any]] | None:
-    """Some valid values of each band; None if the image is 8-bit."""
-    raw = read_raw(info['img_path'], size, window=info.get('window'), **options)
-    if raw.pixels.dtype == np.uint8:
-        return None
-    values = raw.pixels.reshape(-1, raw.pixels.shape[2])
+def _sample_values(info: dict[str, Any], reading: Reading) -> list[NDArray[Any]]:
+    """Some valid values of each band."""
+    raw = read_values(info['img_path'], reading, info.get('window'), reading.size)
+    values = raw.values.reshape(-1, raw.values.shape[2])
     step = max(1, len(values) // _SAMPLED_PIXELS)
     if raw.valid is None:
         return list(values[::step].T)
     valid = raw.valid.reshape(values.shape)
+    if not valid.any(axis=0).all():
+        raise NoValidPixelError(f'{info["img_path"]}: a band without valid pixels')
     return [band[keep][::step] for band, keep in zip(values.T, valid.T, strict=True)]
 
 
@@ -279,11 +345,16 @@ def _spread(length: int, limit: int | None) -> list[int]:
     return [number * length // count for number in range(count)]
 
 
-def _bands_of_first(dataset: ImageryDataset, chosen: Sequence[int]) -> int:
+def _bands_of_first(dataset: ImageryDataset) -> int:
     error = None
-    for index in chosen:
+    for index in range(len(dataset)):
+        path = dataset.get_data_info(index)['img_path']
         try:
-            return count_bands(dataset.get_data_info(index)['img_path'])
+            header = read_header(path)
         except UnreadableImageError as unreadable:
             error = unreadable
+            continue
+        # Grey photographs stand among coloured ones, whose bands they are given.
+        is_raster = path.lower().endswith(RASTER_EXTENSIONS)
+        return header.num_bands if is_raster else 3
     raise error or UnreadableImageError('no image')

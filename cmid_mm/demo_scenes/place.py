@@ -14,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from ..polygons import clip_polygon
 from .scene import BARE, IMPERVIOUS, LOW_VEGETATION, RGB, WATER, Floats
 
 _T = TypeVar('_T')
@@ -325,20 +326,6 @@ def blob(x: float, y: float, radius: float, rng: Generator) -> Floats:
     return np.stack([x + u * c - v * s, y + u * s + v * c], -1).astype(np.float32)
 
 
-def _clip_polygon(polygon: Floats, point: Floats, normal: Floats) -> Floats:
-    """The part of a convex polygon on the side that ``normal`` points to."""
-    side = (polygon - point) @ normal
-    kept: list[Floats] = []
-    for i in range(len(polygon)):
-        j = (i + 1) % len(polygon)
-        if side[i] >= 0:
-            kept.append(polygon[i])
-        if (side[i] >= 0) != (side[j] >= 0):
-            share = side[i] / (side[i] - side[j])
-            kept.append(polygon[i] + share * (polygon[j] - polygon[i]))
-    return np.array(kept, np.float32).reshape(-1, 2)
-
-
 def spaced(low: float, high: float, step: float) -> list[float]:
     """Positions from low up to (not including) high."""
     positions: list[float] = np.arange(low, high, step).tolist()
@@ -366,8 +353,8 @@ def split_parcels(polygon: Floats, target: float, rng: Generator) -> list[Floats
         np.float32,
     )
     halves = (
-        _clip_polygon(polygon, point, normal),
-        _clip_polygon(polygon, point, -normal),
+        clip_polygon(polygon, point, normal),
+        clip_polygon(polygon, point, -normal),
     )
     return [
         parcel

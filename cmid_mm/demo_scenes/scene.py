@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..labels.dota import format_boxes
+
 Floats = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]
 RGB = tuple[float, float, float]
@@ -93,13 +95,14 @@ class DemoScene:
         """Index of ``scene_class`` in ``SCENE_CLASSES``."""
         return SCENE_CLASSES.index(self.scene_class)
 
-    def dota_text(self) -> str:
+    def dota_text(self) -> bytes:
         """Labels in DOTA v1.0 text form: two header lines, then one line a box."""
-        lines = ['imagesource:demo', f'gsd:{self.gsd:.6f}']
-        for box in self.boxes:
-            xy = ' '.join(f'{value:.1f}' for value in box.corners.ravel())
-            lines.append(f'{xy} {box.category} {int(box.difficult)}')
-        return '\n'.join(lines) + '\n'
+        return format_boxes(
+            np.array([box.corners.ravel() for box in self.boxes]).reshape(-1, 8),
+            [box.category for box in self.boxes],
+            [int(box.difficult) for box in self.boxes],
+            headers={'imagesource': 'demo', 'gsd': f'{self.gsd:.6f}'},
+        )
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,54 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""The ground floor: what an image file holds. Nobody else opens one.
+
+=================================  =================================================
+question                           answered by
+=================================  =================================================
+which files are images             :func:`find_images`, :func:`named_images`
+what a file says of itself         :class:`Header`, :func:`read_header`
+where its pixels lie               :class:`Place`
+which pixels hold data             :attr:`Pixels.valid`
+how values become numbers          :class:`Reading`
+its pixels, whole or in windows    :class:`ImageFile`, :func:`load_image`
+=================================  =================================================
+"""
+
+from .errors import (
+    BandMismatchError,
+    NoValidPixelError,
+    PlaceMismatchError,
+    UnreadableImageError,
+)
+from .finding import find_images, find_pairs, is_image_name, named_images
+from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
+from .pixels import Header, Pixels, Reading, Window
+from .place import Place
+from .reading import load_image, load_image_and_mask, read_stored, read_values
+from .tiles import tile_windows
+from .writing import write_geotiff, write_image
+
+__all__ = [
+    'IMAGE_EXTENSIONS',
+    'BandMismatchError',
+    'Header',
+    'ImageFile',
+    'NoValidPixelError',
+    'Pixels',
+    'Place',
+    'PlaceMismatchError',
+    'Reading',
+    'UnreadableImageError',
+    'Window',
+    'find_images',
+    'find_pairs',
+    'is_image_name',
+    'load_image',
+    'load_image_and_mask',
+    'named_images',
+    'read_header',
+    'read_stored',
+    'read_values',
+    'tile_windows',
+    'write_geotiff',
+    'write_image',
+]

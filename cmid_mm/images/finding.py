@@ -2,22 +2,97 @@
 """Finding images: which files are images, and which belong together."""
 
 import glob
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .reading import IMAGE_EXTENSIONS
+from .errors import UnreadableImageError
+from .image_file import IMAGE_EXTENSIONS
+from .notices import say_once
+from .rasters import parts_of_mosaic
+
+#: Endings of image files, for messages.
+ACCEPTED = ', '.join(IMAGE_EXTENSIONS)
 
 
-def find_images(names: Iterable[str | Path]) -> list[Path]:
-    """Image files of names, folders and patterns.
+def is_image_name(name: str | os.PathLike[str]) -> bool:
+    """Whether a name has the ending of an image and is not hidden.
+
+    Hidden are names that begin with a dot, among them the ``._name.jpg`` companions
+    that macOS leaves behind.
+    """
+    base = os.path.basename(name)
+    ending = os.path.splitext(base)[1].lower()
+    return ending in IMAGE_EXTENSIONS and not base.startswith('.')
+
+
+def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
+    """Image files of a folder: the one rule for what is an image in it.
+
+    Hidden files and folders and ``__MACOSX`` are left out, links are followed, each
+    folder once. What is named like an image but is no file (a pipe, a device) is left
+    out and said. A VRT stands for the files that it is made of, which are then no
+    images of their own.
 
     Args:
-        names (Iterable[str | Path]): Files, folders (searched at any depth) and
-            patterns such as ``scenes/*.tif``.
+        folder: The folder.
+        recursive: Search its subfolders, at any depth. Defaults to True.
 
     Returns:
-        list[Path]: Files in the order given, those of a folder sorted by name. A
-        named file need not exist.
+        Files sorted by path; may be empty.
+
+    Raises:
+        FileNotFoundError: If it is not a folder.
+    """
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'{folder} is not a folder')
+    paths = sorted(Path(path) for path in _scan(str(folder), recursive))
+    parts: set[str] = set()
+    for path in paths:
+        if path.suffix.lower() == '.vrt':
+            try:
+                parts |= {os.path.realpath(part) for part in parts_of_mosaic(path)}
+            except UnreadableImageError:
+                pass  # said by whoever reads it
+    if parts:
+        paths = [path for path in paths if os.path.realpath(path) not in parts]
+    return paths
+
+
+def _scan(root: str, recursive: bool) -> Iterator[str]:
+    """Yield images, without a stat call per file: folders may hold millions."""
+    folders = [root]
+    seen = {os.path.realpath(root)}
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith('.') or entry.name == '__MACOSX':
+                    continue
+                if entry.is_dir():
+                    if entry.is_symlink():
+                        target = os.path.realpath(entry.path)
+                        if target in seen:
+                            continue
+                        seen.add(target)
+                    if recursive:
+                        folders.append(entry.path)
+                elif not is_image_name(entry.name):
+                    continue
+                elif entry.is_file():
+                    yield entry.path
+                else:
+                    say_once('no file', f'{entry.path} is no file and left out')
+
+
+def named_images(names: Iterable[str | Path]) -> list[Path]:
+    """Image files of names, folders and patterns, as given on a command line.
+
+    Args:
+        names: Files, folders (see :func:`find_images`) and patterns such as
+            ``scenes/*.tif``, of which hidden files are no part.
+
+    Returns:
+        Files in the order given. A named file need not exist nor end as images do.
 
     Raises:
         FileNotFoundError: If a folder holds no image or a pattern matches none.
@@ -26,20 +101,18 @@ def find_images(names: Iterable[str | Path]) -> list[Path]:
     for name in map(str, names):
         path = Path(name).expanduser()
         if path.is_dir():
-            inside = [
-                file
-                for file in sorted(path.rglob('*'))
-                if file.suffix.lower() in IMAGE_EXTENSIONS
-                and not file.name.startswith('.')
-            ]
+            inside = find_images(path)
             if not inside:
                 raise FileNotFoundError(
-                    f'{path} holds no image; accepted extensions: '
-                    f'{", ".join(IMAGE_EXTENSIONS)}'
+                    f'{path} holds no image; accepted extensions: {ACCEPTED}'
                 )
             found += inside
         elif glob.has_magic(name) and not path.exists():
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+            matches = sorted(
+                Path(match)
+                for match in glob.glob(str(path), recursive=True)
+                if not os.path.basename(match).startswith('.')
+            )
             if not matches:
                 raise FileNotFoundError(f'no file matches {name}')
             found += matches
@@ -52,11 +125,11 @@ def find_pairs(names: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """Pairs of images of two dates.
 
     Args:
-        names (Sequence[str | Path]): Two files; two folders whose files have the
-            same names; or one folder with folders ``A`` and ``B`` like that.
+        names: Two files; two folders whose files have the same names; or one folder
+            with folders ``A`` and ``B`` like that.
 
     Returns:
-        list[tuple[Path, Path]]: First and second date, sorted by name.
+        First and second date, sorted by name.
 
     Raises:
         FileNotFoundError: If a folder or an image's partner is missing.
@@ -78,7 +151,7 @@ def find_pairs(names: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     first, second = (
         {
             str(file.relative_to(path).with_suffix('')): file
-            for file in find_images([path])
+            for file in find_images(path)
         }
         for path in paths
     )

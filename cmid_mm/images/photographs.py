@@ -1,20 +1,27 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Decoding of JPEG and PNG."""
+"""JPEG and PNG: headers by Pillow, pixels by OpenCV."""
 
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from .errors import UnreadableImageError
+from .notices import say_once
+from .pixels import Header, Pixels, Window, valid_values
+from .values import reduced_shape, resize_by_area
 
 JPEG_EXTENSIONS = ('.jpg', '.jpeg')
-
 PNG_EXTENSIONS = ('.png',)
 
-HEADER_BYTES = 1 << 16
+_JPEG, _PNG = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
+_ORIENTATION = 0x0112
 
 # Reduction of the decoder -> flags for colour and for grey images.
 _JPEG_REDUCTIONS = {
@@ -24,97 +31,219 @@ _JPEG_REDUCTIONS = {
     1: (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE),
 }
 
-# PNG colour type -> number of channels (palette entries are RGB or RGBA).
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
+def photograph_header(path: Path) -> Header | None:
+    """Header of a JPEG or PNG, which its content says it is, not its name.
 
-def decode_jpeg(
-    path: str | Path, content: bytes, min_size: int | None
-) -> NDArray[np.uint8]:
-    """Decode a JPEG to RGB or grey, (H, W, 3 | 1)."""
-    height, width, components = jpeg_header(path, content)
-    # Entropy-coded data cannot contain the end-of-image marker; a thumbnail can, but
-    # stands before the first scan. So nothing but a cut-off file lacks it after that.
-    if content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
-        raise UnreadableImageError(f'{path}: truncated JPEG (no end-of-image marker)')
-    # libjpeg rounds the sides of a reduced image up.
-    fitting = [
-        factor
-        for factor in _JPEG_REDUCTIONS
-        if min_size is not None and -(-min(height, width) // factor) >= min_size
-    ]
-    colour, grey = _JPEG_REDUCTIONS[max(fitting, default=1)]
-    flag = grey if components == 1 else colour
-    return _decode(path, content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    Args:
+        path: The file; only its beginning is read.
 
+    Returns:
+        The header, or None if it is neither.
 
-def decode_png(path: str | Path, content: bytes) -> NDArray[Any]:
-    """Decode a PNG to grey, RGB or RGBA, 8 or 16 bit, (H, W, 1 | 3 | 4)."""
-    _, _, channels = png_header(path, content)
-    if b'IEND' not in content[-64:] and content.rfind(b'IEND') < 0:
-        raise UnreadableImageError(f'{path}: truncated PNG (no end chunk)')
-    if channels <= 2:
-        flag = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-    elif channels == 3:
-        flag = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    else:
-        flag = cv2.IMREAD_UNCHANGED
-    return _decode(path, content, flag)
-
-
-def _decode(path: str | Path, content: bytes, flag: int) -> NDArray[Any]:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
-    except cv2.error as error:
-        raise UnreadableImageError(f'{path}: {error}') from None
-    if pixels is None:
-        raise UnreadableImageError(f'{path}: corrupt image data')
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    if pixels.shape[2] == 4:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def jpeg_header(path: str | Path, content: bytes) -> tuple[int, int, int]:
-    """Height, width and number of components."""
-    if content[:2] != b'\xff\xd8':
-        raise UnreadableImageError(f'{path}: not a JPEG file')
-    position = 2
-    while position + 9 < len(content):
-        if content[position] != 0xFF:
-            break
-        marker = content[position + 1]
-        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:
-            # Fill bytes and markers without a payload.
-            position += 1 if marker == 0xFF else 2
-            continue
-        # Start of frame 0-15, but not Huffman, arithmetic or JPEG-extension tables.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height = int.from_bytes(content[position + 5 : position + 7], 'big')
-            width = int.from_bytes(content[position + 7 : position + 9], 'big')
-            if height == 0 or width == 0:
-                break
-            return height, width, content[position + 9]
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], 'big')
-    raise UnreadableImageError(f'{path}: truncated or corrupt JPEG header')
-
-
-def png_header(path: str | Path, content: bytes) -> tuple[int, int, int]:
-    """Height, width and number of channels."""
-    if content[:8] != b'\x89PNG\r\n\x1a\n' or content[12:16] != b'IHDR':
-        raise UnreadableImageError(f'{path}: not a PNG file')
-    if len(content) < 29 or content[25] not in _PNG_CHANNELS:
-        raise UnreadableImageError(f'{path}: truncated or corrupt PNG header')
-    width = int.from_bytes(content[16:20], 'big')
-    height = int.from_bytes(content[20:24], 'big')
-    return height, width, _PNG_CHANNELS[content[25]]
-
-
-def file_bytes(path: str | Path, limit: int | None = None) -> bytes:
-    """Content of a file, or its beginning."""
+    Raises:
+        UnreadableImageError: If the file cannot be opened or its header is broken.
+    """
     try:
         with open(path, 'rb') as file:
-            return file.read() if limit is None else file.read(limit)
+            return _parse(path, file)[0] if _kind(file) else None
     except OSError as error:
-        raise UnreadableImageError(f'{path}: {error.strerror}') from None
+        raise _unreadable(path, error) from None
+
+
+def open_photograph(path: Path, keep: bool = False) -> 'Photograph | None':
+    """Open a JPEG or PNG, which its content says it is, not its name.
+
+    Args:
+        path: The file.
+        keep: Keep the decoded pixels for further windows. Defaults to False.
+
+    Returns:
+        The photograph, or None if it is neither.
+
+    Raises:
+        UnreadableImageError: If the file cannot be read or its header is broken.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return Photograph(path, content, keep) if _kind(BytesIO(content)) else None
+
+
+class Photograph:
+    """A JPEG or PNG file.
+
+    Args:
+        path: The file, for messages.
+        content: What it holds.
+        keep: Keep the decoded pixels for further windows. Defaults to False.
+
+    Raises:
+        UnreadableImageError: If the header is broken.
+    """
+
+    def __init__(self, path: Path, content: bytes, keep: bool = False) -> None:
+        self.path, self.content, self.keep = path, content, keep
+        self.header, self._image = _parse(path, BytesIO(content))
+        # Here, as Pillow has read up to the pixels now.
+        self._scan = self._image.fp.tell()
+        self._kept: NDArray[Any] | None = None
+
+    def read(
+        self,
+        bands: Sequence[int],
+        window: Window,
+        min_size: int | None = None,
+        marker: float | None = None,
+    ) -> Pixels:
+        """Read pixels as :meth:`cmid_mm.images.rasters.Raster.read` does."""
+        header = self.header
+        top, left, height, width = window
+        whole = (height, width) == (header.height, header.width)
+        reducible = whole and marker is None and header.alpha is None
+        pixels = self._decoded(min_size if reducible else None)
+        if not whole:
+            pixels = pixels[top : top + height, left : left + width]
+        valid = None
+        if header.alpha is not None and header.alpha not in bands:
+            opaque = pixels[..., header.alpha - 1 :] > 0
+            valid = np.broadcast_to(opaque, (*opaque.shape[:2], len(bands)))
+        if marker is not None:
+            present = valid_values(pixels != marker, marker, pixels.dtype)
+            present = present[..., [band - 1 for band in bands]]
+            valid = present if valid is None else valid & present
+        if list(bands) != list(range(1, pixels.shape[2] + 1)):
+            pixels = np.ascontiguousarray(pixels[..., [band - 1 for band in bands]])
+        shape = reduced_shape(pixels.shape[0], pixels.shape[1], min_size)
+        pixels, valid = resize_by_area(pixels, valid, shape)
+        return Pixels(pixels, valid)
+
+    def read_indices(self) -> Pixels:
+        """Read values as stored: a palette's indices, one bit as 0 and 1."""
+        if self._image.mode in ('P', '1'):
+            self._check_end()
+            indices = self._by_pillow(None).astype(np.uint8)
+            return Pixels(indices.reshape(*indices.shape[:2], 1))
+        header = self.header
+        data = [band for band in range(1, header.count + 1) if band != header.alpha]
+        return self.read(data, (0, 0, header.height, header.width))
+
+    def close(self) -> None:
+        """Forget the decoded pixels."""
+        self._kept = None
+
+    def _decoded(self, min_size: int | None) -> NDArray[Any]:
+        if self._kept is not None:
+            return self._kept
+        pixels = self._decode(min_size)
+        if self.keep:
+            self._kept = pixels
+        return pixels
+
+    def _check_end(self) -> None:
+        """Refuse a file that was cut off: the decoder would paint the rest grey."""
+        if isinstance(self._image, PngImageFile):
+            complete = self.content.rfind(b'IEND') >= 0
+        else:
+            # Entropy-coded data cannot contain the end-of-image marker, and what
+            # follows the end does not matter.
+            complete = self.content.find(b'\xff\xd9', self._scan) >= 0
+        if not complete:
+            raise UnreadableImageError(
+                f'{self.path}: truncated (no end-of-image marker)'
+            )
+
+    def _decode(self, min_size: int | None) -> NDArray[Any]:
+        """Decode to grey, RGB, or either with transparency: (H, W, C)."""
+        self._check_end()
+        header, mode = self.header, self._image.mode
+        if header.alpha is not None and mode not in ('LA', 'RGBA'):
+            return self._by_pillow('RGBA')
+        if isinstance(self._image, JpegImageFile):
+            # libjpeg rounds the sides of a reduced image up.
+            fitting = [
+                factor
+                for factor in _JPEG_REDUCTIONS
+                if min_size is not None
+                and -(-min(header.height, header.width) // factor) >= min_size
+            ]
+            colour, grey = _JPEG_REDUCTIONS[max(fitting, default=1)]
+        else:
+            colour = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+            grey = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+        flag = grey if header.count == 1 else colour
+        if header.alpha is None:
+            flag |= cv2.IMREAD_IGNORE_ORIENTATION
+        else:
+            flag = cv2.IMREAD_UNCHANGED
+        try:
+            pixels = cv2.imdecode(np.frombuffer(self.content, np.uint8), flag)
+        except cv2.error as error:
+            raise UnreadableImageError(f'{self.path}: {error}') from None
+        if pixels is None:
+            raise UnreadableImageError(f'{self.path}: corrupt image data')
+        if pixels.ndim == 2:
+            return pixels[..., None]
+        if pixels.shape[2] == 4:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
+            return pixels if header.count == 4 else pixels[..., [0, 3]]
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+    def _by_pillow(self, mode: str | None) -> NDArray[Any]:
+        try:
+            image = self._image if mode is None else self._image.convert(mode)
+            return np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UnreadableImageError(f'{self.path}: {error}') from None
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableImageError:
+    if isinstance(error, UnreadableImageError):
+        return error
+    return UnreadableImageError(f'{path}: {error.strerror or error}')
+
+
+def _kind(file: BinaryIO) -> type[Any] | None:
+    """Pillow's class for the content, judged by its first bytes."""
+    beginning = file.read(len(_PNG))
+    file.seek(0)
+    if beginning == _PNG:
+        return PngImageFile
+    return JpegImageFile if beginning.startswith(_JPEG) else None
+
+
+def _parse(path: Path, file: BinaryIO) -> tuple[Header, Any]:
+    """Header, and Pillow's image, whose pixels are not decoded yet."""
+    kind = _kind(file)
+    assert kind is not None
+    try:
+        # Not Image.open, which refuses images of more than some 180 megapixels.
+        image = kind(file)
+        height, width = image.height, image.width
+        mode, deep = image.mode, '16' in str(image.tile[0][3])
+    except Exception as error:  # Pillow raises whatever its parser stumbles over.
+        raise UnreadableImageError(
+            f'{path}: truncated or corrupt {kind.format} header ({error})'
+        ) from None
+    # Without the first condition Pillow would decode a PNG in search of a tag.
+    if 'exif' in image.info and image.getexif().get(_ORIENTATION, 1) != 1:
+        say_once(
+            'orientation',
+            f'{path} has an orientation tag, which is ignored: images are read as '
+            'they are stored',
+        )
+    transparent = mode in ('LA', 'RGBA', 'PA') or 'transparency' in image.info
+    # Grey of which one value is transparent is decoded to colours.
+    grey = mode == 'LA' or (mode in ('1', 'L', 'I', 'I;16') and not transparent)
+    colours = 1 if grey else 3
+    header = Header(
+        path,
+        height,
+        width,
+        colours + transparent,
+        np.dtype(np.uint16 if deep else np.uint8),
+        alpha=colours + 1 if transparent else None,
+        palette=mode in ('P', 'PA'),
+    )
+    return header, image

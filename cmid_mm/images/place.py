@@ -2,19 +2,140 @@
 """Where the pixels of an image lie on the ground."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.transform import AffineTransformer, GCPTransformer
+
+from .errors import PlaceMismatchError
+
+#: Pixels by which two images of one place may be shifted against each other.
+TOLERANCE = 0.5
 
 
 @dataclass(frozen=True)
-class Georeference:
-    """Where the pixels of a raster lie.
+class Place:
+    """Where the pixels of an image lie: by a transform, or by control points.
 
     Attributes:
-        crs (rasterio.crs.CRS): Coordinate reference system.
-        transform (Affine): From (column, row) to map coordinates.
+        crs: Coordinate reference system; None if the file names none.
+        transform: From (column, row) to map coordinates; None if the file has ground
+            control points instead.
+        gcps: Ground control points; empty if the file has a transform.
     """
 
-    crs: Any
-    transform: Affine
+    crs: CRS | None
+    transform: Affine | None
+    gcps: tuple[GroundControlPoint, ...] = ()
+
+    def coordinates(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map coordinates of points of the image.
+
+        Args:
+            points: Column and row, (N, 2), where (0, 0) is the outer corner of the
+                first pixel.
+
+        Returns:
+            x and y, (N, 2).
+        """
+        if not len(points):
+            return np.empty((0, 2))
+        transformer = (
+            AffineTransformer(self.transform)
+            if self.transform is not None
+            else GCPTransformer(self.gcps)
+        )
+        columns, rows = points.T
+        with transformer:
+            return np.stack(transformer.xy(rows, columns, offset='ul'), -1)
+
+    def for_writing(self) -> dict[str, Any]:
+        """What rasterio needs to write a file of the same place."""
+        if self.transform is not None:
+            return {'crs': self.crs, 'transform': self.transform}
+        return {'crs': self.crs, 'gcps': list(self.gcps)}
+
+    def __str__(self) -> str:
+        """For messages."""
+        crs = 'no CRS' if self.crs is None else self.crs.to_string()
+        if self.transform is None:
+            return f'{crs}, {len(self.gcps)} ground control points'
+        a, b, c, d, e, f = self.transform[:6]
+        turned = f', rotated ({b:g}, {d:g})' if b or d else ''
+        return f'{crs}, origin ({c:.10g}, {f:.10g}), pixel ({a:g}, {e:g}){turned}'
+
+
+def place_of(source: Any) -> Place | None:
+    """The place that an open rasterio data set states, world files included.
+
+    Args:
+        source: The data set.
+
+    Returns:
+        Its transform if it has one, else its ground control points; None if neither.
+    """
+    if not source.transform.is_identity:
+        return Place(source.crs, source.transform)
+    points, crs = source.gcps
+    return Place(crs, None, tuple(points)) if points else None
+
+
+def has_side_file(path: Path) -> bool:
+    """Whether a file beside a photograph may say where it lies.
+
+    That is a world file, such as ``a.jgw``, ``a.jpgw`` or ``a.wld`` of ``a.jpg``, or
+    GDAL's ``a.jpg.aux.xml``; endings in lower or upper case.
+    """
+    ending = path.suffix[1:]
+    worlds = (f'{ending[0]}{ending[-1]}w', f'{ending}w', 'wld')
+    return path.with_name(f'{path.name}.aux.xml').exists() or any(
+        path.with_suffix(f'.{name}').exists()
+        for world in worlds
+        for name in (world.lower(), world.upper())
+    )
+
+
+def check_same_place(
+    path: Path,
+    place: Place | None,
+    other_path: Path,
+    other: Place | None,
+    shape: tuple[int, int],
+) -> None:
+    """Refuse two images of which one is known to lie elsewhere.
+
+    An image without a place is taken to lie where the other does.
+
+    Args:
+        path: The one file, for the error.
+        place: Its place.
+        other_path: The other file.
+        other: Its place.
+        shape: Height and width of both in pixels.
+
+    Raises:
+        PlaceMismatchError: If the reference systems differ, or a corner lies more
+            than :data:`TOLERANCE` pixels apart.
+    """
+    if place is None or other is None or place == other:
+        return
+    height, width = shape
+    corners = np.array(
+        [[0, 0], [width, 0], [0, height], [width, height]], dtype=np.float64
+    )
+    here, there = place.coordinates(corners), other.coordinates(corners)
+    pixel = np.hypot(*(here[1] - here[0])) / width
+    apart = np.hypot(*(here - there).T).max() / pixel
+    known = place.crs is not None and other.crs is not None
+    if apart <= TOLERANCE and (not known or place.crs == other.crs):
+        return
+    raise PlaceMismatchError(
+        f'{other_path} does not lie where {path} does: {other} instead of {place}. '
+        'Give images of the same pixels, or let the second be warped onto the first '
+        '(align=True in LoadImagePair, --align in tools/predict.py)'
+    )

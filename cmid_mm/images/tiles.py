@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from .errors import Window
+from .pixels import Window
 
 
 def tile_windows(height: int, width: int, size: int, overlap: int) -> Iterator[Window]:

@@ -10,55 +10,80 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
+from .notices import say_once
+from .pixels import Reading
+
+#: Share of an image's values that is clipped above which a value range is in doubt.
+_DOUBTFUL = 0.9
+
 
 def to_display_range(
-    pixels: NDArray[Any],
-    value_range: tuple[float, float] | None = None,
-    name: str | Path = 'image',
+    pixels: NDArray[Any], reading: Reading, path: str | Path
 ) -> NDArray[Any]:
     """Bring pixels to the 0-255 scale; 8-bit ones are returned as they are.
 
     Args:
-        pixels (np.ndarray): Any integer or floating-point dtype.
-        value_range (tuple[float, float], optional): Values that become 0 and 255;
-            None takes the whole range of an integer dtype.
-        name (str | Path): What to call the image in an error.
+        pixels: Any integer or floating-point dtype, (H, W, C).
+        reading: Its value range is mapped to 0-255; values outside are clipped.
+        path: The file, for messages.
 
     Returns:
-        np.ndarray: uint8 or float32 in 0-255.
+        uint8, or float32 in 0-255.
 
     Raises:
-        ValueError: If floating-point pixels come without ``value_range``.
+        ValueError: If pixels other than integers come without a value range.
     """
     if pixels.dtype == np.uint8:
         return pixels
-    if value_range is None:
-        if pixels.dtype.kind not in 'iu':
-            raise ValueError(
-                f'{name}: values are {pixels.dtype}, whose range is not known; set '
-                'value_range=(low, high) in LoadImagery (tools/dataset_stats.py '
-                'suggests one)'
-            )
-        limits = np.iinfo(pixels.dtype)
-        low, high = float(limits.min), float(limits.max)
-    else:
-        low, high = value_range
-    scaled = (pixels.astype(np.float32) - low) * (255.0 / (high - low))
+    low, high = reading.limits(pixels.dtype, path)
+    # In float32, large values would lose what distinguishes them.
+    exact = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
+    scaled = pixels.astype(exact) - np.asarray(low, exact)
+    scaled *= np.asarray(255.0 / (np.asarray(high) - low), exact)
+    scaled = scaled.astype(np.float32, copy=False)
     return np.clip(scaled, 0, 255, out=scaled)
 
 
-def fill_missing(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
-    """Replace missing pixels by the mean of the valid ones of the same band.
+def say_if_clipped(
+    pixels: NDArray[Any],
+    valid: NDArray[np.bool_] | None,
+    reading: Reading,
+    path: str | Path,
+) -> None:
+    """Warn, once a run, of an image that a value range makes black or white.
 
     Args:
-        pixels (np.ndarray): uint8 or float32, (H, W, C).
-        valid (np.ndarray): bool (H, W, C).
+        pixels: On the 0-255 scale, (H, W, C).
+        valid: Which values count, (H, W, C); None for all.
+        reading: How they were read.
+        path: The file.
+    """
+    values = pixels if valid is None else pixels[valid]
+    low, high = (float((values == end).mean()) for end in (0, 255))
+    if max(low, high) > _DOUBTFUL:
+        given = reading.value_range or 'the whole range of its integer type'
+        say_once(
+            'clipped',
+            f'{path}: {low:.0%} of its values become 0 and {high:.0%} become 255 with '
+            f'value_range {given}; tools/dataset_stats.py suggests one that fits',
+        )
+
+
+def fill_missing(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
+    """Replace missing values by the mean of the valid ones of the same band.
+
+    A band without a valid value becomes 0.
+
+    Args:
+        pixels: uint8 or float32, (H, W, C).
+        valid: Bool (H, W, C).
 
     Returns:
-        np.ndarray: As ``pixels``.
+        As ``pixels``.
     """
     clean = np.where(valid, pixels, 0)
-    mean = clean.sum(axis=(0, 1), dtype=np.float64) / valid.sum(axis=(0, 1))
+    count = np.maximum(valid.sum(axis=(0, 1)), 1)
+    mean = clean.sum(axis=(0, 1), dtype=np.float64) / count
     if pixels.dtype == np.uint8:
         mean = np.rint(mean)
     return np.where(valid, pixels, mean.astype(pixels.dtype))
@@ -68,11 +93,11 @@ def resize_bicubic(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     """Resize to a square by antialiased bicubic interpolation, as Pillow does.
 
     Args:
-        pixels (np.ndarray): uint8 or float32 (0-255), (H, W, C).
-        size (int): Side of the result in pixels.
+        pixels: uint8 or float32 (0-255), (H, W, C).
+        size: Side of the result in pixels.
 
     Returns:
-        np.ndarray: As ``pixels``, (size, size, C).
+        As ``pixels``, (size, size, C).
     """
     height, width, channels = pixels.shape
     # PyTorch's vectorised 8-bit kernel takes up to four channels at a time.
@@ -90,20 +115,73 @@ def resize_bicubic(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     return result
 
 
-def resize_mask(valid: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """Resize a mask to a square by its nearest pixels."""
-    height, width = valid.shape[:2]
-    rows = (np.arange(size) * height + height // 2) // size
-    columns = (np.arange(size) * width + width // 2) // size
-    return valid[rows[:, None], columns]
+def resize_nearest(mask: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Resize a mask by its nearest pixels.
+
+    Args:
+        mask: (H, W) or (H, W, C).
+        shape: Height and width of the result.
+    """
+    rows, columns = (
+        (np.arange(new) * old + old // 2) // new
+        for new, old in zip(shape, mask.shape, strict=False)
+    )
+    return mask[rows[:, None], columns]
 
 
-def reduce_by_area(pixels: NDArray[Any], min_size: int) -> NDArray[Any]:
-    """Reduce by a whole factor, both sides at least ``min_size``."""
-    height, width = pixels.shape[:2]
-    factor = min(height, width) // min_size
-    if factor < 2:
-        return pixels
-    target = (-(-width // factor), -(-height // factor))
-    reduced = cv2.resize(pixels, target, interpolation=cv2.INTER_AREA)
-    return reduced.reshape(*reduced.shape[:2], pixels.shape[2])
+def reduced_shape(height: int, width: int, min_size: int | None) -> tuple[int, int]:
+    """Height and width reduced by a whole factor, both at least ``min_size``.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        min_size: In pixels; None reduces nothing.
+    """
+    factor = 1 if min_size is None else max(1, min(height, width) // min_size)
+    return -(-height // factor), -(-width // factor)
+
+
+def resize_by_area(
+    values: NDArray[Any], valid: NDArray[np.bool_] | None, shape: tuple[int, int]
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Reduce by averaging the valid values under each new pixel.
+
+    Args:
+        values: (H, W, C), any real type.
+        valid: Bool (H, W, C), which of them count; None for all.
+        shape: Height and width of the result, at most those of ``values``.
+
+    Returns:
+        Values, of the same type if OpenCV knows it, else float64, and bool (h, w, C),
+        where at least one value was valid; None for everywhere.
+    """
+    if values.shape[:2] == shape:
+        return values, valid
+    if values.dtype not in _AVERAGED:
+        values = values.astype(np.float64)
+    if valid is None:
+        return _area(values, shape), None
+    share = _area(valid.astype(np.float64), shape)
+    present = share > 0
+    total = _area(np.where(valid, values, 0).astype(np.float64), shape)
+    mean = total / np.where(present, share, 1)
+    if values.dtype.kind in 'iu':
+        mean = np.rint(mean)
+    return mean.astype(values.dtype), present
+
+
+#: Types that OpenCV averages, rounding integers.
+_AVERAGED = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
+
+
+def _area(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    # OpenCV resizes at most four channels at a time.
+    parts = [
+        cv2.resize(
+            np.ascontiguousarray(values[..., first : first + 4]),
+            shape[::-1],
+            interpolation=cv2.INTER_AREA,
+        ).reshape(*shape, -1)
+        for first in range(0, values.shape[2], 4)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)

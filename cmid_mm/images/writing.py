@@ -11,7 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from ..files import part_file, write_bytes
-from .place import Georeference
+from .place import Place
 
 
 def write_image(path: Path, image: NDArray[Any]) -> None:
@@ -35,19 +35,18 @@ def write_image(path: Path, image: NDArray[Any]) -> None:
 def write_geotiff(
     path: Path,
     mask: NDArray[np.uint8],
-    georeference: Georeference,
+    place: Place,
     nodata: int | None = None,
     palette: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """Write a mask with the place of its image.
 
     Args:
-        path (Path): The file, replaced if there is one.
-        mask (np.ndarray): uint8 (H, W).
-        georeference (Georeference): That of the image.
-        nodata (int, optional): Value of pixels without data. Defaults to None.
-        palette (Sequence, optional): RGB of the values from 0, for map programs.
-            Defaults to None.
+        path: The file, replaced if there is one.
+        mask: uint8 (H, W).
+        place: That of the image.
+        nodata: Value of pixels without data. Defaults to None.
+        palette: RGB of the values from 0, for map programs. Defaults to None.
     """
     part = part_file(path)
     try:
@@ -59,8 +58,7 @@ def write_geotiff(
             width=mask.shape[1],
             count=1,
             dtype='uint8',
-            crs=georeference.crs,
-            transform=georeference.transform,
+            **place.for_writing(),
             nodata=nodata,
             compress='deflate',
             tiled=True,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..files import write_bytes
 from ..images.writing import write_image
 from ..visualization.drawing import enlarge, fit, titled, to_picture
-from .images import AnyImage, ImageFile
+from .images import AnyImage, InputImage
 from .task import Task
 
 #: Classes listed for each image.
@@ -26,12 +26,12 @@ class ClassificationResult:
     """The class of one image.
 
     Attributes:
-        image (ImageFile): The image.
+        image (InputImage): The image.
         scores (np.ndarray): Score of each class, 0-1, float32.
         classes (list[str]): Names of the classes.
     """
 
-    image: ImageFile
+    image: InputImage
     scores: NDArray[np.float32]
     classes: list[str]
 
@@ -57,9 +57,11 @@ class Classification(Task):
             raise ValueError('classification takes whole images: leave out the window')
         return 0, 0
 
-    def result(self, image: AnyImage, prediction: Any) -> ClassificationResult:
+    def result(
+        self, image: AnyImage, prediction: Any, missing: NDArray[np.bool_] | None
+    ) -> ClassificationResult:
         """The scores of an image."""
-        assert isinstance(image, ImageFile)
+        assert isinstance(image, InputImage)
         scores = prediction.pred_score.cpu().numpy()
         self.set_classes(len(scores))
         return ClassificationResult(image, scores, self.classes)

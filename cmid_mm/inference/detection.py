@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..files import write_bytes
-from ..images.errors import Window
+from ..images import Window
 from ..images.writing import write_image
+from ..labels.dota import format_boxes
 from ..visualization.drawing import Picture, box_corners, to_picture
 from ..visualization.panels import DrawnBoxes, box_panel
 from .georeferencing import write_geojson
-from .images import AnyImage, ImageFile
+from .images import AnyImage, InputImage
 from .segmentation import PICTURE_SIZE
 from .task import Task
 
@@ -29,14 +30,14 @@ class DetectionResult:
     """The objects of one image, best first.
 
     Attributes:
-        image (ImageFile): The image.
+        image (InputImage): The image.
         corners (np.ndarray): x1 y1 ... x4 y4 in pixels of the file, (N, 8).
         labels (np.ndarray): Class index of each, int64 (N,).
         scores (np.ndarray): Score of each, 0-1, float32 (N,).
         classes (list[str]): Names of the classes.
     """
 
-    image: ImageFile
+    image: InputImage
     corners: NDArray[np.float64]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
@@ -57,7 +58,9 @@ class Detection(Task):
         self.nms = dict(test_cfg.get('rcnn', test_cfg)['nms'])
         self.set_classes(_num_classes(cfg.model, len(meta.get('classes') or ())))
 
-    def result(self, image: AnyImage, prediction: Any) -> DetectionResult:
+    def result(
+        self, image: AnyImage, prediction: Any, missing: NDArray[np.bool_] | None
+    ) -> DetectionResult:
         """The objects of an image that was predicted whole."""
         found = prediction.pred_instances
         return self._result(image, _tensor(found.bboxes), found.scores, found.labels)
@@ -67,7 +70,7 @@ class Detection(Task):
     ) -> DetectionResult:
         """The objects of all windows; of one found in two, the better box."""
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for window, prediction in self.predict_windows(image, windows, batch_size):
+        for window, prediction, _ in self.predict_windows(image, windows, batch_size):
             found = prediction.pred_instances
             boxes = _tensor(found.bboxes).clone()
             offset = boxes.new_tensor((window[1], window[0]))  # x, y
@@ -85,7 +88,7 @@ class Detection(Task):
     def _result(
         self, image: AnyImage, boxes: Tensor, scores: Tensor, labels: Tensor
     ) -> DetectionResult:
-        assert isinstance(image, ImageFile)
+        assert isinstance(image, InputImage)
         order = scores.argsort(descending=True, stable=True)
         order = order[scores[order] >= self.score_threshold]
         boxes, scores, labels = (
@@ -105,25 +108,18 @@ class Detection(Task):
         A georeferenced image also gives ``name.geojson``.
         """
         names = [self.classes[label] for label in result.labels]
-        lines = [
-            f'{" ".join(f"{value:.1f}" for value in box)} {kind} {score:.4f}\n'
-            for box, kind, score in zip(
-                result.corners, names, result.scores, strict=True
-            )
-        ]
+        scores = [f'{score:.4f}' for score in result.scores]
         text, drawn = folder / f'{name}.txt', folder / f'{name}.jpg'
-        write_bytes(text, ''.join(lines).encode())
+        write_bytes(text, format_boxes(result.corners, names, scores))
         write_image(drawn, self._draw(result))
         paths = [text, drawn]
-        if result.image.georeference is not None:
+        if result.image.place is not None:
             paths.append(folder / f'{name}.geojson')
             properties = [
                 {'class': kind, 'score': round(float(score), 4)}
                 for kind, score in zip(names, result.scores, strict=True)
             ]
-            write_geojson(
-                paths[-1], result.corners, properties, result.image.georeference
-            )
+            write_geojson(paths[-1], result.corners, properties, result.image.place)
         return paths
 
     def _draw(self, result: DetectionResult) -> Picture:

@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Results in map coordinates: GeoTIFF and GeoJSON."""
+"""Boxes in map coordinates: GeoJSON."""
 
 import json
 from collections.abc import Sequence
@@ -8,41 +8,55 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.transform import xy
+from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from ..files import write_bytes
-from ..images.place import Georeference
+from ..images import Place
+from ..images.notices import say_once
 
 
 def write_geojson(
     path: Path,
     corners: NDArray[np.float64],
     properties: Sequence[dict[str, Any]],
-    georeference: Georeference,
+    place: Place,
 ) -> None:
     """Write boxes as polygons in map coordinates.
 
     Coordinates are those of the image's reference system if it has an EPSG code,
-    which the file then names, else longitude and latitude (WGS 84).
+    which the file then names, else longitude and latitude (WGS 84). Where these cannot
+    be reached (another planet, a local system, no system at all) they are the image's
+    own, which the file names if there is a name; this is said.
 
     Args:
-        path (Path): The file, replaced if there is one.
-        corners (np.ndarray): x1 y1 ... x4 y4 in pixels of the image, (N, 8), where
-            (0, 0) is the outer corner of the first pixel.
-        properties (Sequence[dict]): What to say of each box.
-        georeference (Georeference): That of the image.
+        path: The file, replaced if there is one.
+        corners: x1 y1 ... x4 y4 in pixels of the image, (N, 8), where (0, 0) is the
+            outer corner of the first pixel.
+        properties: What to say of each box.
+        place: That of the image.
     """
-    columns, rows = corners[:, 0::2].ravel(), corners[:, 1::2].ravel()
-    x, y = xy(georeference.transform, rows, columns, offset='ul')
-    code = georeference.crs.to_epsg()
+    points = place.coordinates(corners.reshape(-1, 2))
     collection: dict[str, Any] = {'type': 'FeatureCollection'}
-    if code is None:
-        x, y = transform(georeference.crs, 'EPSG:4326', x, y)
-    else:
-        name = f'urn:ogc:def:crs:EPSG::{code}'
+    name = None
+    if place.crs is not None:
+        code = place.crs.to_epsg()
+        if code is not None:
+            name = f'urn:ogc:def:crs:EPSG::{code}'
+        else:
+            known = _longitude_latitude(place.crs, points)
+            name = place.crs.to_wkt() if known is None else None
+            points = points if known is None else known
+    if name is None and place.crs is None or (name and not name.startswith('urn')):
+        say_once(
+            'geojson',
+            f'{path}: the coordinates are those of the image, as its reference system '
+            f'({"none" if place.crs is None else place.crs.to_string()[:60]}) does '
+            'not lead to longitude and latitude',
+        )
+    if name is not None:
         collection['crs'] = {'type': 'name', 'properties': {'name': name}}
-    rings = np.stack((x, y), -1).reshape(-1, 4, 2)
+    rings = points.reshape(-1, 4, 2)
     collection['features'] = [
         {
             'type': 'Feature',
@@ -55,3 +69,16 @@ def write_geojson(
         for ring, known in zip(rings, properties, strict=True)
     ]
     write_bytes(path, (json.dumps(collection) + '\n').encode())
+
+
+def _longitude_latitude(
+    crs: Any, points: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Points in EPSG:4326, (N, 2); None if one of them does not get there."""
+    if not len(points):
+        return points
+    try:
+        moved = np.stack(transform(crs, 'EPSG:4326', *points.T), -1)
+    except (RasterioError, ValueError):
+        return None
+    return moved if np.isfinite(moved).all() else None

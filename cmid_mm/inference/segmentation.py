@@ -10,11 +10,11 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ..images.errors import Window
-from ..images.writing import write_geotiff, write_image
+from ..images import Window, write_geotiff, write_image
+from ..images.values import resize_nearest
 from ..visualization.drawing import IGNORED, resized_mask, to_picture
 from ..visualization.panels import mask_panel
-from .images import AnyImage, ImageFile
+from .images import AnyImage
 from .task import Task
 from .windows import blend_windows
 
@@ -27,7 +27,7 @@ class SegmentationResult:
     """The classes of the pixels of one image.
 
     Attributes:
-        image (ImageFile): The image.
+        image (InputImage): The image.
         mask (np.ndarray): Class index of each pixel, uint8 (H, W), in pixels of the
             file. 255 where the file holds no data.
         classes (list[str]): Names of the classes.
@@ -43,25 +43,43 @@ class Segmentation(Task):
 
     name = 'segmentation'
 
-    def result(self, image: AnyImage, prediction: Any) -> Any:
+    def result(
+        self, image: AnyImage, prediction: Any, missing: NDArray[np.bool_] | None
+    ) -> Any:
         """The mask of an image."""
         mask = prediction.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
         self._know_classes(len(prediction.seg_logits.data))
         # The config may load images at a fixed size.
-        return self.finish(image, resized_mask(mask, (image.height, image.width)))
+        size = image.height, image.width
+        mask = resized_mask(mask, size)
+        if missing is not None:
+            mask[resize_nearest(missing, size)] = IGNORED
+        return self.finish(image, mask)
 
     def large_result(
         self, image: AnyImage, windows: Sequence[Window], batch_size: int
     ) -> Any:
         """The mask of an image from overlapping windows."""
-        scores = self._window_scores(image, windows, batch_size)
+        missing = np.zeros((image.height, image.width), bool)
+        scores = self._window_scores(image, windows, batch_size, missing)
         mask = blend_windows(scores, image.height, image.width, self.decide)
+        mask[missing] = IGNORED
         return self.finish(image, mask)
 
     def _window_scores(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+        self,
+        image: AnyImage,
+        windows: Sequence[Window],
+        batch_size: int,
+        missing: NDArray[np.bool_],
     ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
-        for window, prediction in self.predict_windows(image, windows, batch_size):
+        """Scores of windows; pixels without data are entered in ``missing``."""
+        for window, prediction, absent in self.predict_windows(
+            image, windows, batch_size
+        ):
+            if absent is not None:
+                top, left, height, width = window
+                missing[top : top + height, left : left + width] |= absent
             logits = prediction.seg_logits.data.float()[None]
             self._know_classes(logits.shape[1])
             # Of one class, mmseg gives the probability instead.
@@ -81,10 +99,6 @@ class Segmentation(Task):
 
     def finish(self, image: AnyImage, mask: NDArray[np.uint8]) -> Any:
         """Make the result."""
-        assert isinstance(image, ImageFile)
-        missing = image.missing()
-        if missing is not None:
-            mask[missing] = IGNORED
         return SegmentationResult(image, mask, self.classes)
 
     def save(self, result: SegmentationResult, folder: Path, name: str) -> list[Path]:
@@ -97,14 +111,14 @@ class Segmentation(Task):
         drawn = mask_panel(picture, {'prediction': result.mask}, self.meta)
         paths = [folder / f'{name}.png', folder / f'{name}_overlay.jpg']
         write_image(paths[1], drawn)
-        if result.image.georeference is None:
+        if result.image.place is None:
             write_image(paths[0], result.mask)
         else:
             paths[0] = folder / f'{name}.tif'
             write_geotiff(
                 paths[0],
                 result.mask,
-                result.image.georeference,
+                result.image.place,
                 nodata=IGNORED,
                 palette=self.palette,
             )

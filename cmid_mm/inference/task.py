@@ -3,22 +3,22 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import FUNCTIONS, TRANSFORMS, DefaultScope
+from numpy.typing import NDArray
 from torch import nn
 
 from ..configs import innermost_dataset
-from ..images.errors import Window
-from ..images.finding import find_images
-from ..images.tiles import tile_windows
+from ..images import NoValidPixelError, Window, named_images, tile_windows
 from ..visualization.drawing import class_names, palette_of
-from .images import AnyImage, ImageFile
+from .images import AnyImage, InputImage
 from .windows import chunks
 
 #: Side of windows where the config does not say for which size it is made.
@@ -28,6 +28,18 @@ DEFAULT_WINDOW = 1024
 _ANNOTATIONS = re.compile(r'Annotation|Label|Mask|ConvertBoxType|GTBox')
 
 ErrorHandler = Callable[[Path, Exception], None]
+
+
+class Sample(NamedTuple):
+    """An image, or a window of it, as the test pipeline makes it.
+
+    Attributes:
+        data: What the model takes.
+        missing: Pixels without data, bool (H, W); None if there are none.
+    """
+
+    data: dict[str, Any]
+    missing: NDArray[np.bool_] | None
 
 
 class Task:
@@ -81,17 +93,22 @@ class Task:
 
     def find(self, names: Sequence[str | Path]) -> list[Any]:
         """Images that files, folders and patterns name."""
-        return list(find_images(names))
+        return list(named_images(names))
 
     def open(self, image: Any) -> AnyImage:
         """Open an image; only its header is read if that suffices."""
-        return ImageFile(image, self.loader)
+        return InputImage(image, self.loader)
 
-    def sample(self, image: AnyImage, window: Window | None = None) -> dict[str, Any]:
-        """What the test pipeline makes of an image or of a window of it."""
-        pixels = np.ascontiguousarray(image.read(window))
+    def sample(self, image: AnyImage, window: Window | None = None) -> Sample:
+        """What the test pipeline makes of an image or of a window of it.
+
+        Raises:
+            NoValidPixelError: If a band holds no data there.
+        """
+        pixels, missing = image.read(window)
+        pixels = np.ascontiguousarray(pixels)
         shape = pixels.shape[:2]
-        return self.steps(
+        data = self.steps(
             dict(
                 img=pixels,
                 img_shape=shape,
@@ -100,6 +117,7 @@ class Task:
                 img_id=0,
             )
         )
+        return Sample(data, missing)
 
     # -- Prediction ----------------------------------------------------------------
 
@@ -126,32 +144,45 @@ class Task:
     ) -> Iterator[Any]:
         """Predict images; see :class:`Inferencer`."""
         window, overlap = self.check_window(window, overlap)
-        waiting: list[tuple[AnyImage, dict[str, Any]]] = []
-
-        def finish() -> Iterator[Any]:
-            predictions = self.forward([sample for _, sample in waiting])
-            for (image, _), prediction in zip(waiting, predictions, strict=True):
-                yield self.result(image, prediction)
-            waiting.clear()
-
+        waiting: list[tuple[Any, AnyImage, Sample]] = []
         for item in images:
-            try:
+            with _booked_on(item, on_error):
                 image = self.open(item)
-                if window and max(image.height, image.width) > window:
-                    yield from finish()
-                    windows = list(
-                        tile_windows(image.height, image.width, window, overlap)
-                    )
-                    yield self.large_result(image, windows, batch_size)
-                    continue
-                waiting.append((image, self.sample(image)))
-            except (ValueError, OSError) as error:
-                if on_error is None:
-                    raise
-                on_error(_path_of(item), error)
+                if not window or max(image.height, image.width) <= window:
+                    waiting.append((item, image, self.sample(image)))
+                else:
+                    yield from self._finish(waiting, on_error)
+                    tiles = tile_windows(image.height, image.width, window, overlap)
+                    yield self.large_result(image, list(tiles), batch_size)
             if len(waiting) >= batch_size:
-                yield from finish()
-        yield from finish()
+                yield from self._finish(waiting, on_error)
+        yield from self._finish(waiting, on_error)
+
+    def _finish(
+        self,
+        waiting: list[tuple[Any, AnyImage, Sample]],
+        on_error: ErrorHandler | None,
+    ) -> Iterator[Any]:
+        """Predict the images that wait, and forget them."""
+        batch = list(waiting)
+        waiting.clear()
+        if len(batch) > 1 and on_error is not None:
+            try:
+                predictions = self.forward([sample.data for *_, sample in batch])
+            except Exception:  # by itself, each shows whose error it is
+                for single in batch:
+                    yield from self._finish([single], on_error)
+                return
+        elif batch:
+            predictions = []
+            with _booked_on(batch[0][0], on_error):
+                predictions = self.forward([sample.data for *_, sample in batch])
+            batch = batch[: len(predictions)]
+        else:
+            return
+        for (item, image, sample), prediction in zip(batch, predictions, strict=True):
+            with _booked_on(item, on_error):
+                yield self.result(image, prediction, sample.missing)
 
     def check_window(self, window: int | None, overlap: int | None) -> tuple[int, int]:
         """Window and overlap in pixels, with defaults.
@@ -170,15 +201,38 @@ class Task:
 
     def predict_windows(
         self, image: AnyImage, windows: Sequence[Window], batch_size: int
-    ) -> Iterator[tuple[Window, Any]]:
-        """Predictions of the windows of an image, in their order."""
-        for part in chunks(windows, batch_size):
-            samples = [self.sample(image, window) for window in part]
-            yield from zip(part, self.forward(samples), strict=True)
+    ) -> Iterator[tuple[Window, Any, NDArray[np.bool_] | None]]:
+        """Predict the windows of an image, in their order, but those without data.
+
+        Yields:
+            Window, prediction, and which of its pixels are missing, (h, w), or None.
+
+        Raises:
+            NoValidPixelError: If no window holds data.
+        """
+        anything = False
+        for part in chunks(self._samples(image, windows), batch_size):
+            anything = True
+            predictions = self.forward([sample.data for _, sample in part])
+            for (window, sample), prediction in zip(part, predictions, strict=True):
+                yield window, prediction, sample.missing
+        if not anything:
+            raise NoValidPixelError(f'{image.path}: no window holds data in all bands')
+
+    def _samples(
+        self, image: AnyImage, windows: Sequence[Window]
+    ) -> Iterator[tuple[Window, Sample]]:
+        for window in windows:
+            try:
+                yield window, self.sample(image, window)
+            except NoValidPixelError:
+                continue  # missing in the result
 
     # -- Results, by task ----------------------------------------------------------
 
-    def result(self, image: AnyImage, prediction: Any) -> Any:
+    def result(
+        self, image: AnyImage, prediction: Any, missing: NDArray[np.bool_] | None
+    ) -> Any:
         """The result of an image that was predicted whole."""
         raise NotImplementedError
 
@@ -209,5 +263,12 @@ class Task:
         """Write what sums up several results. Most tasks have no such file."""
 
 
-def _path_of(item: Any) -> Path:
-    return Path(item[0] if isinstance(item, (tuple, list)) else item)
+@contextmanager
+def _booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
+    """Hand an error to whoever takes account of it, with its image."""
+    try:
+        yield
+    except Exception as error:
+        if on_error is None:
+            raise
+        on_error(Path(item[0] if isinstance(item, (tuple, list)) else item), error)

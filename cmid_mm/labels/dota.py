@@ -1,12 +1,18 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Oriented boxes in DOTA's text form."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preparation.preparation import PreparationError
+from .errors import LabelError
+from .lists import text_lines
 
 DOTA_CLASSES = (
     'plane',
@@ -26,59 +32,136 @@ DOTA_CLASSES = (
     'helicopter',
 )
 
-_HEADERS = ('imagesource:', 'gsd:')
+#: ``imagesource:GoogleEarth``, ``gsd:0.3``, ``acquisition dates:2016-05-04``, ...
+_HEADER = re.compile(r'[^\W\d][^:]*:')
+
+#: Pixels. Beyond it lie map coordinates and infinity.
+_MAX_COORDINATE = 1e6
+
+#: Pixels. A box with a shorter side has no area that could be learned: regression
+#: divides by the sides and takes their logarithm.
+MIN_SIDE = 0.1
 
 
 @dataclass(frozen=True)
-class Boxes:
+class LabelledBoxes:
     """The boxes of an image.
 
     Args:
-        corners (np.ndarray): x and y of the four corners in pixels, float32 (N, 8).
-        classes (tuple[str, ...]): N names.
-        difficulties (tuple[int, ...]): N numbers, 0 easy, 1 difficult.
+        corners: x and y of the four corners in pixels, float64 (N, 8).
+        classes: N names.
+        difficulties: N numbers, 0 easy, 1 difficult.
+        flat: Number of boxes of the file without area, which were left out.
     """
 
-    corners: NDArray[np.float32]
+    corners: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 8)))
     classes: tuple[str, ...] = ()
     difficulties: tuple[int, ...] = ()
+    flat: int = 0
 
 
-def read_boxes(content: str, name: str) -> Boxes:
-    """Read a label file of DOTA.
+def read_boxes(
+    path: str | Path,
+    classes: Sequence[str] = DOTA_CLASSES,
+    advice: str = 'the classes of DOTA v1.0',
+) -> LabelledBoxes:
+    """Read a label file as :func:`parse_boxes` does."""
+    return parse_boxes(Path(path).read_bytes(), path, classes, advice)
+
+
+def parse_boxes(
+    content: bytes,
+    name: str | Path,
+    classes: Sequence[str] = DOTA_CLASSES,
+    advice: str = 'the classes of DOTA v1.0',
+) -> LabelledBoxes:
+    """Read the content of a label file.
+
+    Headers (``name:value``) and empty lines are skipped. Boxes without area, a side of
+    the smallest rectangle around them being below :data:`MIN_SIDE`, are left out and
+    counted.
 
     Args:
-        content (str): Its text. Header lines and empty lines are skipped.
-        name (str): What to call it in an error.
+        content: The file, in an encoding of
+            :func:`~cmid_mm.labels.lists.text_lines`.
+        name: What to call it in an error.
+        classes: Names that are known.
+        advice: Where these names come from, or what to do about others.
 
     Returns:
-        Boxes: In the order of the file.
+        In the order of the file.
 
     Raises:
-        PreparationError: If a line is not ``x1 y1 ... x4 y4 class [difficulty]`` or
-            has a class that DOTA v1.0 does not have.
+        LabelError: If a line is not ``x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]``,
+            a corner is no pixel, or a class is unknown; names the line.
     """
-    corners, classes, difficulties = [], [], []
-    for number, line in enumerate(content.splitlines(), 1):
+    corners, names, difficulties, flat = [], [], [], 0
+    for number, line in enumerate(text_lines(content, name), 1):
         words = line.split()
-        if not words or line.lower().startswith(_HEADERS):
+        if not words or _HEADER.match(line.strip()):
             continue
         try:
-            corners.append([float(word) for word in words[:8]])
-            classes.append(words[8])
-            difficulties.append(int(words[9]) if words[9:] else 0)
+            box = [float(word) for word in words[:8]]
+            kind, difficulty = words[8], int(words[9]) if words[9:] else 0
+            if not all(abs(value) < _MAX_COORDINATE for value in box):  # nor NaN
+                raise ValueError
         except (ValueError, IndexError):
-            raise PreparationError(
+            raise LabelError(
                 f'{name}, line {number}: expected x1 y1 x2 y2 x3 y3 x4 y4 class '
-                f'difficulty, found {line!r}'
+                f'difficulty with corners in pixels, found {line!r}'
             ) from None
-        if words[8] not in DOTA_CLASSES:
-            raise PreparationError(
-                f'{name}, line {number}: {words[8]!r} is no class of DOTA v1.0 (labels '
-                'of v1.5 and v2.0 have others); give the folder with the v1.0 labels'
+        if kind not in classes:
+            raise LabelError(
+                f'{name}, line {number}: unknown class {kind!r}; expected one of '
+                f'{", ".join(classes)} ({advice})'
             )
-    return Boxes(
-        np.array(corners, np.float32).reshape(-1, 8),
-        tuple(classes),
+        if _short_side(box) < MIN_SIDE:
+            flat += 1
+            continue
+        corners.append(box)
+        names.append(kind)
+        difficulties.append(difficulty)
+    return LabelledBoxes(
+        np.array(corners, np.float64).reshape(-1, 8),
+        tuple(names),
         tuple(difficulties),
+        flat,
     )
+
+
+def _short_side(box: Sequence[float]) -> float:
+    corners = np.array(box).reshape(4, 2)
+    # Relative to the first corner: OpenCV calculates in float32.
+    _, sides, _ = cv2.minAreaRect((corners - corners[0]).astype(np.float32))
+    return min(sides)
+
+
+def format_boxes(
+    corners: NDArray[Any],
+    classes: Sequence[str],
+    notes: Sequence[object],
+    decimals: int | None = 1,
+    headers: Mapping[str, object] | None = None,
+) -> bytes:
+    """The content of a label file, or of one with predictions.
+
+    Args:
+        corners: x and y of the four corners in pixels, (N, 8).
+        classes: N names.
+        notes: N last columns: difficulties, or the scores of predictions.
+        decimals: Of the corners. None writes as many as they need.
+        headers: Lines before the boxes, by their name.
+
+    Returns:
+        UTF-8, to be read by :func:`parse_boxes` if the notes are difficulties. Blanks
+        in names of classes, which would divide columns, are written as ``-``.
+    """
+    lines = [f'{name}:{value}' for name, value in (headers or {}).items()]
+    for box, kind, note in zip(corners.tolist(), classes, notes, strict=True):
+        numbers = (
+            map(str, box)
+            if decimals is None
+            else (f'{value:.{decimals}f}' for value in box)
+        )
+        lines.append(f'{" ".join(numbers)} {"-".join(kind.split())} {note}')
+    return ''.join(f'{line}\n' for line in lines).encode()

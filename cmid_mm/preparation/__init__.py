@@ -4,22 +4,17 @@
 from .change import CDDPreparation, LEVIRPreparation
 from .dior import DIORRPreparation
 from .dota import DOTAMultiScalePreparation, DOTAPreparation
+from .errors import PreparationError
 from .isprs import PotsdamPreparation, VaihingenPreparation
 from .loveda import LoveDAPreparation
-from .preparation import (
-    Job,
-    Preparation,
-    PreparationError,
-    SourceFile,
-    prepare,
-    source_files,
-)
+from .preparation import Preparation, prepare
 from .scenes import (
     AIDPreparation,
     EuroSATPreparation,
     RESISC45Preparation,
     UCMercedPreparation,
 )
+from .sources import SourceFile, source_files
 
 _KINDS: tuple[type[Preparation], ...] = (
     UCMercedPreparation,
@@ -41,7 +36,6 @@ PREPARATIONS: dict[str, type[Preparation]] = {kind.name: kind for kind in _KINDS
 
 __all__ = [
     'PREPARATIONS',
-    'Job',
     'Preparation',
     'PreparationError',
     'SourceFile',

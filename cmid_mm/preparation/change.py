@@ -2,26 +2,26 @@
 """Change detection sets: pairs of images and masks of what changed."""
 
 import re
-import tempfile
-import zipfile
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.change_detection import ChangeDetectionDataset
-from ..images.errors import UnreadableImageError
-from ..images.reading import load_image
-from ..images.tiles import tile_windows
+from ..images import Window, load_image, tile_windows
 from ..images.writing import write_image
-from ..labels.masks import read_change_mask
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..labels.errors import LabelError
+from ..labels.masks import IGNORED, read_change_mask
+from ..restartable import Job
+from .errors import PreparationError
+from .preparation import Preparation
+from .sources import SourceFile, source_files
 
 #: The files of a sample, by the folder they come from.
 Sample = dict[str, SourceFile]
@@ -139,13 +139,12 @@ def save_samples(
     for sample in samples:
         for folder, file in sample.items():
             path = destination / folder / Path(file.name).name
-            if not path.exists():
-                _read(file, side, folder == label_dir)
-                file.save(path)
+            check = partial(_read, side=side, is_mask=folder == label_dir)
+            file.save(path, check)
 
 
-def write_tiles(
-    sample: Sample, outputs: dict[Path, Any], side: int, label_dir: str
+def write_sample_tiles(
+    sample: Sample, outputs: dict[Path, Window], side: int, label_dir: str
 ) -> None:
     """Cut both dates and the mask of a sample into PNG tiles.
 
@@ -161,40 +160,29 @@ def write_tiles(
         PreparationError: If a file is damaged, of another size or not a mask.
     """
     for folder, file in sample.items():
-        image = _read(file, side, folder == label_dir)
+        with file.opened() as path:
+            image = _read(path, side, folder == label_dir)
         for output, (top, left, height, width) in outputs.items():
             if output.parent.name == folder:
                 write_image(output, image[top : top + height, left : left + width])
 
 
-def _read(file: SourceFile, side: int, is_mask: bool) -> NDArray[np.uint8]:
+def _read(path: Path, side: int, is_mask: bool) -> NDArray[np.uint8]:
     """The image, or the mask with 255 for change, of a file of the download."""
-    try:
-        if file.member is None:
-            image = _decode(file.path, is_mask)
-        else:
-            with tempfile.TemporaryDirectory() as scratch:
-                path = Path(scratch, Path(file.name).name)
-                file.save(path)
-                image = _decode(path, is_mask)
-    except (UnreadableImageError, zipfile.BadZipFile) as error:
-        raise PreparationError(
-            f'{file}: damaged ({error}); download it again'
-        ) from None
-    except ValueError as error:
-        raise PreparationError(f'{file}: {error}') from None
+    image = read_change_mask(path) if is_mask else load_image(path)
     if image.shape[:2] != (side, side):
-        raise PreparationError(
-            f'{file}: {image.shape[1]} x {image.shape[0]} pixels, not {side} x {side}; '
+        raise ValueError(
+            f'{path}: {image.shape[1]} x {image.shape[0]} pixels, not {side} x {side}; '
             'give the data set as it is downloaded'
         )
-    return image
-
-
-def _decode(path: Path, is_mask: bool) -> NDArray[np.uint8]:
-    if is_mask:
-        return read_change_mask(str(path)) * np.uint8(255)
-    return load_image(path)
+    if not is_mask:
+        return image
+    if (image == IGNORED).any():
+        raise LabelError(
+            f'{path}: has pixels that are neither changed nor unchanged, which no mask '
+            'of the data set has; give the data set as it is downloaded'
+        )
+    return image * np.uint8(255)
 
 
 @dataclass
@@ -270,6 +258,8 @@ class LEVIRPreparation(ChangePreparation):
                 for folder in sample
                 for top, left, height, width in windows
             }
-            write = partial(write_tiles, sample, outputs, self.side, self.label_dir)
+            write = partial(
+                write_sample_tiles, sample, outputs, self.side, self.label_dir
+            )
             jobs.append(Job(tuple(outputs), write))
         return jobs

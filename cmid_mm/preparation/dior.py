@@ -1,19 +1,18 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """DIOR-R: its class names, labels and files."""
 
-import contextlib
 import xml.etree.ElementTree as ElementTree
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import cv2
-import numpy as np
-
-from ..files import link_or_copy, write_bytes
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..images import load_image
+from ..labels.errors import LabelError
+from ..labels.lists import list_entries, read_list, write_list
+from ..restartable import Job
+from .preparation import Preparation
+from .sources import SourceFile, source_files
 
 DIOR_CLASSES = (
     'airplane',
@@ -53,22 +52,22 @@ def check_dior_label(content: bytes, name: str) -> None:
         name (str): What to call it in an error.
 
     Raises:
-        PreparationError: If it is no XML, or an object has an unknown class or not
+        LabelError: If it is no XML, or an object has an unknown class or not
             the eight coordinates of an oriented box.
     """
     try:
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
-        raise PreparationError(f'{name} is no XML file: {error}') from None
+        raise LabelError(f'{name} is no XML file: {error}') from None
     for item in root.findall('object'):
         found = (item.findtext('name') or '').lower()
         if found not in DIOR_CLASSES:
-            raise PreparationError(f'{name}: {found!r} is no class of DIOR')
+            raise LabelError(f'{name}: {found!r} is no class of DIOR')
         try:
             for corner in _CORNERS:
                 float(item.findtext(f'robndbox/{corner}') or '')
         except ValueError:
-            raise PreparationError(
+            raise LabelError(
                 f'{name}: a {found} has no number for robndbox/{corner}; expected the '
                 'oriented boxes of DIOR-R'
             ) from None
@@ -84,27 +83,11 @@ def write_dior(files: Sequence[tuple[SourceFile, Path]]) -> None:
     Raises:
         PreparationError: If one is damaged; names it.
     """
-    with contextlib.ExitStack() as stack:
-        archives: dict[Path, zipfile.ZipFile] = {}
-        for file, path in files:
-            if path.exists():
-                continue
-            if file.member is None:
-                content = file.path.read_bytes()
-            else:
-                # Opened once: reading the directory of a large archive takes long.
-                if file.path not in archives:
-                    archive = zipfile.ZipFile(file.path)
-                    archives[file.path] = stack.enter_context(archive)
-                content = archives[file.path].read(file.member)
-            if path.suffix == '.xml':
-                check_dior_label(content, str(file))
-            elif cv2.imdecode(np.frombuffer(content, np.uint8), 1) is None:
-                raise PreparationError(f'{file} is damaged; download it again')
-            if file.member is None:
-                link_or_copy(file.path, path)
-            else:
-                write_bytes(path, content)
+    for file, path in files:
+        if path.suffix == '.xml':
+            file.save(path, lambda copy: check_dior_label(copy.read_bytes(), str(copy)))
+        else:
+            file.save(path, load_image)
 
 
 @dataclass
@@ -142,7 +125,8 @@ class DIORRPreparation(Preparation):
             elif path.suffix == '.xml' and 'Oriented' in f'{file.path}/{file.name}':
                 labels[path.stem] = file
             elif path.stem in _DIOR_COUNTS and path.suffix == '.txt':
-                lists[path.stem] = file.read().decode().split()
+                entries = list_entries(file.read(), str(file))
+                lists[path.stem] = [name for _, name in entries]
         for split, count in _DIOR_COUNTS.items():
             if split not in lists:
                 raise self.missing(f'{source} has no {split}.txt')
@@ -162,8 +146,8 @@ class DIORRPreparation(Preparation):
         lists['trainval'] = lists['train'] + lists['val']
         jobs = []
         for split, names in lists.items():
-            target, content = main / f'{split}.txt', '\n'.join(names) + '\n'
-            jobs.append(Job((target,), partial(write_bytes, target, content.encode())))
+            target = main / f'{split}.txt'
+            jobs.append(Job((target,), partial(write_list, target, names)))
         for split in ('trainval', 'test'):
             pictures = destination / f'JPEGImages-{split}'
             boxes = destination / 'Annotations' / 'Oriented Bounding Boxes'
@@ -180,7 +164,7 @@ class DIORRPreparation(Preparation):
         """Count what the lists name."""
         main = destination / 'ImageSets' / 'Main'
         sizes = [
-            f'{split} {len((main / f"{split}.txt").read_text().split())} images'
+            f'{split} {len(read_list(main / f"{split}.txt"))} images'
             for split in ('trainval', 'test')
         ]
         return ', '.join(sizes)

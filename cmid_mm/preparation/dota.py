@@ -1,13 +1,19 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Oriented detection: DOTA v1.0 in tiles, DIOR-R."""
 
+import json
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from ..images.reading import IMAGE_EXTENSIONS
-from .dota_tiles import write_tiles
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..images import Reading, is_image_name
+from ..labels.dota import DOTA_CLASSES
+from ..restartable import Job
+from .dota_tiles import TileSettings, write_labelled_tiles
+from .errors import PreparationError
+from .preparation import Preparation
+from .sources import SourceFile, source_files
 
 
 @dataclass
@@ -47,15 +53,42 @@ class DOTAPreparation(Preparation):
         ),
     )
 
+    bands: tuple[int, ...] = field(
+        default=(),
+        metadata=dict(
+            help='three bands of your own images, counted from 1; default: all',
+            type=int,
+        ),
+    )
+    value_range: tuple[float, ...] = field(
+        default=(),
+        metadata=dict(
+            help='values of your own images that become 0 and 255, LOW HIGH, or LOW '
+            'HIGH of each band; needed unless they are 8-bit',
+            type=float,
+        ),
+    )
+    classes: tuple[str, ...] = field(
+        default=(),
+        metadata=dict(
+            help='names of the classes of your own labels; default: those of DOTA v1.0',
+            type=str,
+        ),
+    )
+
     def jobs(self, source: Path, destination: Path) -> list[Job]:
         """Match images and labels of each split; a job for each image."""
-        sizes = [int(self.size / rate) for rate in self.rates]
-        gaps = [int(self.gap / rate) for rate in self.rates]
         if not 0 <= self.gap < self.size or min(self.rates) <= 0:
             raise PreparationError(
                 f'gap {self.gap} must be smaller than size {self.size}, and rates '
                 f'{self.rates} positive'
             )
+        settings = TileSettings(
+            tuple(int(self.size / rate) for rate in self.rates),
+            tuple(int(self.gap / rate) for rate in self.rates),
+            self.classes or DOTA_CLASSES,
+            Reading(3, self.bands or None, self._value_range()),
+        )
         jobs = []
         for split in self.splits:
             images, labels = self._files(source, split)
@@ -63,11 +96,24 @@ class DOTAPreparation(Preparation):
             if split != 'test':
                 folders.append(destination / 'trainval')
             for name, image in images.items():
-                done = destination / 'done' / split / f'{name}.txt'
+                done = destination / 'done' / split / f'{name}.json'
                 label = labels.get(name)
-                write = partial(write_tiles, image, label, folders, done, sizes, gaps)
+                write = partial(
+                    write_labelled_tiles, image, label, folders, done, settings
+                )
                 jobs.append(Job((done,), write))
         return jobs
+
+    def _value_range(self) -> Any:
+        values = self.value_range
+        if not values or len(values) == 2:
+            return values or None
+        if len(values) == 6:
+            return tuple(zip(values[::2], values[1::2], strict=True))
+        raise PreparationError(
+            f'--value-range takes LOW HIGH, or LOW HIGH of each of the three bands, '
+            f'got {len(values)} numbers'
+        )
 
     def _files(
         self, source: Path, split: str
@@ -81,9 +127,9 @@ class DOTAPreparation(Preparation):
         labels: dict[str, SourceFile] = {}
         for file in source_files(source / split):
             path = PurePosixPath(file.name)
-            if path.suffix.lower() in IMAGE_EXTENSIONS:
+            if is_image_name(path):
                 group = images
-            elif path.suffix == '.txt' and not _is_other_label(file, source):
+            elif path.suffix.lower() == '.txt' and not _is_other_label(file, source):
                 group = labels
             else:
                 continue
@@ -113,13 +159,14 @@ class DOTAPreparation(Preparation):
 
     def check(self, destination: Path) -> str:
         """Compare the tiles with the lists, and images with label files."""
-        summary = []
+        summary, flat = [], []
         for split in self.splits:
-            expected = {
-                stem
-                for file in (destination / 'done' / split).glob('*.txt')
-                for stem in file.read_text().split()
-            }
+            records = [
+                json.loads(file.read_text())
+                for file in sorted((destination / 'done' / split).glob('*.json'))
+            ]
+            expected = {stem for record in records for stem in record['tiles']}
+            flat += [record for record in records if record['flat']]
             kinds = ['images', 'annfiles'] if split != 'test' else ['images']
             for kind in kinds:
                 found = {path.stem for path in (destination / split / kind).iterdir()}
@@ -130,14 +177,21 @@ class DOTAPreparation(Preparation):
                         f'{min(found ^ expected)}; remove {destination}, run again'
                     )
             boxes = sum(
-                file.read_text().count('\n')
+                file.read_bytes().count(b'\n')
                 for file in (destination / split).glob('annfiles/*.txt')
             )
             counted = '' if split == 'test' else f' with {boxes} boxes'
             summary.append(f'{split} {len(expected)} tiles{counted}')
             if split != 'test' and not boxes:
                 raise PreparationError(f'{destination / split} has no box at all')
-        return ', '.join(summary)
+        told = ''
+        if flat:
+            count = sum(record['flat'] for record in flat)
+            told = (
+                f'; {count} boxes without area were left out, in {len(flat)} label '
+                f'files, first {flat[0]["label"]}'
+            )
+        return ', '.join(summary) + told
 
 
 #: Images of DOTA v1.0.

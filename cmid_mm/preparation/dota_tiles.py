@@ -2,18 +2,28 @@
 """Cutting of images with oriented boxes into tiles."""
 
 import itertools
+import json
 from collections.abc import Sequence
-from math import ceil
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..files import link_or_copy, write_bytes
-from ..images.writing import write_image
-from ..labels.dota import Boxes, read_boxes
-from .preparation import PreparationError, SourceFile
+from ..images import (
+    BandMismatchError,
+    Reading,
+    load_image,
+    read_header,
+    tile_windows,
+    write_image,
+)
+from ..labels.dota import DOTA_CLASSES, LabelledBoxes, format_boxes, parse_boxes
+from ..polygons import clip_polygon, polygon_area
+from .errors import PreparationError
+from .sources import SourceFile
 
 #: A tile that holds less of the image is left out, unless all hold less.
 MIN_IMAGE_SHARE = 0.6
@@ -30,7 +40,8 @@ def tile_places(
 ) -> list[tuple[int, int, int]]:
     """Divide an image as DOTA's development kit and mmrotate do.
 
-    The last tile of a row is moved back so that it ends with the image.
+    That is the division of :func:`~cmid_mm.images.tiles.tile_windows`, at several
+    sizes, without the tiles that are mostly beside the image.
 
     Args:
         width (int): Width of the image in pixels.
@@ -43,22 +54,12 @@ def tile_places(
     """
     places, shares = [], []
     for size, gap in zip(sizes, gaps, strict=True):
-        for left, top in itertools.product(
-            _starts(width, size, gap), _starts(height, size, gap)
-        ):
+        for top, left, rows, columns in tile_windows(height, width, size, gap):
             places.append((size, left, top))
-            inside = min(size, width - left) * min(size, height - top)
-            shares.append(inside / size**2)
+            shares.append(rows * columns / size**2)
     # A small image would have no tile: it gets those that hold most of it.
     limit = min(MIN_IMAGE_SHARE, max(shares) - 0.01)
     return [place for place, share in zip(places, shares, strict=True) if share > limit]
-
-
-def _starts(length: int, size: int, gap: int) -> list[int]:
-    if length <= size:
-        return [0]
-    count = ceil((length - size) / (size - gap) + 1)
-    return [min(i * (size - gap), length - size) for i in range(count)]
 
 
 def share_inside(quad: NDArray[np.float32], width: float, height: float) -> float:
@@ -77,62 +78,65 @@ def share_inside(quad: NDArray[np.float32], width: float, height: float) -> floa
         return 1.0
     if (high <= 0).any() or (low >= (width, height)).any():
         return 0.0
-    points = quad.astype(np.float64)
-    area = _area(points)
-    for axis, sign, limit in ((0, 1, 0), (0, -1, width), (1, 1, 0), (1, -1, height)):
-        points = _clip(points, sign * (points[:, axis] - limit))
-    return _area(points) / max(area, 1e-6)
+    corners = quad.astype(np.float64)
+    part: NDArray[np.floating[Any]] = corners
+    for corner, normals in (((0, 0), _RIGHT_DOWN), ((width, height), -_RIGHT_DOWN)):
+        for normal in normals:
+            part = clip_polygon(part, corner, normal)
+    return polygon_area(part) / max(polygon_area(corners), 1e-6)
 
 
-def _clip(points: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray:
-    """The part of a polygon whose points have ``depth`` >= 0 (Sutherland-Hodgman)."""
-    kept = []
-    for i in range(len(points)):
-        if (depth[i] >= 0) != (depth[i - 1] >= 0):
-            share = depth[i] / (depth[i] - depth[i - 1])
-            kept.append(points[i] + share * (points[i - 1] - points[i]))
-        if depth[i] >= 0:
-            kept.append(points[i])
-    return np.array(kept).reshape(-1, 2)
+_RIGHT_DOWN = np.eye(2)
 
 
-def _area(points: NDArray[np.float64]) -> float:
-    x, y = points.T
-    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
-
-
-def tile_text(boxes: Boxes, size: int, left: int, top: int) -> str:
+def tile_text(boxes: LabelledBoxes, size: int, left: int, top: int) -> bytes:
     """The label file of a tile.
 
     Args:
-        boxes (Boxes): Boxes of the image.
+        boxes (LabelledBoxes): Boxes of the image.
         size (int): Side of the tile in pixels.
         left (int): Its first column.
         top (int): Its first row.
 
     Returns:
-        str: A line for each box of which at least :data:`MIN_BOX_SHARE` lies in the
+        bytes: A line for each box of which at least :data:`MIN_BOX_SHARE` lies in the
         tile; difficulty :data:`TRUNCATED` if not all of it does.
     """
-    corners = boxes.corners - np.array([left, top] * 4, np.float32)
-    lines = []
-    for row, name, difficulty in zip(
-        corners, boxes.classes, boxes.difficulties, strict=True
-    ):
-        share = share_inside(row.reshape(4, 2), size, size)
-        if share >= MIN_BOX_SHARE:
-            difficulty = difficulty if share == 1 else TRUNCATED
-            lines.append(f'{" ".join(map(str, row.tolist()))} {name} {difficulty}\n')
-    return ''.join(lines)
+    # As mmrotate's splitter, whose digits the files have.
+    corners = boxes.corners.astype(np.float32) - np.array([left, top] * 4, np.float32)
+    shares = [share_inside(row.reshape(4, 2), size, size) for row in corners]
+    kept = [i for i, share in enumerate(shares) if share >= MIN_BOX_SHARE]
+    return format_boxes(
+        corners[kept],
+        [boxes.classes[i] for i in kept],
+        [boxes.difficulties[i] if shares[i] == 1 else TRUNCATED for i in kept],
+        decimals=None,
+    )
 
 
-def write_tiles(
+@dataclass(frozen=True)
+class TileSettings:
+    """How images are cut.
+
+    Args:
+        sizes: Sides of the tiles in pixels.
+        gaps: For each size the pixels that neighbours share.
+        classes: Names that labels may have.
+        reading: Bands of the tiles, and values that become 0 and 255.
+    """
+
+    sizes: tuple[int, ...]
+    gaps: tuple[int, ...]
+    classes: tuple[str, ...] = DOTA_CLASSES
+    reading: Reading = Reading()
+
+
+def write_labelled_tiles(
     image: SourceFile,
     label: SourceFile | None,
     folders: Sequence[Path],
     done: Path,
-    sizes: Sequence[int],
-    gaps: Sequence[int],
+    settings: TileSettings,
 ) -> None:
     """Cut an image and its boxes into tiles.
 
@@ -141,29 +145,65 @@ def write_tiles(
         label (SourceFile, optional): Its label file; None for an image of test.
         folders (Sequence[Path]): Where to put ``images`` and ``annfiles``; the
             second and further ones get the same files, linked where possible.
-        done (Path): Written last; lists the tiles.
-        sizes (Sequence[int]): Sides of the tiles in pixels.
-        gaps (Sequence[int]): For each size the pixels that neighbours share.
+        done (Path): Written last; says which tiles there are, and how many boxes
+            without area were left out.
+        settings (TileSettings): Sizes, bands and values.
 
     Raises:
-        PreparationError: If the image is damaged or the label file malformed.
+        PreparationError: If the image is damaged, has other bands than three, or
+            values that are not known to fit 8 bits.
+        LabelError: If the label file is malformed.
     """
-    pixels = cv2.imdecode(np.frombuffer(image.read(), np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise PreparationError(f'{image} is damaged; download it again')
-    boxes = read_boxes(label.read().decode(), str(label)) if label else None
+    pixels = _read_image(image, settings)
+    boxes = None
+    if label is not None:
+        boxes = parse_boxes(label.read(), str(label), settings.classes, _ADVICE)
     height, width = pixels.shape[:2]
     stems = []
-    for size, left, top in tile_places(width, height, sizes, gaps):
+    for size, left, top in tile_places(width, height, settings.sizes, settings.gaps):
         tile = np.zeros((size, size, 3), np.uint8)  # black outside the image
         part = pixels[top : top + size, left : left + size]
         tile[: part.shape[0], : part.shape[1]] = part
         stems.append(f'{PurePosixPath(image.name).stem}__{size}__{left}___{top}')
         written = [folders[0] / 'images' / f'{stems[-1]}.png']
-        write_image(written[0], tile[..., ::-1])
+        write_image(written[0], tile)
         if boxes is not None:
             written.append(folders[0] / 'annfiles' / f'{stems[-1]}.txt')
-            write_bytes(written[1], tile_text(boxes, size, left, top).encode())
+            write_bytes(written[1], tile_text(boxes, size, left, top))
         for path, folder in itertools.product(written, folders[1:]):
             link_or_copy(path, folder / path.relative_to(folders[0]))
-    write_bytes(done, ('\n'.join(stems) + '\n').encode())
+    record = {
+        'tiles': stems,
+        'flat': boxes.flat if boxes else 0,
+        'label': PurePosixPath(label.name).name if label else None,
+    }
+    write_bytes(done, json.dumps(record, indent=2).encode())
+
+
+#: About classes that are not known.
+_ADVICE = 'labels of v1.5 and v2.0 have others than v1.0; --classes names your own'
+
+
+def _read_image(image: SourceFile, settings: TileSettings) -> NDArray[np.uint8]:
+    """An image as 8-bit RGB."""
+    ranged = settings.reading.value_range is not None
+    pixels = None
+    with image.opened() as path:
+        try:
+            pixels = load_image(path, settings.reading)
+        except BandMismatchError:
+            count = read_header(path).num_bands
+            raise PreparationError(
+                f'{image}: has {count} bands, tiles have three; choose them, counted '
+                'from 1: --bands 3 2 1'
+            ) from None
+        except ValueError:
+            if ranged:
+                raise  # else its values have no range of their own
+    if pixels is None or (pixels.dtype != np.uint8 and not ranged):
+        raise PreparationError(
+            f'{image}: is no 8-bit image, as tiles are; say which values become 0 and '
+            '255: --value-range LOW HIGH, or LOW HIGH of each band '
+            '(tools/dataset_stats.py measures them)'
+        )
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels).astype(np.uint8)

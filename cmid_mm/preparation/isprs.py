@@ -1,9 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """ISPRS 2-D semantic labelling: Potsdam and Vaihingen."""
 
+import itertools
 import re
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,11 +14,19 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.errors import UnreadableImageError, Window
-from ..images.reading import image_size, read_raw
-from ..images.tiles import tile_windows
+from ..files import write_bytes
+from ..images import (
+    UnreadableImageError,
+    Window,
+    read_header,
+    read_values,
+    tile_windows,
+)
 from ..images.writing import write_image
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..restartable import Job
+from .errors import PreparationError
+from .preparation import Preparation
+from .sources import SourceFile, source_files
 
 #: Colour (RGB) of each index of the label files, as mmseg's converters count them:
 #: boundary, impervious, building, low vegetation, tree, car, clutter.
@@ -29,45 +39,40 @@ COLOURS = (
     (255, 255, 0),
     (255, 0, 0),
 )
+#: Stands for a colour that is none of them.
+UNKNOWN = 255
+#: Share of an area's pixels that may have other colours, at which they are taken as
+#: unlabelled: enough for blurred edges of some objects, not for another kind of file.
+MAX_UNKNOWN_SHARE = 0.01
+#: Folder that tells of them, with a file for each area that has some.
+_UNKNOWN_COLOURS = 'unknown_colours'
 #: Difference up to which a channel still counts as 0 or 255 (lossy compression).
 TOLERANCE = 16
 
 
-def colours_to_indexes(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+def colours_to_indexes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn the colours of an ISPRS label image into indexes.
 
     Args:
         image (np.ndarray): uint8 RGB, (H, W, 3).
-        name (str): What to call the image in an error.
 
     Returns:
-        np.ndarray: uint8 (H, W), indexes into :data:`COLOURS`.
-
-    Raises:
-        PreparationError: If a pixel has none of the colours, give or take
-            :data:`TOLERANCE` a channel; names the colour and its place.
+        np.ndarray: uint8 (H, W), indexes into :data:`COLOURS`, give or take
+        :data:`TOLERANCE` a channel; :data:`UNKNOWN` for other colours.
     """
     high = image >= 128
     # The bits of red, green and blue as a number of 0 to 7.
     code = high @ np.array([4, 2, 1], np.uint8)
-    table = np.full(8, 255, np.uint8)
+    table = np.full(8, UNKNOWN, np.uint8)
     for index, colour in enumerate(COLOURS):
         table[np.dot(np.array(colour) > 0, [4, 2, 1])] = index
     indexes = table[code]
     distance = np.where(high, 255 - image, image).max(axis=2)
-    unknown = (indexes == 255) | (distance > TOLERANCE)
-    if unknown.any():
-        row, column = np.argwhere(unknown)[0]
-        raise PreparationError(
-            f'{name}: the colour {tuple(map(int, image[row, column]))} at row {row}, '
-            f'column {column} ({unknown.sum()} pixels in all) is none of the label '
-            f'colours {COLOURS}; is this a label image of the data set, not resampled?'
-        )
-    return indexes
+    return np.where(distance > TOLERANCE, np.uint8(UNKNOWN), indexes)
 
 
-def write_tiles(source: SourceFile, outputs: dict[Path, Window], label: bool) -> None:
-    """Cut an image or a label image into PNG tiles.
+def write_image_tiles(source: SourceFile, outputs: dict[Path, Window]) -> None:
+    """Cut an image into PNG tiles.
 
     One row of tiles is in memory at a time, however large the image.
 
@@ -75,26 +80,76 @@ def write_tiles(source: SourceFile, outputs: dict[Path, Window], label: bool) ->
         source (SourceFile): The image.
         outputs (dict[Path, Window]): Top, left, height and width of each tile, row by
             row.
-        label (bool): Whether colours are to be turned into indexes.
 
     Raises:
-        PreparationError: If the image is damaged or a label has an unknown colour.
+        PreparationError: If the image is damaged.
     """
-    _, width = image_size(source.gdal_path)
+    for tiles, strip in _strips(source, outputs):
+        for path, (_, left, _, width) in tiles.items():
+            write_image(path, strip[:, left : left + width])
+
+
+def write_label_tiles(
+    source: SourceFile, outputs: dict[Path, Window], unknown: Path
+) -> None:
+    """Cut a label image into PNG tiles of indexes.
+
+    Pixels with none of the colours become 0, unlabelled, where they are few.
+
+    Args:
+        source (SourceFile): The label image.
+        outputs (dict[Path, Window]): As for :func:`write_image_tiles`.
+        unknown (Path): Written first if there are such pixels; says how many.
+
+    Raises:
+        PreparationError: If the image is damaged, or more than
+            :data:`MAX_UNKNOWN_SHARE` of its pixels have none of the colours.
+    """
+    rows, count, first = [], 0, ''
+    for tiles, strip in _strips(source, outputs):
+        indexes = colours_to_indexes(strip)
+        top = next(iter(tiles.values()))[0]
+        places = np.argwhere(indexes == UNKNOWN)
+        if len(places) and not first:
+            row, column = places[0]
+            colour = tuple(map(int, strip[row, column]))
+            first = f'the first {colour} at row {top + row}, column {column}'
+        # Tiles may overlap; then these pixels are counted twice, as all others are.
+        count += len(places)
+        rows.append((tiles, indexes))
+    share = count / sum(indexes.size for _, indexes in rows)
+    if share > MAX_UNKNOWN_SHARE:
+        raise PreparationError(
+            f'{source}: {100 * share:.3g} % of the pixels have none of the label '
+            f'colours {COLOURS}, {first}; at most {100 * MAX_UNKNOWN_SHARE:g} % are '
+            'taken as unlabelled. Is this a label image of the data set, not '
+            'resampled? --leave-out AREA prepares the others'
+        )
+    if count:
+        text = f'{source}: {count} pixels of other colours, {first}\n'
+        write_bytes(unknown, text.encode())
+    for tiles, indexes in rows:
+        labels = np.where(indexes == UNKNOWN, np.uint8(0), indexes)
+        for path, (_, left, _, width) in tiles.items():
+            write_image(path, labels[:, left : left + width])
+
+
+def _strips(
+    source: SourceFile, outputs: dict[Path, Window]
+) -> Iterator[tuple[dict[Path, Window], NDArray[np.uint8]]]:
+    """The tiles of each row, and the pixels of that row."""
+    width = read_header(source.gdal_path).width
     rows: dict[tuple[int, int], dict[Path, Window]] = defaultdict(dict)
     for path, window in outputs.items():
         rows[window[0], window[2]][path] = window
     for (top, height), tiles in rows.items():
         try:
-            strip = read_raw(source.gdal_path, window=(top, 0, height, width)).pixels
+            strip = read_values(source.gdal_path, window=(top, 0, height, width)).values
         except UnreadableImageError as error:
             raise PreparationError(
                 f'{source}: damaged ({error}); download it again'
             ) from None
-        if label:
-            strip = colours_to_indexes(strip, f'{source}, from row {top}')
-        for path, (_, left, _, tile_width) in tiles.items():
-            write_image(path, strip[:, left : left + tile_width])
+        yield tiles, strip
 
 
 @dataclass
@@ -114,6 +169,11 @@ class ISPRSPreparation(Preparation):
         default=0, metadata=dict(help='pixels that neighbouring tiles share')
     )
 
+    leave_out: tuple[str, ...] = field(
+        default=(),
+        metadata=dict(help='names of areas to leave out, for damaged files', type=str),
+    )
+
     #: Names of the areas of each part.
     splits: ClassVar[dict[str, tuple[str, ...]]]
 
@@ -124,6 +184,20 @@ class ISPRSPreparation(Preparation):
                 f'--tile-size {self.tile_size} --overlap {self.overlap}: the overlap '
                 'must be at least 0 and less than the tile size'
             )
+
+    @property
+    def areas(self) -> dict[str, list[str]]:
+        """Names of the areas of each part that are not left out."""
+        unknown = set(self.leave_out).difference(*self.splits.values())
+        if unknown:
+            raise PreparationError(
+                f'--leave-out {" ".join(sorted(unknown))}: no such area; there are '
+                f'{", ".join(itertools.chain(*self.splits.values()))}'
+            )
+        return {
+            split: [area for area in areas if area not in self.leave_out]
+            for split, areas in self.splits.items()
+        }
 
     @abstractmethod
     def area(self, file: SourceFile) -> tuple[str, str] | None:
@@ -143,7 +217,7 @@ class ISPRSPreparation(Preparation):
                 found.setdefault(kind, file)
         absent = [
             f'{kind} of {area}'
-            for areas in self.splits.values()
+            for areas in self.areas.values()
             for area in areas
             for kind in ('image', 'label')
             if (kind, area) not in found
@@ -155,19 +229,21 @@ class ISPRSPreparation(Preparation):
                 f'{", ".join(absent[:6])}{more}'
             )
         jobs = []
-        for split, areas in self.splits.items():
+        for split, areas in self.areas.items():
             for area in areas:
                 image, label = found['image', area], found['label', area]
-                size = image_size(image.gdal_path)
-                if image_size(label.gdal_path) != size:
+                size = read_header(image.gdal_path).shape
+                if read_header(label.gdal_path).shape != size:
                     raise PreparationError(
                         f'{image} has {size} pixels (height, width), but {label} has '
-                        f'{image_size(label.gdal_path)}; download both again'
+                        f'{read_header(label.gdal_path).shape}; download both again'
                     )
-                for file, folder in ((image, 'img_dir'), (label, 'ann_dir')):
-                    tiles = self._tiles(destination / folder / split, area, size)
-                    write = partial(write_tiles, file, tiles, folder == 'ann_dir')
-                    jobs.append(Job(tuple(tiles), write))
+                tiles = self._tiles(destination / 'img_dir' / split, area, size)
+                jobs.append(Job(tuple(tiles), partial(write_image_tiles, image, tiles)))
+                tiles = self._tiles(destination / 'ann_dir' / split, area, size)
+                unknown = destination / _UNKNOWN_COLOURS / f'{area}.txt'
+                write = partial(write_label_tiles, label, tiles, unknown)
+                jobs.append(Job(tuple(tiles), write))
         return jobs
 
     def _tiles(
@@ -200,7 +276,11 @@ class ISPRSPreparation(Preparation):
                     f'{split} do not correspond; remove the folder and run again'
                 )
             counts.append(f'{len(images)} tiles in {split}')
-        return ', '.join(counts)
+        notes = sorted((destination / _UNKNOWN_COLOURS).glob('*.txt'))
+        told = ''.join(f'\n{note.read_text().strip()}' for note in notes)
+        if told:
+            told += '\nThese pixels are unlabelled (0) in the tiles.'
+        return ', '.join(counts) + told
 
 
 @dataclass

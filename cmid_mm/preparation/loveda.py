@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import mmcv
-import numpy as np
-
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..images import load_image
+from ..labels.masks import read_index_mask
+from ..restartable import Job
+from .errors import PreparationError
+from .preparation import Preparation
+from .sources import SourceFile, source_files
 
 #: Files of one job.
 _CHUNK = 50
@@ -30,21 +32,11 @@ def save_checked(files: Sequence[SourceFile], paths: Sequence[Path]) -> None:
             It is not put at its place.
     """
     for file, path in zip(files, paths, strict=True):
-        if path.exists():
-            continue
-        try:
-            pixels = mmcv.imfrombytes(file.read(), 'unchanged', backend='pillow')
-        except (OSError, SyntaxError) as error:  # Pillow's, of damaged PNG files
-            raise PreparationError(
-                f'{file}: damaged ({error}); download it again'
-            ) from None
-        if 'ann_dir' in path.parts and (pixels.ndim != 2 or np.max(pixels) > 7):
-            raise PreparationError(
-                f'{file}: a mask has one band with values from 0 to 7, this one has '
-                f'shape {pixels.shape} and values up to {np.max(pixels)}; is it a mask '
-                'of LoveDA?'
-            )
-        file.save(path)
+        file.save(path, _check_mask if 'ann_dir' in path.parts else load_image)
+
+
+def _check_mask(path: Path) -> None:
+    read_index_mask(path, num_classes=8)
 
 
 @dataclass

@@ -1,8 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Scene classification sets: a folder for each class, and the lists of the split."""
 
-import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,12 +15,14 @@ from ..datasets.scenes import (
     UCMerced,
     split_scenes,
 )
-from ..files import link_or_copy, part_file, write_bytes
-from ..images.errors import UnreadableImageError
-from ..images.reading import IMAGE_EXTENSIONS, count_bands, load_image
-from .preparation import Job, Preparation, PreparationError, SourceFile, source_files
+from ..images import Reading, is_image_name, load_image, read_header
+from ..labels.lists import read_list, write_list
+from ..restartable import Job
+from .errors import PreparationError
+from .preparation import Preparation
+from .sources import SourceFile, source_files
 
-SPLITS = Path(__file__).parents[1] / 'splits'
+SPLITS = Path(__file__).parent / 'splits'
 
 
 class ScenePreparation(Preparation):
@@ -42,7 +42,7 @@ class ScenePreparation(Preparation):
         found: dict[str, dict[str, SourceFile]] = {name: {} for name in classes}
         for file in source_files(source):
             path = PurePosixPath(file.name)
-            if path.suffix.lower() not in IMAGE_EXTENSIONS or path.name[0] == '.':
+            if not is_image_name(path):
                 continue
             if path.parent.name in found:
                 same_name = found[path.parent.name].setdefault(path.name, file)
@@ -72,9 +72,8 @@ class ScenePreparation(Preparation):
         names = [f'{name}/{file}' for name, files in found.items() for file in files]
         train, test = self.split(names)
         for list_name, members in (('train', train), ('test', test)):
-            lines = ''.join(f'{member}\n' for member in members)
             list_file = destination / f'{list_name}.txt'
-            write = partial(write_bytes, list_file, lines.encode())
+            write = partial(write_list, list_file, members)
             jobs.append(Job((list_file,), write))
         return jobs
 
@@ -108,36 +107,21 @@ def write_scenes(files: Sequence[SourceFile], paths: Sequence[Path]) -> None:
         PreparationError: If images cannot be decoded; names them. They are not left
             at their places, the others are.
     """
-    archives: dict[Path, zipfile.ZipFile] = {}
     damaged = []
     for file, path in zip(files, paths, strict=True):
-        if path.exists():
-            continue
         try:
-            if file.member is None:
-                link_or_copy(file.path, path)
-            else:
-                # Opened once: reading the directory of a large archive takes long.
-                if file.path not in archives:
-                    archives[file.path] = zipfile.ZipFile(file.path)
-                part = part_file(path)
-                with (
-                    archives[file.path].open(file.member) as content,
-                    open(part, 'wb') as copy,
-                ):
-                    shutil.copyfileobj(content, copy)
-                part.replace(path)
-            load_image(path, num_bands=count_bands(path))
-        except (UnreadableImageError, zipfile.BadZipFile) as error:
-            damaged.append(f'{file} ({error})')
-            path.unlink(missing_ok=True)
-    for archive in archives.values():
-        archive.close()
+            file.save(path, _check_image)
+        except PreparationError as error:
+            damaged.append(str(error))
     if damaged:
         raise PreparationError(
             f'{len(damaged)} damaged images: {"; ".join(damaged[:10])}. Download or '
             'extract them again, then repeat the command'
         )
+
+
+def _check_image(path: Path) -> None:
+    load_image(path, Reading(read_header(path).num_bands))
 
 
 @dataclass
@@ -161,7 +145,7 @@ class UCMercedPreparation(ScenePreparation):
         by_stem = {str(PurePosixPath(name).with_suffix('')): name for name in names}
         parts = []
         for part in ('train', 'test'):
-            stems = (SPLITS / f'ucmerced_{part}.txt').read_text().split()
+            stems = [name for _, name in read_list(SPLITS / f'ucmerced_{part}.txt')]
             absent = [stem for stem in stems if stem not in by_stem]
             if absent:
                 raise self.missing(

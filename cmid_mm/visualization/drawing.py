@@ -18,6 +18,8 @@ Colour = Sequence[int]
 GAP = 4
 TITLE_HEIGHT = 22
 LEGEND_ROW = 22
+LONGEST_SIDE = 4096
+"""Small images are not enlarged beyond it, in pixels."""
 IGNORED = 255
 """Value of pixels in masks that belong to no class."""
 
@@ -115,8 +117,13 @@ def text_width(text: str, scale: float = 0.5) -> int:
 
 
 def enlarge(image: NDArray[Any], least: int) -> NDArray[Any]:
-    """Repeat pixels until the shorter side is at least ``least`` pixels."""
-    factor = max(1, -(-least // min(image.shape[:2])))
+    """Repeat pixels until the shorter side is at least ``least`` pixels.
+
+    Not beyond :data:`LONGEST_SIDE`, so that a picture of a narrow strip can be written.
+    """
+    height, width = image.shape[:2]
+    factor = -(-least // min(height, width))
+    factor = max(1, min(factor, LONGEST_SIDE // max(height, width)))
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..configs import build_model
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
-from ..models.heads.assignment_head import AssignmentHead, location_grid, match_cells
+from ..models.heads.assignment_head import AssignmentHead
 from ..models.selfsup.masked_encoder import last_feature_map
 from .drawing import (
     Picture,
@@ -159,20 +159,10 @@ class SampleBrowser:
         features = last_feature_map(self.model.student(data['images'][0][:1]))
         rows, columns = features.shape[-2:]
         grid = (rows, columns)
-        locations = [head.locate(box, grid, size) for box in data['boxes']]
-        places = [location_grid(box, grid) for box in data['boxes']]
+        boxes = data['boxes']
         found = []
         for query, key in ((0, 1), (1, 0)):
-            chosen, nearest, _ = match_cells(
-                locations[query], locations[key], head.num_matches
-            )
-            offsets = torch.stack(
-                [
-                    places[query][i, chosen[i]] - places[key][i, nearest[i]]
-                    for i in range(len(chosen))
-                ]
-            )
-            near = offsets.norm(dim=-1) < 0.5 * size[1] / columns
+            chosen, nearest, near = head.match(boxes[query], boxes[key], grid, size)
             found.append(
                 (grid, torch.stack((chosen, nearest), -1).numpy(), near.numpy())
             )

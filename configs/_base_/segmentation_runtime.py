@@ -10,7 +10,7 @@ default_hooks = dict(
 # tools/test.py --tta: the mean of the image's and its two mirror images' predictions.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(
         type='TestTimeAug',
         transforms=[
@@ -19,7 +19,7 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='vertical'),
             ],
-            [dict(type='LoadAnnotations')],
+            [dict(type='LoadIndexMask')],
             [dict(type='PackSegInputs')],
         ],
     ),

@@ -50,8 +50,8 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadImagery'),
+    dict(type='LoadIndexMask'),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomFlip', prob=0.5, direction='vertical'),
@@ -59,8 +59,8 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadImagery'),
+    dict(type='LoadIndexMask'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
@@ -69,7 +69,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='BaseSegDataset',
+        type='IndexMaskFolder',
         metainfo=metainfo,
         data_root=data_root,
         data_prefix=dict(img_path='train/img', seg_map_path='train/ann'),
@@ -84,7 +84,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='BaseSegDataset',
+        type='IndexMaskFolder',
         metainfo=metainfo,
         data_root=data_root,
         data_prefix=dict(img_path='test/img', seg_map_path='test/ann'),

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip('mmrotate')
 pytest.importorskip('mmcv.ops')
 
+from cmid_mm.datasets import detection
 from cmid_mm.datasets.detection import OrientedBoxFolder
 
 BOX = '4 4 20 4 20 12 4 12'
@@ -89,3 +90,33 @@ def test_missing_files(root: Path) -> None:
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r'no \*.txt in'):
         load(root)
+
+
+def test_images_without_a_label_file_are_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ('d', 'e'):
+        (root / 'images' / f'{name}.tif').touch()
+    (root / 'labelTxt' / 'a.txt').write_text(f'{BOX} ship 1\n3 3 3 3 9 9 9 9 ship 0\n')
+    said: list[str] = []
+    monkeypatch.setattr(
+        detection, 'print_log', lambda text, *_, **__: said.append(text)
+    )
+    assert len(load(root)) == 3
+    kept = load(root, unlabelled='empty', test_mode=True)
+    assert [kept.get_data_info(i)['img_id'] for i in range(5)] == list('abcde')
+    assert kept.get_data_info(3)['instances'] == []
+    bare, flat = said[:2]
+    assert bare.startswith('2 of 5 images have no label file in ')
+    assert bare.endswith('d.tif') and 'left out' in bare and 'as empty' in said[2]
+    assert flat.startswith('1 boxes without area are left out, in 1 label files')
+    assert flat.endswith('a.txt')
+    with pytest.raises(ValueError, match="must be 'skip' or 'empty', got 'drop'"):
+        load(root, unlabelled='drop')
+
+
+def test_two_images_of_one_name_are_refused(root: Path) -> None:
+    (root / 'images' / 'b.jpg').touch()
+    with pytest.raises(ValueError, match=r'b\.png and b\.jpg have the same name'):
+        load(root)
+    assert len(load(root, img_suffix='png')) == 3

@@ -24,7 +24,7 @@ from cmid_mm.datasets.scenes import (
     split_scenes,
 )
 
-SPLITS = Path(cmid_mm.__file__).parent / 'datasets' / 'splits'
+SPLITS = Path(cmid_mm.__file__).parent / 'preparation' / 'splits'
 TOOL = Path(__file__).parents[2] / 'tools' / 'split_dataset.py'
 
 

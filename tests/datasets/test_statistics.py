@@ -13,7 +13,9 @@ from cmid_mm.datasets import ImageryDataset
 from cmid_mm.datasets.statistics import (
     BandMoments,
     dataset_statistics,
-    suggest_value_range,
+    measure_values,
+    reading_of,
+    suggested_range,
 )
 from cmid_mm.images.errors import BandMismatchError, UnreadableImageError
 
@@ -32,6 +34,12 @@ def write_raster(path, pixels, **profile):
             **profile,
         ) as target:
             target.write(pixels.transpose(2, 0, 1))
+
+
+def statistics_of(folder, *, tile_size=None, run=(), **options):
+    """Statistics of a folder's images, read by these options."""
+    dataset = ImageryDataset(str(folder), tile_size=tile_size)
+    return dataset_statistics(dataset, reading_of(dataset, **options), **dict(run))
 
 
 @pytest.fixture
@@ -65,9 +73,8 @@ def test_statistics_equal_numpy(photographs, workers):
             seen.append(item)
             yield item
 
-    result = dataset_statistics(
-        ImageryDataset(str(folder)), size=32, workers=workers, progress=progress
-    )
+    run = dict(workers=workers, progress=progress)
+    result = statistics_of(folder, size=32, run=run)
     np.testing.assert_allclose(result.mean, images.mean((0, 1, 2)), rtol=1e-10)
     np.testing.assert_allclose(result.std, images.std((0, 1, 2)), rtol=1e-10)
     assert result.images == len(seen) == 7
@@ -77,7 +84,7 @@ def test_statistics_equal_numpy(photographs, workers):
 
 def test_statistics_of_an_even_choice(photographs):
     folder, images = photographs
-    result = dataset_statistics(ImageryDataset(str(folder)), size=32, max_images=3)
+    result = statistics_of(folder, size=32, run=dict(max_images=3))
     np.testing.assert_allclose(result.mean, images[[0, 2, 4]].mean((0, 1, 2)))
     assert result.images == 3
 
@@ -89,9 +96,7 @@ def test_missing_pixels_do_not_count(tmp_path):
     pixels[1, :, 9:11] = -1
     for number in range(2):
         write_raster(tmp_path / f'{number}.tif', pixels[number], nodata=-1)
-    result = dataset_statistics(
-        ImageryDataset(str(tmp_path)), size=40, value_range=(0, 2550)
-    )
+    result = statistics_of(tmp_path, size=40, value_range=(0, 2550))
     values = np.ma.masked_equal(pixels, -1) / 10
     np.testing.assert_allclose(result.mean, values.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(result.std, values.std((0, 1, 2)), rtol=1e-5)
@@ -102,8 +107,7 @@ def test_bands_and_tiles(tmp_path):
     generator = np.random.default_rng(2)
     pixels = generator.integers(0, 256, (64, 64, 4), np.uint8)
     write_raster(tmp_path / 'a.tif', pixels)
-    dataset = ImageryDataset(str(tmp_path), tile_size=32)
-    result = dataset_statistics(dataset, size=32, bands=[4, 2])
+    result = statistics_of(tmp_path, tile_size=32, size=32, bands=[4, 2])
     np.testing.assert_allclose(result.mean, pixels.mean((0, 1))[[3, 1]])
     assert result.images == 4
 
@@ -113,22 +117,38 @@ def test_suggested_range_spans_the_percentiles_of_all_bands(tmp_path):
     pixels[..., 0] = 500 + np.arange(3000).reshape(50, 60)
     pixels[..., 1] = 2000 + np.arange(3000).reshape(50, 60)
     write_raster(tmp_path / 'a.tif', pixels)
+    lows = [np.floor(np.percentile(pixels[..., band], 1)) for band in (0, 1)]
+    highs = [np.ceil(np.percentile(pixels[..., band], 99.9)) for band in (0, 1)]
+    result = statistics_of(tmp_path, size=64)
+    assert result.value_range == (lows[0], highs[1])
+    result = statistics_of(tmp_path, size=64, run=dict(per_band=True))
+    assert result.value_range == ((lows[0], highs[0]), (lows[1], highs[1]))
+    # Each band by its own range: both look alike then.
+    assert result.mean[0] == pytest.approx(result.mean[1], abs=1e-6)
+
+
+def test_values_are_told_by_data_type(tmp_path):
+    write_raster(tmp_path / 'a.tif', np.full((9, 9, 1), 7, np.uint8))
+    for name, low in (('b', 0), ('c', 100)):
+        ramp = low + np.arange(81, dtype=np.uint16).reshape(9, 9, 1)
+        write_raster(tmp_path / f'{name}.tif', ramp)
     dataset = ImageryDataset(str(tmp_path))
-    low, high = suggest_value_range(dataset, num_bands=2)
-    assert low == np.floor(np.percentile(pixels[..., 0], 1))
-    assert high == np.ceil(np.percentile(pixels[..., 1], 99.9))
-    result = dataset_statistics(dataset, size=64)
-    assert result.value_range == (low, high)
+    types = measure_values(dataset, reading_of(dataset))
+    assert set(types) == {'uint8', 'uint16'}
+    assert (types['uint8'].images, types['uint8'].ranges) == (1, [])
+    assert types['uint16'].images == 2 and types['uint16'].example.endswith('b.tif')
+    assert types['uint16'].ranges == [(1, 180)]
 
 
 def test_no_range_is_suggested_for_8_bit_data(photographs):
-    assert suggest_value_range(ImageryDataset(str(photographs[0]))) is None
+    dataset = ImageryDataset(str(photographs[0]))
+    assert suggested_range(measure_values(dataset, reading_of(dataset))) is None
 
 
 def test_float_data_needs_no_range_here(tmp_path):
     pixels = np.linspace(-1, 1, 64 * 64, dtype=np.float32).reshape(64, 64, 1)
     write_raster(tmp_path / 'a.tif', pixels)
-    result = dataset_statistics(ImageryDataset(str(tmp_path)), size=64)
+    result = statistics_of(tmp_path, size=64)
     assert result.value_range == pytest.approx((-0.98, 0.998), abs=1e-3)
     assert result.mean[0] == pytest.approx(126.2, abs=0.5)
 
@@ -137,7 +157,7 @@ def test_unreadable_files_are_listed(photographs):
     folder, images = photographs
     content = (folder / '3.png').read_bytes()
     (folder / '3.png').write_bytes(content[:500])
-    result = dataset_statistics(ImageryDataset(str(folder)), size=32)
+    result = statistics_of(folder, size=32)
     np.testing.assert_allclose(
         result.mean, np.delete(images, 3, axis=0).mean((0, 1, 2))
     )
@@ -147,14 +167,14 @@ def test_unreadable_files_are_listed(photographs):
 def test_nothing_readable(tmp_path):
     (tmp_path / 'a.png').write_text('text')
     with pytest.raises(UnreadableImageError, match=r'a\.png'):
-        dataset_statistics(ImageryDataset(str(tmp_path)))
+        statistics_of(tmp_path)
 
 
 def test_mixed_band_counts_are_an_error(tmp_path):
     write_raster(tmp_path / 'a.tif', np.ones((9, 9, 5), np.uint8))
     write_raster(tmp_path / 'b.tif', np.ones((9, 9, 6), np.uint8))
     with pytest.raises(BandMismatchError, match=r'b\.tif: found 6 bands, expected 5'):
-        dataset_statistics(ImageryDataset(str(tmp_path)))
+        statistics_of(tmp_path)
 
 
 def test_command_line_prints_a_config_block(photographs):

@@ -142,7 +142,7 @@ def test_box_corners_run_clockwise_around_the_right_area(scenes):
 
 def test_dota_text_reads_back(scenes):
     scene = max(scenes, key=lambda scene: len(scene.boxes))
-    source, gsd, *lines = scene.dota_text().splitlines()
+    source, gsd, *lines = scene.dota_text().decode().splitlines()
     assert source.startswith('imagesource:')
     assert float(gsd.removeprefix('gsd:')) == pytest.approx(scene.gsd, abs=1e-6)
     assert len(lines) == len(scene.boxes) > 10
@@ -282,7 +282,7 @@ def test_complete_folder_is_reused_and_other_settings_are_refused(tmp_path):
 def test_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / 'change').mkdir()
     (tmp_path / 'change/thesis.txt').write_text('precious')
-    with pytest.raises(FileExistsError, match='not demo data'):
+    with pytest.raises(FileExistsError, match='not made by this tool'):
         write_demo_data(tmp_path, **SMALL, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ['change']  # nothing was begun
 
@@ -301,7 +301,7 @@ def test_interrupted_run_continues_to_the_same_files(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_scenes.writing, 'make_change_pair', fail_at_five)
     with pytest.raises(KeyboardInterrupt):
         write_demo_data(tmp_path / 'parts', tasks=tasks, **SMALL)
-    assert not (tmp_path / 'parts/change').exists()
+    assert not (tmp_path / 'parts/change/demo_scenes.json').exists()
     remade = []
 
     def count(seed, index, size):

@@ -117,7 +117,7 @@ class TestLabelledFolder:
         [
             ('water/a.png\nwater/c.png\n', FileNotFoundError, 'l.txt, line 2'),
             ('water/a.png\noverview.png\n', ValueError, 'line 2: .* has no class'),
-            ('\n', ValueError, 'lists no images'),
+            ('\n', ValueError, 'lists nothing'),
         ],
     )
     def test_bad_list(self, scenes, text, error, message):

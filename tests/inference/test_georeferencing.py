@@ -7,11 +7,10 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from cmid_mm.images.place import Georeference
-from cmid_mm.images.writing import write_geotiff
+from cmid_mm.images import Place, write_geotiff
 from cmid_mm.inference.georeferencing import write_geojson
 
-PLACE = Georeference(CRS.from_epsg(32650), from_origin(500000, 3000000, 0.5, 0.5))
+PLACE = Place(CRS.from_epsg(32650), from_origin(500000, 3000000, 0.5, 0.5))
 
 
 def test_geotiff(tmp_path):
@@ -52,7 +51,7 @@ def test_geojson_in_map_coordinates(tmp_path):
 
 def test_geojson_without_a_code_is_in_degrees(tmp_path):
     wkt = '+proj=tmerc +lat_0=10 +lon_0=20 +k=1 +x_0=0 +y_0=0 +ellps=GRS80'
-    place = Georeference(CRS.from_proj4(wkt), from_origin(0, 0, 1, 1))
+    place = Place(CRS.from_proj4(wkt), from_origin(0, 0, 1, 1))
     write_geojson(tmp_path / 'a.geojson', np.zeros((1, 8)), [{}], place)
     content = json.loads((tmp_path / 'a.geojson').read_text())
     assert 'crs' not in content

@@ -8,9 +8,13 @@ from rasterio.transform import from_origin
 
 from cmid_mm.datasets.transforms.bitemporal import LoadImagePair
 from cmid_mm.datasets.transforms.loading import LoadImagery
-from cmid_mm.images.errors import BandMismatchError, UnreadableImageError
-from cmid_mm.images.finding import find_images, find_pairs
-from cmid_mm.inference.images import ImageFile, ImagePair, output_names
+from cmid_mm.images import (
+    BandMismatchError,
+    UnreadableImageError,
+    find_pairs,
+    named_images,
+)
+from cmid_mm.inference.images import InputImage, InputPair, output_names
 
 
 def noise(height=40, width=60, bands=3):
@@ -49,11 +53,11 @@ def test_windows_are_parts_of_what_the_pipeline_loads(tmp_path, name, loader):
         path = write_raster(tmp_path / name, pixels)
     else:
         path = write(tmp_path / name, pixels)
-    image = ImageFile(path, loader)
+    image = InputImage(path, loader)
     whole = loader({'img_path': str(path)})['img']
     assert (image.height, image.width) == (40, 60)
-    assert (image.read() == whole).all()
-    assert (image.read((8, 16, 24, 32)) == whole[8:32, 16:48]).all()
+    assert (image.read()[0] == whole).all()
+    assert (image.read((8, 16, 24, 32))[0] == whole[8:32, 16:48]).all()
     if name != 'a.jpg':
         blue_first = isinstance(loader, LoadImageFromFile)
         assert (whole[..., ::-1] if blue_first else whole).tobytes() == pixels.tobytes()
@@ -65,45 +69,43 @@ def test_bands_and_16_bits_as_the_config_says(tmp_path):
     pixels = np.random.randint(0, 4000, (40, 60, 8)).astype(np.uint16)
     path = write_raster(tmp_path / 'a.tif', pixels)
     loader = LoadImagery(bands=[5, 3, 2, 8], value_range=(0, 2000))
-    image = ImageFile(path, loader)
+    image = InputImage(path, loader)
     expected = np.clip(pixels[8:32, 16:48][..., [4, 2, 1, 7]] * (255 / 2000), 0, 255)
-    np.testing.assert_allclose(image.read((8, 16, 24, 32)), expected, atol=1e-3)
+    np.testing.assert_allclose(image.read((8, 16, 24, 32))[0], expected, atol=1e-3)
     assert image.preview(30).shape == (20, 30, 4)
 
 
 def test_georeference(tmp_path):
-    image = ImageFile(write_raster(tmp_path / 'a.tif', noise()), LoadImagery())
-    assert image.georeference.crs.to_epsg() == 32650
-    assert image.georeference.transform.a == 0.5
+    image = InputImage(write_raster(tmp_path / 'a.tif', noise()), LoadImagery())
+    assert image.place.crs.to_epsg() == 32650
+    assert image.place.transform.a == 0.5
     plain = write_raster(tmp_path / 'b.tif', noise(), crs=None)
-    assert ImageFile(plain, LoadImagery()).georeference is None
+    assert InputImage(plain, LoadImagery()).place is None
 
 
 def test_missing_pixels(tmp_path):
     pixels = noise().clip(1)
-    assert (
-        ImageFile(write_raster(tmp_path / 'a.tif', pixels), LoadImagery()).missing()
-        is None
-    )
+    full = InputImage(write_raster(tmp_path / 'a.tif', pixels), LoadImagery())
+    assert full.read()[1] is None
     pixels[:5] = 0
     path = write_raster(tmp_path / 'b.tif', pixels, nodata=0)
-    missing = ImageFile(path, LoadImageFromFile()).missing()
-    assert missing[:5].all() and not missing[5:].any()
+    for loader in (LoadImageFromFile(), LoadImagery()):
+        _, missing = InputImage(path, loader).read()
+        assert missing[:5].all() and not missing[5:].any()
 
 
 def test_wrong_number_of_bands(tmp_path):
     path = write_raster(tmp_path / 'a.tif', noise(bands=8))
-    with pytest.raises(BandMismatchError, match='has 8 bands, but the config loads 3'):
-        ImageFile(path, LoadImageFromFile())
-    with pytest.raises(BandMismatchError, match='found 8 bands, expected 3'):
-        ImageFile(path, LoadImagery()).read()
+    for loader in (LoadImageFromFile(), LoadImagery()):
+        with pytest.raises(BandMismatchError, match='found 8 bands, expected 3'):
+            InputImage(path, loader).read()
 
 
 @pytest.mark.parametrize('loader', [LoadImageFromFile(), LoadImagery()])
 @pytest.mark.parametrize('name', ['a.png', 'a.jpg', 'a.tif'])
 def test_broken_files(tmp_path, loader, name):
-    with pytest.raises(UnreadableImageError, match='does not exist'):
-        ImageFile(tmp_path / name, loader)
+    with pytest.raises(UnreadableImageError, match='No such file'):
+        InputImage(tmp_path / name, loader)
     path = tmp_path / name
     if name == 'a.tif':
         write_raster(path, noise())
@@ -111,37 +113,37 @@ def test_broken_files(tmp_path, loader, name):
         write(path, noise())
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(UnreadableImageError, match=name):
-        ImageFile(path, loader).read()
+        InputImage(path, loader).read()
 
 
 def test_pair(tmp_path):
     first, second = noise(), noise()
     paths = write(tmp_path / 'a.png', first), write(tmp_path / 'b.png', second)
     loader = LoadImagePair()
-    pair = ImagePair(paths, loader)
+    pair = InputPair(paths, loader)
     data = loader({'img_path': str(paths[0]), 'img_path2': str(paths[1])})
-    assert (pair.read() == data['img']).all()
-    assert (pair.read((8, 16, 24, 32)) == data['img'][8:32, 16:48]).all()
+    assert (pair.read()[0] == data['img']).all()
+    assert (pair.read((8, 16, 24, 32))[0] == data['img'][8:32, 16:48]).all()
     small = write(tmp_path / 'c.png', noise(30))
     with pytest.raises(
         ValueError, match='c.png is 60 x 30 pixels, but .*a.png is 60 x 40'
     ):
-        ImagePair((paths[0], small), loader)
+        InputPair((paths[0], small), loader)
 
 
-def test_find_images(tmp_path):
+def test_named_images(tmp_path):
     for name in ('b/2.png', 'b/1.jpg', 'b/c/3.tif', 'b/notes.txt', 'b/._1.jpg'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    names = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path / 'b'])]
+    names = [str(path.relative_to(tmp_path)) for path in named_images([tmp_path / 'b'])]
     assert names == ['b/1.jpg', 'b/2.png', 'b/c/3.tif']
-    assert find_images([tmp_path / 'b' / '*.png']) == [tmp_path / 'b' / '2.png']
-    assert len(find_images([tmp_path / 'b', tmp_path / 'b' / '2.png'])) == 3
+    assert named_images([tmp_path / 'b' / '*.png']) == [tmp_path / 'b' / '2.png']
+    assert len(named_images([tmp_path / 'b', tmp_path / 'b' / '2.png'])) == 3
     with pytest.raises(FileNotFoundError, match='no file matches'):
-        find_images([tmp_path / '*.tif'])
+        named_images([tmp_path / '*.tif'])
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='holds no image'):
-        find_images([tmp_path / 'empty'])
+        named_images([tmp_path / 'empty'])
 
 
 def test_find_pairs(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cmid_mm.datasets.change_detection import ChangeDetectionDataset
-from cmid_mm.images.reading import load_image
+from cmid_mm.images import load_image
 from cmid_mm.images.writing import write_image
 from cmid_mm.labels.masks import read_change_mask
 from cmid_mm.preparation import PreparationError, prepare

@@ -6,18 +6,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 
-from cmid_mm.labels.dota import read_boxes
+from cmid_mm.labels.dota import parse_boxes
 from cmid_mm.preparation import PreparationError, prepare
 from cmid_mm.preparation.dior import DIORRPreparation
 from cmid_mm.preparation.dota import DOTAMultiScalePreparation, DOTAPreparation
 from cmid_mm.preparation.dota_tiles import (
+    TileSettings,
     share_inside,
     tile_places,
     tile_text,
-    write_tiles,
+    write_labelled_tiles,
 )
-from cmid_mm.preparation.preparation import SourceFile
+from cmid_mm.preparation.sources import SourceFile
 
 SMALL = dict(size=64, gap=16, complete='no')
 LABEL = """imagesource:GoogleEarth
@@ -80,30 +82,13 @@ def test_share_inside() -> None:
 
 
 def test_truncated_boxes_become_difficult_and_small_rests_vanish() -> None:
-    boxes = read_boxes(LABEL, 'label')
+    boxes = parse_boxes(LABEL.encode(), 'label')
     # Of the plane, x 56 to 76, 40 % lie left of 64 and 0.8 right of 60.
-    assert tile_text(boxes, 64, 0, 0) == '4.0 4.0 20.0 4.0 20.0 12.0 4.0 12.0 ship 0\n'
+    assert tile_text(boxes, 64, 0, 0) == b'4.0 4.0 20.0 4.0 20.0 12.0 4.0 12.0 ship 0\n'
     assert tile_text(boxes, 64, 60, 0) == (
-        '-4.0 30.0 16.0 30.0 16.0 40.0 -4.0 40.0 plane 2\n'
+        b'-4.0 30.0 16.0 30.0 16.0 40.0 -4.0 40.0 plane 2\n'
     )
-    assert tile_text(boxes, 64, 36, 0).endswith('plane 1\n')
-
-
-@pytest.mark.parametrize(
-    ('line', 'message'),
-    [
-        ('1 2 3 4 5 6 7 8 crane 0', "line 2: 'crane' is no class of DOTA v1.0"),
-        ('1 2 3 4 ship 0', 'line 2: expected x1 y1'),
-        ('1 2 3 4 5 6 7 8', 'line 2: expected x1 y1'),
-    ],
-)
-def test_malformed_label(line: str, message: str) -> None:
-    with pytest.raises(PreparationError, match=f'P1.txt, {message}'):
-        read_boxes(f'gsd:1\n{line}\n', 'P1.txt')
-
-
-def test_difficulty_may_be_missing() -> None:
-    assert read_boxes('1 2 3 4 5 6 7 8 ship', 'P1.txt').difficulties == (0,)
+    assert tile_text(boxes, 64, 36, 0).endswith(b'plane 1\n')
 
 
 def mmrotate_splitter():  # type: ignore[no-untyped-def]
@@ -156,13 +141,12 @@ def test_tiles_equal_those_of_mmrotates_splitter(
         info, windows, annotations, str(tmp_path / 'image'), False, 0,
         str(theirs / 'images'), str(theirs / 'annfiles'), '.png',
     )  # fmt: skip
-    write_tiles(
+    write_labelled_tiles(
         SourceFile('P7.png', tmp_path / 'image' / 'P7.png'),
         SourceFile('P7.txt', label),
         [ours],
-        tmp_path / 'done.txt',
-        sizes,
-        gaps,
+        tmp_path / 'done.json',
+        TileSettings(tuple(sizes), tuple(gaps)),
     )
     files = sorted(path.relative_to(theirs) for path in theirs.rglob('*.*'))
     assert files == sorted(path.relative_to(ours) for path in ours.rglob('*.*'))
@@ -235,7 +219,7 @@ def test_multi_scale_divides_tile_and_gap(download: Path, tmp_path: Path) -> Non
 def test_interrupted_preparation_goes_on(
     download: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmid_mm.preparation import dota
+    from cmid_mm.preparation import dota_tiles as dota
 
     destination = tmp_path / 'split'
     calls = []
@@ -275,6 +259,74 @@ def test_check_finds_a_lost_label_file(download: Path, tmp_path: Path) -> None:
     (destination / 'train/annfiles/P0001__64__0___0.txt').unlink()
     with pytest.raises(PreparationError, match='annfiles does not hold the 8 tiles'):
         prepare(DOTAPreparation(**SMALL), download, destination)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Five bands of 16 bits whose values lie between 0 and 3000; own classes."""
+    values = np.arange(5 * 64 * 64).reshape(5, 64, 64) % 3001
+    path = tmp_path / 'own' / 'train' / 'images' / 'my scene #1 50%.tif'
+    path.parent.mkdir(parents=True)
+    profile = dict(width=64, height=64, count=5, dtype='uint16')
+    with rasterio.open(path, 'w', driver='GTiff', **profile) as file:
+        file.write(values.astype(np.uint16))
+    label = tmp_path / 'own' / 'train' / 'labels' / 'my scene #1 50%.txt'
+    label.parent.mkdir()
+    label.write_text('4 4 20 4 20 12 4 12 crane\n1 1 1 1 9 9 9 9 crane 0\n')
+    return tmp_path / 'own'
+
+
+OWN = dict(size=64, gap=0, complete='no', splits=('train',), classes=('crane',))
+
+
+def test_own_images_of_16_bits_and_five_bands(own: Path, tmp_path: Path) -> None:
+    options = dict(bands=(3, 2, 1), value_range=(0.0, 3000.0))
+    summary = prepare(DOTAPreparation(**OWN, **options), own, tmp_path / 'out')
+    assert 'train 1 tiles with 1 boxes' in summary
+    assert '1 boxes without area were left out, in 1 label files, first my' in summary
+    name = 'my scene #1 50%__64__0___0'
+    tile = cv2.imread(str(tmp_path / 'out/train/images' / f'{name}.png'))
+    values = np.arange(5 * 64 * 64).reshape(5, 64, 64) % 3001
+    expected = values[:3].transpose(1, 2, 0) * 255 / 3000  # OpenCV turns 3 2 1 round
+    assert np.abs(tile - expected).max() <= 0.5 + 1e-4
+    assert tile.max() == 255
+    assert 'is complete' in prepare(
+        DOTAPreparation(**OWN, **options), own, tmp_path / 'out'
+    )
+    per_band = dict(options, value_range=(0.0, 3000.0, 0.0, 1500.0, 0.0, 3000.0))
+    prepare(DOTAPreparation(**OWN, **per_band), own, tmp_path / 'per_band')
+    tile = cv2.imread(str(tmp_path / 'per_band/train/images' / f'{name}.png'))
+    expected[..., 1] = np.minimum(2 * expected[..., 1], 255)
+    assert np.abs(tile - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({}, r'has 5 bands, tiles have three; choose them.*--bands'),
+        (dict(bands=(1, 2, 3)), r'is no 8-bit image.*--value-range'),
+        (dict(bands=(1, 2, 3), value_range=(0.0,)), r'--value-range takes LOW HIGH'),
+        (dict(bands=(1, 2, 9), value_range=(0.0, 9.0)), 'has 5 bands'),
+    ],
+)
+def test_own_images_are_refused_for_the_true_reason(
+    own: Path, tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(PreparationError, match=message):
+        prepare(DOTAPreparation(**OWN, **options), own, tmp_path / 'out')
+
+
+def test_own_images_of_float(own: Path, tmp_path: Path) -> None:
+    path = own / 'train' / 'images' / 'my scene #1 50%.tif'
+    with rasterio.open(
+        path, 'w', driver='GTiff', width=64, height=64, count=3, dtype='float32'
+    ) as file:
+        file.write(np.full((3, 64, 64), 0.5, np.float32))
+    with pytest.raises(PreparationError, match=r'#1 50%\.tif: is no 8-bit image'):
+        prepare(DOTAPreparation(**OWN), own, tmp_path / 'out')
+    prepare(DOTAPreparation(**OWN, value_range=(0.0, 1.0)), own, tmp_path / 'ranged')
+    (tile,) = (tmp_path / 'ranged/train/images').iterdir()
+    assert (cv2.imread(str(tile)) == 128).all()
 
 
 BOX = (

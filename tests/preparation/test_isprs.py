@@ -11,6 +11,7 @@ from cmid_mm.images.writing import write_image
 from cmid_mm.preparation import PreparationError, prepare
 from cmid_mm.preparation.isprs import (
     COLOURS,
+    UNKNOWN,
     PotsdamPreparation,
     VaihingenPreparation,
     colours_to_indexes,
@@ -60,19 +61,19 @@ def potsdam(area, tmp_path_factory):
 def test_indexes_are_those_of_mmseg(area):
     # Black, white, blue, cyan, green, yellow, red.
     row = np.array([COLOURS], np.uint8)
-    assert colours_to_indexes(row, 'row').tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+    assert colours_to_indexes(row).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
     _, indexes, colours = area
-    np.testing.assert_array_equal(colours_to_indexes(colours, 'x'), indexes)
+    np.testing.assert_array_equal(colours_to_indexes(colours), indexes)
     noise = np.where(colours == 255, 245, 9).astype(np.uint8)
-    np.testing.assert_array_equal(colours_to_indexes(noise, 'x'), indexes)
+    np.testing.assert_array_equal(colours_to_indexes(noise), indexes)
 
 
 @pytest.mark.parametrize('colour', [(255, 0, 255), (128, 0, 0), (255, 255, 200)])
-def test_unknown_colours_are_refused(area, colour):
+def test_other_colours_are_unknown(area, colour):
     colours = area[2].copy()
     colours[3, 4] = colour
-    with pytest.raises(PreparationError, match=r'tile\.tif.*row 3, column 4 \(1 pix'):
-        colours_to_indexes(colours, 'tile.tif')
+    found = colours_to_indexes(colours)
+    assert np.argwhere(found == UNKNOWN).tolist() == [[3, 4]]
 
 
 def test_potsdam(potsdam, area, tmp_path):
@@ -167,6 +168,51 @@ def test_vaihingen_tells_images_from_full_labels_by_folder(area, tmp_path):
         )
         expected = indexes if labels == 'full' else np.where(indexes == 6, 0, indexes)
         np.testing.assert_array_equal(label, expected)
+
+
+@pytest.fixture
+def damaged(potsdam, area, tmp_path):
+    """A download whose label 4_12 has some pixels of other colours."""
+
+    def make(count: int) -> Path:
+        source = tmp_path / f'{count}'
+        with zipfile.ZipFile(potsdam / '2_Ortho_RGB.zip') as archive:
+            archive.extractall(source)
+        with zipfile.ZipFile(potsdam / '5_Labels.zip') as archive:
+            archive.extractall(source)
+        colours = area[2].copy()
+        colours[2, 5 : 5 + count] = 100, 50, 25
+        write_tiff(source / 'top_potsdam_4_12_label_noBoundary.tif', colours)
+        return source
+
+    return make
+
+
+def test_few_pixels_of_other_colours_are_unlabelled_and_told(damaged, area, tmp_path):
+    # Of 20 x 28 pixels, 1 % are 5.6.
+    destination = tmp_path / 'potsdam'
+    summary = prepare(PotsdamPreparation(), damaged(5), destination)
+    assert '24 tiles in train' in summary
+    assert '4_12_label_noBoundary.tif: 5 pixels of other colours, the first' in summary
+    assert '(100, 50, 25) at row 2, column 5' in summary
+    label = destination / 'ann_dir/train/4_12_0_0_28_20.png'
+    expected = area[1].copy()
+    expected[2, 5:10] = 0
+    written = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, expected)
+    # Told again of a folder that is complete.
+    assert '5 pixels' in prepare(PotsdamPreparation(), tmp_path, destination)
+
+
+def test_an_area_of_many_other_colours_is_refused_or_left_out(damaged, tmp_path):
+    source = damaged(6)
+    with pytest.raises(PreparationError, match=r'4_12_label.*1\.07 % .*--leave-out'):
+        prepare(PotsdamPreparation(), source, tmp_path / 'a')
+    summary = prepare(PotsdamPreparation(leave_out=('4_12',)), source, tmp_path / 'b')
+    assert '23 tiles in train, 14 tiles in val' in summary
+    assert not list((tmp_path / 'b').rglob('4_12*'))
+    with pytest.raises(PreparationError, match='--leave-out 9_9: no such area'):
+        prepare(PotsdamPreparation(leave_out=('9_9',)), source, tmp_path / 'c')
 
 
 def test_an_overlap_as_large_as_the_tile_is_refused():

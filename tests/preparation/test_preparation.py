@@ -13,12 +13,10 @@ import pytest
 
 from cmid_mm.images.writing import write_image
 from cmid_mm.preparation import PREPARATIONS, prepare
-from cmid_mm.preparation.preparation import (
-    Job,
-    Preparation,
-    PreparationError,
-    source_files,
-)
+from cmid_mm.preparation.errors import PreparationError
+from cmid_mm.preparation.preparation import Preparation
+from cmid_mm.preparation.sources import source_files
+from cmid_mm.restartable import Job
 
 SIZE = 8
 
@@ -106,14 +104,14 @@ def test_an_interrupted_run_continues_and_redoes_nothing(source, tmp_path):
     prepare(Squares(), source, out)
     assert (out / '0.png').stat().st_mtime_ns == first
     assert len(list(out.glob('*.png'))) == 3
-    assert not (out / '.preparing.json').exists()
+    assert not (out / '.unfinished.json').exists()
     # A finished folder needs no download any more.
     assert 'is complete' in prepare(Squares(), tmp_path / 'gone', out)
 
 
 def test_other_options_are_refused(source, tmp_path):
     prepare(Squares(), source, tmp_path / 'out')
-    with pytest.raises(PreparationError, match="'value': 1.*'value': 2"):
+    with pytest.raises(FileExistsError, match="'value': 1.*'value': 2"):
         prepare(Squares(value=2), source, tmp_path / 'out')
 
 
@@ -121,7 +119,7 @@ def test_what_lies_in_the_destination_is_not_touched(source, tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
     (out / 'mine.txt').write_text('precious')
-    with pytest.raises(PreparationError, match='out is not empty'):
+    with pytest.raises(FileExistsError, match='out is not empty'):
         prepare(Squares(), source, out)
     assert tree(out) == {'mine.txt': b'precious'}
 

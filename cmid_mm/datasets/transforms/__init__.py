@@ -3,8 +3,8 @@
 
 from mmpretrain.registry import TRANSFORMS
 
-from ...images.errors import BandMismatchError, UnreadableImageError
-from ...images.reading import load_image
+from ...images import BandMismatchError, UnreadableImageError, load_image
+from .index_masks import LoadIndexMask
 from .loading import LoadImagery
 from .masking import MaskPair
 from .packing import PackViewPair
@@ -17,6 +17,7 @@ TRANSFORMS.register_module('LoadImagery', module=LoadImagery)
 __all__ = [
     'BandMismatchError',
     'LoadImagery',
+    'LoadIndexMask',
     'MaskPair',
     'PackViewPair',
     'PhotometricNoise',

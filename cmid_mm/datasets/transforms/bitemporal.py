@@ -8,10 +8,10 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
-from numpy.typing import NDArray
 
-from ...images.reading import load_image
-from ...labels.masks import read_change_mask
+from ...images import Reading
+from ...images.pairs import ImagePair
+from ...labels.masks import check_size, read_change_mask
 
 
 @TRANSFORMS.register_module()
@@ -24,51 +24,50 @@ class LoadImagePair(BaseTransform):
     ``img_shape``, ``ori_shape``.
 
     Args:
-        bands (Sequence[int], optional): Bands to take, counted from 1. Defaults to
-            None, all.
-        value_range (Sequence[float], optional): Low and high value of non-8-bit
-            files, mapped to 0 and 255. Defaults to None, the whole integer range.
-        num_bands (int, optional): Expected number C of bands. Defaults to None: the
-            number of ``bands``, or 3.
-        nodata (float, optional): Value of missing pixels where files carry no
-            no-data tag. Defaults to None.
+        bands: Bands to take, counted from 1. Defaults to None, all that hold data.
+        value_range: Low and high value of non-8-bit files, mapped to 0 and 255: one
+            pair, or one for each band. Defaults to None, the whole integer range.
+        num_bands: Expected number C of bands. Defaults to None: the number of
+            ``bands``, or 3.
+        nodata: Value of missing pixels where files do not mark them. Defaults to
+            None.
+        align: Warp the second date onto the pixels of the first where their places
+            differ. Defaults to False: such pairs are refused.
+
+    Raises:
+        ValueError: If the options contradict each other.
     """
 
     def __init__(
         self,
         bands: Sequence[int] | None = None,
-        value_range: Sequence[float] | None = None,
+        value_range: Any = None,
         num_bands: int | None = None,
         nodata: float | None = None,
+        align: bool = False,
     ) -> None:
-        self.options: dict[str, Any] = dict(
-            num_bands=num_bands or (3 if bands is None else len(bands)),
-            bands=bands,
-            value_range=None if value_range is None else tuple(value_range),
-            nodata=nodata,
-        )
+        self.reading = Reading(num_bands or 0, bands, value_range, nodata=nodata)
+        self.align = align
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load ``results['img_path']`` and ``results['img_path2']``.
 
         Raises:
-            ValueError: If the two differ in size.
+            PlaceMismatchError: If the two differ in size or place.
         """
         paths = results['img_path'], results['img_path2']
-        before, after = (load_image(path, **self.options) for path in paths)
-        _check_size(paths[1], after, paths[0], before.shape[:2])
-        results['img'] = np.concatenate([before, after], axis=2)
-        results['img_shape'] = results['ori_shape'] = before.shape[:2]
+        with ImagePair(paths, self.align) as pair:
+            results['img'], _ = pair.load(self.reading)
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 
     def __repr__(self) -> str:
-        options = ', '.join(f'{key}={value}' for key, value in self.options.items())
-        return f'{type(self).__name__}({options})'
+        return f'{type(self).__name__}({self.reading}, align={self.align})'
 
 
 @TRANSFORMS.register_module()
 class LoadChangeMask(BaseTransform):
-    """Load the mask of a pair as indexes: 0 unchanged, 1 changed.
+    """Load the mask of a pair as indexes: 0 unchanged, 1 changed, 255 ignored.
 
     Required keys: ``seg_map_path``, ``img_path``, ``ori_shape``. Added keys:
     ``gt_seg_map``, uint8 (H, W), and ``seg_fields``. See :func:`read_change_mask` for
@@ -86,27 +85,17 @@ class LoadChangeMask(BaseTransform):
         """Load ``results['seg_map_path']``.
 
         Raises:
-            ValueError: If the mask is not of the images' size, or not clearly a mask.
+            LabelError: If the mask is not of the images' size, or not clearly a mask.
         """
         path = results['seg_map_path']
         mask = read_change_mask(path, self.changed_from)
-        _check_size(path, mask, results['img_path'], results['ori_shape'])
+        check_size(path, mask, results['img_path'], results['ori_shape'])
         results['gt_seg_map'] = mask
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(changed_from={self.changed_from})'
-
-
-def _check_size(
-    path: str, image: NDArray[Any], other: str, shape: Sequence[int]
-) -> None:
-    if image.shape[:2] != tuple(shape):
-        raise ValueError(
-            f'{path} is {image.shape[1]} x {image.shape[0]} pixels, but {other} is '
-            f'{shape[1]} x {shape[0]}; both dates and the mask must be of one size'
-        )
 
 
 @TRANSFORMS.register_module()

@@ -4,9 +4,10 @@ _base_ = 'potsdam_segmentation.py'
 prepared_by = 'loveda'
 dataset_type = 'LoveDADataset'
 data_root = 'data/loveDA'
+load_mask = dict(type='LoadIndexMask', num_classes=7)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadImagery'),
+    load_mask,
     dict(
         type='RandomResize',
         scale=(1024, 1024),
@@ -18,7 +19,12 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-dataset = dict(type=dataset_type, data_root=data_root)
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    load_mask,
+    dict(type='PackSegInputs'),
+]
+dataset = dict(type=dataset_type, data_root=data_root, pipeline=test_pipeline)
 train_dataloader = dict(
     dataset=dict(type=dataset_type, data_root=data_root, pipeline=train_pipeline)
 )

@@ -5,8 +5,8 @@ tile_size = (512, 512)
 crop_size = (512, 512)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadImagery'),
+    dict(type='LoadIndexMask'),
     dict(type='RandomResize', scale=tile_size, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -14,8 +14,8 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadImagery'),
+    dict(type='LoadIndexMask'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
