@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from cmid_mm.datasets import ImageryDataset
-from cmid_mm.images.reading import load_image, read_raw
+from cmid_mm.images import Reading, load_image, read_values
 
 SIZE = 224
 PIPELINE: list[dict[str, Any]] = [
@@ -83,7 +83,7 @@ def write_files(folder: Path, size: int, count: int, images: Path | None) -> Non
             scene = make_scene(size, number)
         else:
             path = dataset.get_data_info(number * len(dataset) // count)['img_path']
-            scene = cv2.cvtColor(load_image(path, size), cv2.COLOR_RGB2BGR)
+            scene = cv2.cvtColor(load_image(path, Reading(size=size)), cv2.COLOR_RGB2BGR)
         file = folder / f'{number:04d}.jpg'
         cv2.imwrite(str(file), scene, [cv2.IMWRITE_JPEG_QUALITY, 90])
 
@@ -119,8 +119,8 @@ def measure(dataset: ImageryDataset, rounds: int) -> dict[str, float]:
         taken = {
             'pair': seconds(dataset.__getitem__, key),
             'reference': seconds(reference, path),
-            'decode': seconds(read_raw, path, SIZE),
-            'load': seconds(load_image, path, SIZE),
+            'decode': seconds(read_values, path, None, None, SIZE),
+            'load': seconds(load_image, path, Reading(size=SIZE)),
         }
         if key >= len(dataset):
             for name, value in taken.items():
