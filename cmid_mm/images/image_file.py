@@ -180,7 +180,7 @@ class ImageFile:
                 + (f'window {window}' if window else 'the image')
                 + (' (in one of its bands)' if valid.any() else '')
             )
-        pixels = to_display_range(raw.values, reading, self.path)
+        pixels = to_display_range(raw.values, reading, self.header)
         if pixels.dtype != np.uint8:
             say_if_clipped(pixels, valid, reading, self.path)
         if valid is not None:
@@ -207,7 +207,7 @@ class ImageFile:
             max(1, round(side / factor)) for side in (self.height, self.width)
         )
         raw = self.read(reading, min_size=min(shape) if factor > 1 else None)
-        pixels = to_display_range(raw.values, reading, self.path)
+        pixels = to_display_range(raw.values, reading, self.header)
         if raw.valid is not None:
             pixels = fill_missing(pixels, raw.valid)
         return resize_by_area(pixels, None, (shape[0], shape[1]))[0]

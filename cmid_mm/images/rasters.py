@@ -27,9 +27,7 @@ RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt')
 
 #: A reduced read goes through a raster in strips of at most so many bytes.
 _STRIP_BYTES = 1 << 28
-#: How overviews are made that show all pixels below them. JPEG 2000 and JPEG have
-#: theirs from wavelets and cosines, which average as well.
-_AVERAGES = ('AVERAGE', 'BILINEAR', 'CUBIC', 'CUBICSPLINE', 'LANCZOS', 'GAUSS', 'RMS')
+#: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
 _ORIENTATION = 274
 
@@ -192,7 +190,8 @@ class Raster:
     def _level(self, window: Window, factor: int) -> tuple[Any, Window]:
         """The coarsest overview that is still finer than a factor, and the window.
 
-        Overviews that were made by leaving pixels out do not serve.
+        Only overviews that say to be averages serve: those made by leaving pixels out
+        show none of these, other kernels ring at edges.
         """
         sizes = [1] if factor < 2 or self._palette is not None else self._overviews()
         fitting = [
@@ -221,7 +220,7 @@ class Raster:
             if 1 not in self._levels or 0 not in self._levels:
                 self._levels[0] = self._open(OVERVIEW_LEVEL=0)
             made_by = self._levels[0].tags(1).get('RESAMPLING', '')
-        return [1, *sizes] if made_by.upper() in _AVERAGES else [1]
+        return [1, *sizes] if made_by.upper() == 'AVERAGE' else [1]
 
     def _strip_reader(
         self, level: Any, bands: Sequence[int], marker: float | None

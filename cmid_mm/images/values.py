@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from .notices import say_once
-from .pixels import Reading
+from .pixels import Header, Reading
 
 #: Share of an image's values that is clipped above which a value range is in doubt.
 _DOUBTFUL = 0.9
 
 
 def to_display_range(
-    pixels: NDArray[Any], reading: Reading, path: str | Path
+    pixels: NDArray[Any], reading: Reading, header: Header
 ) -> NDArray[Any]:
     """Bring pixels to the 0-255 scale; 8-bit ones are returned as they are.
 
     Args:
         pixels: Any integer or floating-point dtype, (H, W, C).
         reading: Its value range is mapped to 0-255; values outside are clipped.
-        path: The file, for messages.
+        header: Of the file: its type, which averaging may have changed, has a range.
 
     Returns:
         uint8, or float32 in 0-255.
@@ -33,9 +33,9 @@ def to_display_range(
     Raises:
         ValueError: If pixels other than integers come without a value range.
     """
-    if pixels.dtype == np.uint8:
+    if header.dtype == np.uint8:
         return pixels
-    low, high = reading.limits(pixels.dtype, path)
+    low, high = reading.limits(header.dtype, header.path)
     # In float32, large values would lose what distinguishes them.
     exact = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
     scaled = pixels.astype(exact) - np.asarray(low, exact)
