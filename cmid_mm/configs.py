@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
+from .dependencies import check_scope
+
 
 def load_config(name: str) -> Config:
     """Load a config file.
@@ -26,12 +28,17 @@ def load_config(name: str) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such file or package.
+        ImportError: If the package of its ``default_scope`` is not installed.
     """
     if '::' in name:
-        return Config.fromfile(packaged_config(name))
-    if not Path(name).is_file():
-        raise FileNotFoundError(f'config {name} does not exist')
-    return Config.fromfile(name)
+        file = packaged_config(name)
+    else:
+        file = Path(name)
+        if not file.is_file():
+            raise FileNotFoundError(f'config {name} does not exist')
+    cfg = Config.fromfile(file)
+    check_scope(cfg.get('default_scope'))
+    return cfg
 
 
 def packaged_config(name: str) -> Path:
@@ -69,7 +76,8 @@ def packaged_config(name: str) -> Path:
 
 # mmengine finds the packages of ``_base_ = 'package::path'`` by the names of their
 # distributions, such as 'mmsegmentation', which the maintained forks have changed; and
-# it does not know cmid_mm. So a base is looked for where load_config looks.
+# it does not know cmid_mm. So, once this is imported, Config.fromfile looks for a base
+# where load_config looks.
 _original_cfg_path = Config._get_cfg_path
 
 

@@ -1,33 +1,98 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Which versions of other packages are needed."""
+"""Which versions of other packages are needed, and what becomes of types without."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 __version__ = '0.1.0'
 
 #: Oldest versions with everything that is used here.
 MINIMUM_VERSIONS = {'mmengine': '0.8.3', 'mmcv': '2.0.0', 'mmpretrain': '1.0.0'}
+#: The same of the packages for single tasks, any of which may be missing.
+SEGMENTATION_VERSIONS = {'mmseg': '1.0.0'}
+DETECTION_VERSIONS = {'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'}
 
 
 def check_dependencies(minimum_versions: dict[str, str]) -> None:
     """Check that packages are installed in sufficient versions.
 
     Args:
-        minimum_versions (dict[str, str]): Oldest version by name of the package.
+        minimum_versions: Oldest version by name of the package.
 
     Raises:
         ImportError: If one is missing or too old; says what to install.
     """
     for name, minimum in minimum_versions.items():
+        file = 'mminstall' if name not in _TASK_VERSIONS else 'optional'
         advice = (
             f'cmid_mm needs {name}>={minimum}; the tested versions are those of '
-            'requirements/mminstall.txt (pip install -r requirements/mminstall.txt)'
+            f'requirements/{file}.txt (pip install -r requirements/{file}.txt)'
         )
         try:
             found = importlib.import_module(name).__version__
-        except ImportError as error:
+        # OpenMMLab's packages assert that they suit each other.
+        except (ImportError, AssertionError) as error:
             raise ImportError(f'{advice}: {error}') from error
         from mmengine.utils import digit_version
 
         if digit_version(found) < digit_version(minimum):
             raise ImportError(f'{advice}; found {name} {found}')
+
+
+_TASK_VERSIONS = {**SEGMENTATION_VERSIONS, **DETECTION_VERSIONS}
+
+
+def check_operators() -> None:
+    """Check that mmcv has its compiled operators.
+
+    Raises:
+        ImportError: If it has none; says how to get them.
+    """
+    try:
+        importlib.import_module('mmcv._ext')
+    except ImportError as error:
+        raise ImportError(
+            'cmid_mm needs mmcv with compiled operators for oriented boxes; '
+            'reinstall it with MMCV_WITH_OPS=1 pip install --no-cache-dir '
+            f'--no-build-isolation --force-reinstall --no-deps onedl-mmcv: {error}'
+        ) from error
+
+
+def check_scope(scope: str | None) -> None:
+    """Check that the package is there whose types a config names.
+
+    Args:
+        scope: ``default_scope`` of the config.
+
+    Raises:
+        ImportError: If it is a package that this one can do without, and missing or
+            too old.
+    """
+    check_dependencies({k: v for k, v in _TASK_VERSIONS.items() if k == scope})
+
+
+@contextmanager
+def registered_or_explained(registry: Any, *names: str) -> Iterator[None]:
+    """Where an import fails that registers types, let building them say why.
+
+    Around the import of modules that need packages which may be missing, so that
+    all types are known from one import and everything else works without them.
+
+    Args:
+        registry: The registry of mmengine that has the types.
+        *names: The types that the modules register.
+    """
+    try:
+        yield
+    except (ImportError, AssertionError) as error:
+        for name in set(names) - registry.module_dict.keys():
+            registry.register_module(name, module=_stand_in(name, str(error)))
+
+
+def _stand_in(name: str, reason: str) -> Any:
+    def explain(*args: Any, **kwargs: Any) -> None:
+        raise ImportError(f'{name} is not available: {reason}')
+
+    return explain

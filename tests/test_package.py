@@ -12,17 +12,3 @@ def test_dependencies_are_checked_by_name_and_version():
     too_new = rf'needs mmengine>=99.*found mmengine {mmengine.__version__}'
     with pytest.raises(ImportError, match=too_new):
         cmid_mm.check_dependencies({'mmengine': '99.0'})
-
-
-def test_import_registers_what_configs_name():
-    from mmpretrain.registry import DATASETS, HOOKS, LOOPS, MODELS, TRANSFORMS
-
-    names = {
-        MODELS: ('CMID', 'MaskedEncoder', 'MoCoHead', 'BYOLHead', 'AssignmentHead'),
-        DATASETS: ('ImageryDataset',),
-        HOOKS: ('TeacherUpdateHook', 'FeatureEvaluationHook', 'ReconstructionHook'),
-        LOOPS: ('ResumableTrainLoop',),
-        TRANSFORMS: ('LoadImagery', 'ViewPair', 'MaskPair', 'PackViewPair'),
-    }
-    for registry, expected in names.items():
-        assert all(registry.get(f'mmpretrain.{name}') for name in expected)

@@ -137,7 +137,9 @@ def test_config_has_the_plain_stem_and_statistics_of_the_pretraining(name):
     assert 'init_cfg' not in cfg.model.backbone
     assert cfg.model.data_preprocessor.mean == [86.18235, 91.9275, 85.374]
     assert cfg.model.data_preprocessor.std == [34.6545, 34.476, 35.8785]
-    assert cfg.model.data_preprocessor.bgr_to_rgb is True
+    # The loader gives RGB, which is not to be turned around again.
+    assert not cfg.model.data_preprocessor.get('bgr_to_rgb')
+    assert cfg.test_dataloader.dataset.pipeline[0].type == 'LoadImagery'
     assert cfg.model.data_preprocessor.seg_pad_val == IGNORED
     assert cfg.default_hooks.checkpoint.save_best == 'mIoU'
     assert cfg.default_hooks.checkpoint.backend_args == dict(backend='atomic_local')

@@ -81,6 +81,6 @@ def build(cfg: Config) -> torch.nn.Module:
     torch.manual_seed(1)
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
     model.init_weights()
-    if hasattr(model, 'epoch'):
-        model.epoch = 0  # what CMID's hook does
+    if hasattr(model, 'teacher_is_updated'):
+        model.teacher_is_updated = True  # what CMID's hook does
     return model.train()

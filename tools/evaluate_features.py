@@ -16,6 +16,7 @@ from cmid_mm.evaluation.frozen_encoder import (
     evaluate_frozen_encoder,
     load_frozen_encoder,
 )
+from cmid_mm.files import write_bytes
 
 EPILOG = """\
 DIR holds a folder of images for each class. Examples:
@@ -169,7 +170,7 @@ def main() -> None:
         raise ValueError(error) from error
     if args.json:
         record = dict(results, settings=vars(args))
-        Path(args.json).write_text(json.dumps(record, indent=2) + '\n')
+        write_bytes(Path(args.json), (json.dumps(record, indent=2) + '\n').encode())
     print(
         f'{args.checkpoint}: {results["feature_dim"]} features of '
         f'{results["train_images"]} training and {results["test_images"]} test images'

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from .architecture import Architecture, describe
-from .layouts import Layout, recognize_layout
+from .layouts import recognize_layout
+from .naming import Layout
 from .reading import CheckpointError
 
 #: Where checkpoints keep a backbone: (prefix, what such a file is, how other names

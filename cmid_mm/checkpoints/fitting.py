@@ -1,8 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of trained models, which fit completely or are refused."""
+"""Whether weights fit completely; checkpoints of trained models, which have to."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,62 @@ from torch import Tensor, nn
 from .finding import abbreviate, state_dict_of
 from .reading import CheckpointError, read_checkpoint
 
+#: Buffers that every module computes from its own settings.
+_COMPUTED = re.compile(r'(.*\.)?(relative_position_index|attn_mask)$')
 #: Old files lack the counter; only BatchNorm without a momentum uses it.
-_OPTIONAL = re.compile(r'(.*\.)?num_batches_tracked$')
+_COUNTER = re.compile(r'(.*\.)?num_batches_tracked$')
+
+
+@dataclass(frozen=True)
+class Differences:
+    """In what a file's weights are not those of a module.
+
+    Args:
+        missing: Weights of the module that the file lacks.
+        surplus: Weights of the file that the module lacks.
+        reshaped: Weights that both have, in other shapes.
+    """
+
+    missing: list[str]
+    surplus: list[str]
+    reshaped: list[str]
+
+
+def without_computed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without the buffers that a module computes from its settings."""
+    return {name: value for name, value in state.items() if not _COMPUTED.match(name)}
+
+
+def compare_weights(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> Differences:
+    """Compare what a file holds with the state dict of a module, name by name.
+
+    Everything counts but the buffers that modules compute from their settings, and
+    the counter of BatchNorm where one of the two lacks it.
+
+    Args:
+        state: The file's tensors, by the names that the module has.
+        own: The module's.
+
+    Returns:
+        The differences.
+    """
+    state, own = without_computed(state), without_computed(own)
+    return Differences(
+        [name for name in own if name not in state and not _COUNTER.match(name)],
+        [name for name in state if name not in own and not _COUNTER.match(name)],
+        [
+            name
+            for name, value in state.items()
+            if name in own and shape_of(value) != shape_of(own[name])
+        ],
+    )
+
+
+def shape_of(value: Any) -> str:
+    """The shape of a tensor as a message shows it, such as ``'64x3x7x7'``."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return 'x'.join(map(str, value.shape)) or 'scalar'
 
 
 def read_fitting_checkpoint(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -32,18 +87,16 @@ def read_fitting_checkpoint(model: nn.Module, path: str | Path) -> dict[str, Any
     checkpoint = read_checkpoint(path)
     state = state_dict_of(checkpoint, path)
     own = model.state_dict()
-    missing = [key for key in own if key not in state and not _OPTIONAL.match(key)]
-    surplus = [key for key in state if key not in own]
+    differences = compare_weights(state, own)
     shapes = [
-        f'{key} {_shape(state[key])} instead of {tuple(own[key].shape)}'
-        for key in own
-        if key in state and _shape(state[key]) != tuple(own[key].shape)
+        f'{name} {shape_of(state[name])} instead of {shape_of(own[name])}'
+        for name in differences.reshaped
     ]
     problems = [
         f'{what}: {abbreviate(names)}'
         for what, names in (
-            ('missing in the file', missing),
-            ('unknown to the model', surplus),
+            ('missing in the file', differences.missing),
+            ('unknown to the model', differences.surplus),
             ('of another shape', shapes),
         )
         if names
@@ -54,7 +107,7 @@ def read_fitting_checkpoint(model: nn.Module, path: str | Path) -> dict[str, Any
             f'{"; ".join(problems)}. Give the config that the checkpoint was trained '
             f'with{_hint(state, own)}'
         )
-    return {**checkpoint, 'state_dict': state}
+    return {**checkpoint, 'state_dict': without_computed(state)}
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -75,16 +128,17 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     return dict(checkpoint.get('meta') or {})
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(value.shape) if isinstance(value, Tensor) else ()
-
-
 def _hint(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
     if any(key.startswith('student.') for key in state):
         return (
             '; this one is of a pre-training: fine-tune it first with tools/train.py '
             '--backbone-checkpoint'
         )
-    if state and all(f'backbone.{key}' in own or key in own for key in state):
-        return '; this one holds a backbone alone'
+    for prefix in ('backbone.', 'student.backbone.', ''):
+        if all(prefix + name in own for name in state):
+            return (
+                '; this one holds a backbone alone: fine-tune it with tools/train.py '
+                '--backbone-checkpoint, or evaluate its features with '
+                'tools/evaluate_features.py --backbone-only'
+            )
     return ''

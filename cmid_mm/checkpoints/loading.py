@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from .architecture import describe, explain_differences, explain_lack
 from .finding import FoundBackbone, abbreviate, find_backbone, top_level_names
+from .fitting import compare_weights, shape_of, without_computed
 from .layouts import recognize_layout
 from .position_tables import resize_position_tables
 from .reading import CheckpointError, read_checkpoint
 
 #: What mmpretrain's wrapper of timm's networks puts before their names.
 _TIMM_WRAPPER = 'timm_model.'
-#: Buffers that every module computes from its own settings.
-_COMPUTED = re.compile(r'(.*\.)?(relative_position_index|attn_mask)$')
 #: Weights that may keep their initial value, by family. Norms of feature maps that
 #: pre-training did not use: those of earlier stages, and ViT's for averaged patches;
 #: and the layers that make RVSA's pyramid.
@@ -31,8 +30,6 @@ _MAY_BE_NEW = {
     'RVSAViT': re.compile(r'fpn\d\.'),
     'RVSAViTAE': re.compile(r'fpn\d\.'),
 }
-#: Old files lack the counter; it is used only without a momentum.
-_COUNTER = re.compile(r'(.*\.)?num_batches_tracked$')
 
 
 @dataclass(frozen=True)
@@ -97,25 +94,23 @@ def match_backbone(
         target = target_layout.to_mmpretrain(target)
         target_architecture = describe(target, target_layout.family)
     _refuse_caffe_strides(module, content, file, path)
-    weights = {k: v for k, v in file.state.items() if not _COMPUTED.match(k)}
+    weights = without_computed(file.state)
     resized = resize_position_tables(weights, target, module)
 
-    missing = [
-        name
-        for name in target
-        if name not in weights and not (_COMPUTED.match(name) or _COUNTER.match(name))
-    ]
+    differences = compare_weights(weights, target)
     may_be_new = _MAY_BE_NEW.get(target_layout.family) if target_layout else None
-    new = [name for name in missing if may_be_new and may_be_new.match(name)]
-    missing = [name for name in missing if name not in new]
+    new = [
+        name for name in differences.missing if may_be_new and may_be_new.match(name)
+    ]
+    missing = [name for name in differences.missing if name not in new]
     loaded = {name: value for name, value in weights.items() if name in target}
     differing = [
-        f'{name} {_size(value)} in the file, {_size(target[name])} in the module'
-        for name, value in loaded.items()
-        if value.shape != target[name].shape
+        f'{name} {shape_of(weights[name])} in the file, '
+        f'{shape_of(target[name])} in the module'
+        for name in differences.reshaped
     ]
     unused = [name for name in weights if name not in target]
-    homeless = _without_place(unused, target)
+    homeless = _without_place(differences.surplus, target)
     families = {layout.family for layout in (file.layout, target_layout) if layout}
     is_transformer = families in ({'ViT'}, {'Swin'})
     lack = explain_lack(file.state, target) if is_transformer else None
@@ -220,10 +215,6 @@ def _refuse_caffe_strides(
         )
 
 
-def _size(tensor: Tensor) -> str:
-    return 'x'.join(map(str, tensor.shape)) or 'scalar'
-
-
 def _without_place(unused: list[str], target: Mapping[str, Tensor]) -> list[str]:
     """Unused weights that belong to parts which the module has.
 
@@ -243,6 +234,5 @@ def _without_place(unused: list[str], target: Mapping[str, Tensor]) -> list[str]
     return [
         name
         for name in unused
-        if name.split('.')[0] in parts
-        and not (_COUNTER.match(name) or belongs_to_last_stage(name))
+        if name.split('.')[0] in parts and not belongs_to_last_stage(name)
     ]

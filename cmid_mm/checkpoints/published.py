@@ -12,7 +12,7 @@ from torch import Tensor
 from ..dependencies import __version__
 from .architecture import Architecture
 from .finding import abbreviate, find_backbone, state_dict_of
-from .layouts import Names, rename
+from .naming import Names, rename
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
 #: Normalisation of all published checkpoints, RGB on the 0-255 scale (method

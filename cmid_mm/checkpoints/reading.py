@@ -16,6 +16,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
+from ..files import whole_file
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read, recognised, loaded or written.
@@ -113,23 +115,15 @@ def write_checkpoint(
         CheckpointError: If the file cannot be written.
     """
     path = Path(path).expanduser()
-    # In the same folder, since only there the final rename is atomic.
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == '.safetensors':
-            _save_safetensors(checkpoint, temporary)
-        else:
-            torch.save(checkpoint, temporary)
-        with temporary.open('rb+') as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with whole_file(path, sync=True) as part:
+            if path.suffix == '.safetensors':
+                _save_safetensors(checkpoint, part)
+            else:
+                torch.save(checkpoint, part)
     except (OSError, RuntimeError) as error:
         reason = ' '.join(str(error).split())
         raise CheckpointError(f'cannot write {path}: {reason}') from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:

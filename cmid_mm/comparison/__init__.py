@@ -2,7 +2,7 @@
 from .cells import Cell, Step, plan
 from .report import collect, write_report
 from .running import CellRunner, check_records, exclusive, is_done, read_record
-from .spec import Method, Pretraining, Published, Spec, SpecError, Task, read_spec
+from .spec import Method, Pretraining, Published, Spec, SpecError, TaskSpec, read_spec
 
 __all__ = [
     'Cell',
@@ -13,7 +13,7 @@ __all__ = [
     'Spec',
     'SpecError',
     'Step',
-    'Task',
+    'TaskSpec',
     'check_records',
     'collect',
     'exclusive',

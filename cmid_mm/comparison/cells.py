@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from ..configs import load_config, merge_options
 from ..engine.launch import latest_checkpoint
-from .spec import Method, Spec, SpecError, Task, for_backbone
+from .spec import Method, Spec, SpecError, TaskSpec, for_backbone
 
 #: Where the command of a later step names the newest checkpoint of an earlier one.
 _CHECKPOINT_OF = '<newest checkpoint of>'
@@ -168,7 +168,7 @@ def _pretraining(
 def _downstream(
     tools: Path,
     name: str,
-    task: Task,
+    task: TaskSpec,
     root: str,
     config: str,
     weights: str,
@@ -205,7 +205,7 @@ def _downstream(
 def _features(
     tools: Path,
     name: str,
-    task: Task,
+    task: TaskSpec,
     root: str,
     network: str,
     weights: str,

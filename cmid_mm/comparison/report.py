@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from ..files import part_file, write_bytes
+from ..files import whole_file, write_bytes
 from .cells import Cell
 from .running import is_done, read_record
 from .spec import Spec
@@ -107,9 +107,8 @@ def write_report(spec: Spec, cells: Sequence[Cell]) -> None:
     write_bytes(output / 'results.csv', results_csv(spec, cells).encode())
     write_bytes(output / 'commands.sh', commands_script(cells).encode())
     if any(values for row in rows for values in row.values.values()):
-        part = part_file(output / 'results.png')
-        results_figure(spec, rows).savefig(part, format='png', dpi=120)
-        part.replace(output / 'results.png')
+        with whole_file(output / 'results.png') as part:
+            results_figure(spec, rows).savefig(part, format='png', dpi=120)
 
 
 def report_markdown(spec: Spec, rows: Sequence[Row], cells: Sequence[Cell]) -> str:

@@ -45,7 +45,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskSpec:
     """Columns of the table: what the backbone is measured by.
 
     Args:
@@ -114,7 +114,7 @@ class Spec:
         backbones (dict[str, str]): By name, a pre-training config with this backbone:
             what random and foreign weights are put into to measure features.
         methods (dict[str, Method]): The rows, by key.
-        tasks (dict[str, Task]): The columns, by key.
+        tasks (dict[str, TaskSpec]): The columns, by key.
         pretraining (Pretraining): The budget; needed if a method has a config.
         reference (str | None): Key of a method to which the others' difference,
             paired by seed, is shown.
@@ -127,7 +127,7 @@ class Spec:
     seeds: list[int]
     backbones: dict[str, str]
     methods: dict[str, Method]
-    tasks: dict[str, Task]
+    tasks: dict[str, TaskSpec]
     pretraining: Pretraining = field(default_factory=lambda: Pretraining({}))
     reference: str | None = None
     published: list[Published] = field(default_factory=list)
@@ -226,7 +226,7 @@ def _spec(content: Any) -> Spec:
         for key, value in parts['methods'].items()
     }
     parts['tasks'] = {
-        key: Task(**_section(Task, value, f'task {key}'))
+        key: TaskSpec(**_section(TaskSpec, value, f'task {key}'))
         for key, value in parts['tasks'].items()
     }
     if 'pretraining' in parts:

@@ -1,6 +1,10 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """What turns files into samples."""
 
+from mmengine.registry import DATASETS
+
+from ..dependencies import registered_or_explained
+from .change_detection import ChangeDetectionDataset
 from .imagery import ImageryDataset
 from .sampler import ResumableSampler
 from .scenes import (
@@ -21,8 +25,14 @@ from .transforms import (
     load_image,
 )
 
+with registered_or_explained(DATASETS, 'FiveClassISPRSDataset'):
+    from . import segmentation  # noqa: F401
+with registered_or_explained(DATASETS, 'OrientedBoxFolder'):
+    from . import detection  # noqa: F401
+
 __all__ = [
     'AID',
+    'ChangeDetectionDataset',
     'EuroSAT',
     'ImageryDataset',
     'LoadImagery',

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from ..dependencies import check_dependencies
+from ..dependencies import DETECTION_VERSIONS, check_dependencies
 from ..labels.dota import LabelledBoxes, read_boxes
 from .matching import images_by_stem, texts_by_stem
 
-check_dependencies({'mmcv': '2.0.0', 'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'})
+check_dependencies(DETECTION_VERSIONS)
 
 from mmrotate.datasets import DOTADataset  # noqa: E402
 

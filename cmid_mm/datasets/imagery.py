@@ -109,9 +109,11 @@ class ImageryDataset(BaseDataset):
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
         self.max_unreadable = max_unreadable
-        # Built by this registry, so that transforms are found in any scope.
+        # Of mmpretrain or of this package, whatever the default scope is.
         transforms = [
-            TRANSFORMS.build(step) if isinstance(step, dict) else step
+            TRANSFORMS.build({'_scope_': 'mmpretrain', **step})
+            if isinstance(step, dict)
+            else step
             for step in pipeline
         ]
         super().__init__(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sized
 
 import torch
 from mmengine import dist
-from mmpretrain.registry import DATA_SAMPLERS
+from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from mmengine.registry import DATASETS
 
-from ..dependencies import check_dependencies
+from ..dependencies import SEGMENTATION_VERSIONS, check_dependencies
 from ..labels.lists import read_list
 
-check_dependencies({'mmseg': '1.0.0'})
+check_dependencies(SEGMENTATION_VERSIONS)
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 

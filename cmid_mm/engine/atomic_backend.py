@@ -1,11 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """File writing that never leaves a half-written file behind."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from ..files import write_bytes
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -25,18 +25,7 @@ class AtomicLocalBackend(LocalBackend):
         Raises:
             OSError: If the file cannot be written; the destination is untouched.
         """
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        write_bytes(Path(filepath), obj, sync=True)
 
 
 register_backend('atomic_local', AtomicLocalBackend, force=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from mmengine import dist
+from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
-from mmpretrain.registry import LOOPS
 from numpy.random import SeedSequence
 
 

@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
 from torch import nn
 
-from ..checkpoints.finding import state_dict_of
+from ..checkpoints.fitting import load_weights
 from ..checkpoints.loading import load_backbone
-from ..checkpoints.reading import CheckpointError, read_checkpoint
-from ..configs import merge_options
+from ..configs import build_model, load_config, merge_options
 from .features import (
     LabelledFolder,
     accuracy_per_class,
@@ -58,17 +54,13 @@ def load_frozen_encoder(
         KeyError: If an option leads nowhere in the config.
         CheckpointError: If the checkpoint cannot be read or does not fit the model.
     """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'config {config} does not exist')
-    cfg = Config.fromfile(str(config))
+    cfg = load_config(str(config))
     merge_options(cfg, options)
     if 'model' not in cfg:
         raise ValueError(f'{config} has no model; expected a training config')
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    cfg.setdefault('default_scope', 'mmpretrain')
     torch.manual_seed(seed)
-    # As the runner does: the preprocessor may stand beside the model.
-    beside = {key: cfg[key] for key in ('data_preprocessor',) if key in cfg}
-    model = MODELS.build(cfg.model, default_args=beside)
+    model = build_model(cfg)
     if str(checkpoint) == RANDOM or backbone_only:
         model.init_weights()
     if str(checkpoint) == RANDOM:
@@ -77,33 +69,8 @@ def load_frozen_encoder(
         encoder = getattr(model, 'student', model)
         load_backbone(encoder.backbone, checkpoint)
     else:
-        _load_strictly(model, checkpoint)
+        load_weights(model, checkpoint)
     return model.eval()
-
-
-def _load_strictly(model: nn.Module, checkpoint: str | Path) -> None:
-    """Load every weight of a model, or explain in one line why that fails."""
-    state_dict = state_dict_of(read_checkpoint(checkpoint), checkpoint)
-    expected = model.state_dict()
-    problems = []
-    for problem, names in {
-        'missing': expected.keys() - state_dict.keys(),
-        'unexpected': state_dict.keys() - expected.keys(),
-        'of another shape': {
-            name
-            for name in expected.keys() & state_dict.keys()
-            if expected[name].shape != getattr(state_dict[name], 'shape', None)
-        },
-    }.items():
-        if names:
-            problems.append(f'{len(names)} weights {problem}, such as {min(names)}')
-    if problems:
-        raise CheckpointError(
-            f'{checkpoint} does not fit the model of the config: '
-            f'{"; ".join(problems)}. Use the config of its run (kept in its work_dir), '
-            'or --backbone-only for the checkpoint of a backbone'
-        )
-    model.load_state_dict(state_dict, strict=True)
 
 
 def evaluate_frozen_encoder(

@@ -18,7 +18,7 @@ from ..images import Window
 from ..images.writing import write_image
 from ..labels.dota import format_boxes
 from ..visualization.drawing import Picture, box_corners, to_picture
-from ..visualization.panels import Boxes, box_panel
+from ..visualization.panels import DrawnBoxes, box_panel
 from .georeferencing import write_geojson
 from .images import AnyImage, InputImage
 from .segmentation import PICTURE_SIZE
@@ -126,7 +126,7 @@ class Detection(Task):
         picture = to_picture(result.image.preview(PICTURE_SIZE), self.bands)
         scale = picture.shape[1] / result.image.width
         labels, scores = result.labels.tolist(), result.scores.tolist()
-        boxes = Boxes(result.corners * scale, labels, scores)
+        boxes = DrawnBoxes(result.corners * scale, labels, scores)
         title = f'score {self.score_threshold:g} and above'
         return box_panel(picture, {title: boxes}, {'classes': self.classes})
 

@@ -12,17 +12,20 @@ from ..images.writing import write_image
 from ..visualization.drawing import class_names, enlarge, titled, to_picture
 from ..visualization.panels import (
     LEAST_SIDE,
-    Boxes,
+    DrawnBoxes,
     box_panel,
     change_panel,
     label_text,
     mask_panel,
 )
 from ..visualization.samples import loads_bgr, loads_pairs, true_boxes
+from .images import output_names
 
 
 class PredictionPicturesHook(Hook):
     """Draw each test image with its label and its prediction, for all four tasks.
+
+    Pictures are named as ``tools/predict.py`` names its results.
 
     Args:
         folder (str | Path): Where the pictures go.
@@ -32,6 +35,16 @@ class PredictionPicturesHook(Hook):
     def __init__(self, folder: str | Path, score_threshold: float = 0.3) -> None:
         self.folder = Path(folder)
         self.score_threshold = score_threshold
+
+    def before_test(self, runner: Runner) -> None:
+        """Find names for the pictures: files in different folders may share theirs."""
+        dataset: Any = runner.test_dataloader.dataset
+        paths = [
+            Path(dataset.get_data_info(index)['img_path'])
+            for index in range(len(dataset))
+        ]
+        paths = list(dict.fromkeys(paths))
+        self._names = dict(zip(map(str, paths), output_names(paths), strict=True))
 
     def after_test_iter(
         self,
@@ -47,8 +60,6 @@ class PredictionPicturesHook(Hook):
             pixels = image.permute(1, 2, 0).cpu().numpy()
             if loads_bgr(dataset) and pixels.shape[2] == 3:
                 pixels = pixels[..., ::-1]
-            path = Path(sample.get('img_path') or f'{batch_idx}')
-            name = path.stem
             if 'pred_sem_seg' in sample:
                 masks = {
                     title: sample.get(key).data[0].cpu().numpy()
@@ -65,17 +76,16 @@ class PredictionPicturesHook(Hook):
             elif 'pred_instances' in sample:
                 picture = box_panel(to_picture(pixels), self._boxes(sample), meta)
             else:
-                # Files of scenes are often numbered within the folder of their class.
-                name = f'{path.parent.name}_{name}'
                 score, label = sample.pred_score.max(0)
                 names = class_names(meta, len(sample.pred_score))
                 text = f'{names[int(label)]} {float(score):.2f}'
                 if 'gt_label' in sample:
                     text += f' ({label_text(sample, meta)})'
                 picture = titled(enlarge(to_picture(pixels), LEAST_SIDE), text)
+            name = self._names[str(Path(sample.get('img_path')))]
             write_image(self.folder / f'{name}.jpg', picture)
 
-    def _boxes(self, sample: Any) -> dict[str, Boxes]:
+    def _boxes(self, sample: Any) -> dict[str, DrawnBoxes]:
         sets = {}
         if 'gt_instances' in sample:
             sets['label'] = true_boxes(sample, in_file=True)

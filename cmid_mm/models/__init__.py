@@ -1,4 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from mmengine.registry import MODELS
+
+from ..dependencies import registered_or_explained
 from .backbones import RVSAViT, RVSAViTAE
 from .data_preprocessor import SelfSupViewPreprocessor, ViewPairPreprocessor
 from .heads import (
@@ -17,6 +20,18 @@ from .selfsup import (
     MaskedEncoder,
     SimMIMDecoder,
 )
+
+with registered_or_explained(MODELS, 'BITHead', 'SiameseEncoderDecoder'):
+    from . import change_detectors  # noqa: F401
+with registered_or_explained(
+    MODELS,
+    'BitemporalPreprocessor',
+    'MultiBandSegPreprocessor',
+    'MultiBandSegDataPreProcessor',
+):
+    from . import segmentors  # noqa: F401
+with registered_or_explained(MODELS, 'RotatedTTAModel'):
+    from . import detectors  # noqa: F401
 
 __all__ = [
     'AssignmentHead',

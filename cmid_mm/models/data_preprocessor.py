@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 

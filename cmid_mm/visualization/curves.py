@@ -8,6 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..files import whole_file
+
 BOOKKEEPING = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
 """Logged values that are not worth a curve."""
 
@@ -106,7 +108,9 @@ def plot_training_curves(
         _draw_curves(ax, title, members, runs)
     for ax in axes[len(plots) :]:
         ax.set_axis_off()
-    figure.savefig(out, dpi=120)
+    out = Path(out)
+    with whole_file(out) as part:
+        figure.savefig(part, format=out.suffix[1:] or 'png', dpi=120)
 
 
 def _draw_curves(

@@ -30,7 +30,7 @@ LEAST_SIDE = 320
 
 
 @dataclass(frozen=True)
-class Boxes:
+class DrawnBoxes:
     """Oriented boxes of one image.
 
     Attributes:
@@ -108,13 +108,13 @@ def change_panel(
 
 
 def box_panel(
-    image: Picture, boxes: Mapping[str, Boxes], meta: dict[str, Any]
+    image: Picture, boxes: Mapping[str, DrawnBoxes], meta: dict[str, Any]
 ) -> Picture:
     """Boxes on an image, once for each set of them, with the number of each class.
 
     Args:
         image (np.ndarray): RGB (H, W, 3).
-        boxes (Mapping[str, Boxes]): Sets of boxes by title.
+        boxes (Mapping[str, DrawnBoxes]): Sets of boxes by title.
         meta (dict): Meta information of the data set: ``classes``.
 
     Returns:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..configs import build_model
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
-from ..models.heads.assignment_head import AssignmentHead, location_grid, match_cells
+from ..models.heads.assignment_head import AssignmentHead
 from ..models.selfsup.masked_encoder import last_feature_map
 from .drawing import (
     Picture,
@@ -31,7 +31,14 @@ from .drawing import (
     to_picture,
     write_text,
 )
-from .panels import LEAST_SIDE, Boxes, box_panel, change_panel, label_text, mask_panel
+from .panels import (
+    LEAST_SIDE,
+    DrawnBoxes,
+    box_panel,
+    change_panel,
+    label_text,
+    mask_panel,
+)
 
 
 class SampleBrowser:
@@ -152,20 +159,10 @@ class SampleBrowser:
         features = last_feature_map(self.model.student(data['images'][0][:1]))
         rows, columns = features.shape[-2:]
         grid = (rows, columns)
-        locations = [head.locate(box, grid, size) for box in data['boxes']]
-        places = [location_grid(box, grid) for box in data['boxes']]
+        boxes = data['boxes']
         found = []
         for query, key in ((0, 1), (1, 0)):
-            chosen, nearest, _ = match_cells(
-                locations[query], locations[key], head.num_matches
-            )
-            offsets = torch.stack(
-                [
-                    places[query][i, chosen[i]] - places[key][i, nearest[i]]
-                    for i in range(len(chosen))
-                ]
-            )
-            near = offsets.norm(dim=-1) < 0.5 * size[1] / columns
+            chosen, nearest, near = head.match(boxes[query], boxes[key], grid, size)
             found.append(
                 (grid, torch.stack((chosen, nearest), -1).numpy(), near.numpy())
             )
@@ -271,7 +268,7 @@ def _assignment_head(model: Any) -> AssignmentHead | None:
     return None
 
 
-def true_boxes(sample: Any, in_file: bool, predicted: bool = False) -> Boxes:
+def true_boxes(sample: Any, in_file: bool, predicted: bool = False) -> DrawnBoxes:
     """Boxes of a sample of mmdet or mmrotate, in pixels of the network's image.
 
     Args:
@@ -288,7 +285,7 @@ def true_boxes(sample: Any, in_file: bool, predicted: bool = False) -> Boxes:
         scale = np.asarray(sample.get('scale_factor', (1, 1))[:2], np.float64)
         corners = corners * np.tile(scale, 4)
     scores = instances.scores.cpu().tolist() if predicted else None
-    return Boxes(corners, instances.labels.cpu().tolist(), scores)
+    return DrawnBoxes(corners, instances.labels.cpu().tolist(), scores)
 
 
 def loads_pairs(dataset: Any) -> bool:

@@ -1,15 +1,6 @@
 _base_ = 'default_runtime.py'
 
 default_scope = 'mmseg'
-custom_imports = dict(
-    imports=[
-        'cmid_mm',
-        'cmid_mm.datasets.change_detection',
-        'cmid_mm.evaluation.metrics.change_metric',
-        'cmid_mm.models.change_detectors',
-    ],
-    allow_failed_imports=False,
-)
 visualizer = dict(type='SegLocalVisualizer')
 # The best by the F1 of the change class, and the last.
 default_hooks = dict(

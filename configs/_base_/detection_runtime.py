@@ -1,14 +1,6 @@
 _base_ = 'default_runtime.py'
 
 default_scope = 'mmrotate'
-custom_imports = dict(
-    imports=[
-        'cmid_mm',
-        'cmid_mm.datasets.detection',
-        'cmid_mm.evaluation.metrics.dota_metrics',
-        'cmid_mm.models.detectors.rotated_tta',
-    ]
-)
 default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='dota/mAP', rule='greater'),
     visualization=dict(type='mmdet.DetVisualizationHook'),

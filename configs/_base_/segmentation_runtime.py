@@ -1,13 +1,6 @@
 _base_ = 'default_runtime.py'
 
 default_scope = 'mmseg'
-custom_imports = dict(
-    imports=[
-        'cmid_mm',
-        'cmid_mm.datasets.segmentation',
-        'cmid_mm.models.segmentors.seg_data_preprocessor',
-    ]
-)
 visualizer = dict(type='SegLocalVisualizer')
 default_hooks = dict(
     checkpoint=dict(interval=5, max_keep_ckpts=1, save_best='mIoU', rule='greater'),
@@ -17,7 +10,7 @@ default_hooks = dict(
 # tools/test.py --tta: the mean of the image's and its two mirror images' predictions.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(
         type='TestTimeAug',
         transforms=[

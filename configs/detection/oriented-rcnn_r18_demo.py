@@ -14,7 +14,7 @@ crop_size = 256
 model = dict(roi_head=dict(bbox_head=dict(num_classes=len(classes))))
 
 train_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
     dict(type='mmdet.Resize', scale=(image_size, image_size)),
@@ -28,7 +28,7 @@ train_pipeline = [
 ]
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 test_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='mmdet.Resize', scale=(image_size, image_size)),
     # After the resize: boxes are compared in pixels of the file.
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),

@@ -8,9 +8,9 @@ from cmid_mm.checkpoints.layouts import (
     LAYOUTS,
     mmdet_layout,
     recognize_layout,
-    rename,
     timm_layout,
 )
+from cmid_mm.checkpoints.naming import rename
 
 # The same weights in every library, from the libraries' own state dicts.
 SAME_WEIGHTS = {

@@ -7,9 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from cmid_mm import cli, configs
 from cmid_mm.checkpoints import CheckpointError
-from cmid_mm.engine import backbone_checkpoint, launch
+from cmid_mm.configs import load_config
+from cmid_mm.engine import launch
 
 
 def config(**changes):
@@ -22,82 +22,6 @@ def config(**changes):
             **changes,
         )
     )
-
-
-def test_options_override_and_may_add_a_last_name():
-    cfg = config()
-    options = {
-        'train_dataloader.batch_size': 8,
-        'optim_wrapper.clip_grad': dict(max_norm=1.0),
-        'param_scheduler.0.end': 3,
-        'resume': True,
-    }
-    configs.merge_options(cfg, options)
-    assert cfg.train_dataloader.batch_size == 8
-    assert cfg.optim_wrapper.clip_grad.max_norm == 1.0
-    assert cfg.param_scheduler[0].end == 3
-    assert cfg.resume is True
-
-
-@pytest.mark.parametrize(
-    ('path', 'message'),
-    [
-        ('modle.momentum', "no 'modle' there; did you mean 'model'"),
-        ('model.encodr.stride', "no 'encodr' there; did you mean 'encoder'"),
-        ('batch_size', "no 'batch_size' there"),
-        ('param_scheduler.4.end', "no '4' there"),
-        ('train_dataloader.batch_size.x', "no 'x' there"),
-    ],
-)
-def test_option_that_leads_nowhere_is_named(path, message):
-    with pytest.raises(KeyError, match=message):
-        configs.merge_options(config(), {path: 1})
-
-
-def test_packaged_configs_are_found():
-    cfg = configs.load_config('mmpretrain::resnet/resnet50_8xb32_in1k.py')
-    assert cfg.model.backbone.depth == 50
-    assert configs.load_config('cmid_mm::cmid/cmid_r18_demo.py').model.type == 'CMID'
-
-
-@pytest.mark.parametrize(
-    ('name', 'message'),
-    [
-        ('no_such_config.py', 'no_such_config.py does not exist'),
-        ('nopackage::a.py', 'package nopackage is not installed'),
-        ('mmpretrain::resnet/nothing.py', 'mmpretrain has no resnet/nothing.py'),
-    ],
-)
-def test_missing_configs_are_named(name, message):
-    with pytest.raises(FileNotFoundError, match=message):
-        configs.load_config(name)
-
-
-def test_bases_of_packages_are_found(tmp_path):
-    file = tmp_path / 'mine.py'
-    file.write_text(
-        "_base_ = 'mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py'\n"
-        'model = dict(backbone=dict(depth=18))\n'
-        'copied = _base_.model\n'
-    )
-    cfg = configs.load_config(str(file))
-    assert cfg.model.backbone.depth == 18 and cfg.model.decode_head.type == 'UPerHead'
-    assert cfg.copied['_scope_'] == 'mmseg'  # as mmengine marks what was copied
-    assert cfg.default_scope == 'mmseg'
-    file.write_text(
-        "_base_ = 'cmid_mm::_base_/models/cmid_r18.py'\ncopied = _base_.model\n"
-    )
-    cfg = configs.load_config(str(file))
-    assert cfg.model.type == 'CMID' and '_scope_' not in cfg.copied
-    for base in ('mmseg::upernet/upernet_r51.py', 'nopackage::a.py'):
-        file.write_text(f'_base_ = {base!r}\n')
-        with pytest.raises(FileNotFoundError, match=f'config {base}'):
-            configs.load_config(str(file))
-
-
-def test_close_names_of_packaged_configs_are_suggested():
-    with pytest.raises(FileNotFoundError, match='mean resnet50_8xb32_in1k.py'):
-        configs.load_config('mmpretrain::resnet/resnet50_8xb32_in1.py')
 
 
 def test_data_root_reaches_wrapped_data_sets():
@@ -115,117 +39,13 @@ def test_data_root_reaches_wrapped_data_sets():
 
 
 def test_data_root_reaches_the_annotations_of_a_metric():
-    cfg = configs.load_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
+    cfg = load_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
     cfg.test_evaluator = [cfg.test_evaluator, dict(type='M', ann_file='other/a.json')]
     launch.set_data_root(cfg, 'images')
     expected = 'images/annotations/instances_val2017.json'
     assert cfg.val_evaluator.ann_file == expected
     assert cfg.test_evaluator[0].ann_file == expected
     assert cfg.test_evaluator[1].ann_file == 'other/a.json'
-
-
-@pytest.fixture
-def backbone_file(tmp_path):
-    """A file that says how its images were normalised."""
-    source = 'data_preprocessor = dict(mean=[10, 20.5, 30], std=[1, 2, 3])'
-    torch.save(dict(state_dict={}, meta=dict(cfg=source)), tmp_path / 'backbone.pth')
-    return str(tmp_path / 'backbone.pth')
-
-
-def test_backbone_checkpoint(backbone_file, tmp_path):
-    cfg = config()
-    backbone_checkpoint.set_backbone_checkpoint(cfg, backbone_file)
-    assert cfg.model.encoder.backbone.init_cfg == dict(
-        type='PretrainedBackbone', checkpoint=backbone_file
-    )
-    stock = Config(dict(model=dict(pretrained='x', backbone=dict(type='ResNet'))))
-    backbone_checkpoint.set_backbone_checkpoint(stock, backbone_file)
-    assert stock.model.get('pretrained') is None
-    with pytest.raises(FileNotFoundError, match='missing.pth does not exist'):
-        backbone_checkpoint.set_backbone_checkpoint(cfg, str(tmp_path / 'missing.pth'))
-    (tmp_path / 'empty.pth').touch()
-    with pytest.raises(CheckpointError, match='empty.pth is empty'):
-        backbone_checkpoint.set_backbone_checkpoint(cfg, str(tmp_path / 'empty.pth'))
-
-
-def test_outermost_backbone_is_meant(backbone_file):
-    inner = dict(type='D', backbone=dict(type='R'), neck=dict(backbone=dict(type='X')))
-    cfg = Config(dict(model=dict(detector=inner, data_preprocessor=dict(type='P'))))
-    backbone_checkpoint.set_backbone_checkpoint(cfg, backbone_file)
-    assert cfg.model.detector.backbone.init_cfg.checkpoint == backbone_file
-    assert 'init_cfg' not in cfg.model.detector.neck.backbone
-
-
-@pytest.mark.parametrize(
-    ('model', 'others', 'message'),
-    [
-        ({}, {}, r"no 'backbone' among its parts \(none\); .* init_cfg="),
-        (
-            dict(image_encoder=dict(type='A'), decode_head=dict(type='B')),
-            {},
-            r'parts \(image_encoder, decode_head\)',
-        ),
-        (
-            dict(detector=dict(backbone={}), reid=dict(backbone={})),
-            {},
-            'several backbones, model.detector.backbone and model.reid.backbone',
-        ),
-        (
-            dict(backbone={}),
-            dict(load_from='coco.pth'),
-            'loads coco.pth over the backbone; add --cfg-options load_from=None',
-        ),
-        (
-            dict(detector=dict(backbone={}), init_cfg=dict(checkpoint='b.pth')),
-            {},
-            'model.init_cfg of the config loads b.pth',
-        ),
-        (
-            dict(d=dict(backbone={}, init_cfg=dict(checkpoint='b.pth'))),
-            {},
-            'options model.d.init_cfg=None',
-        ),
-    ],
-)
-def test_backbone_checkpoint_needs_one_place(backbone_file, model, others, message):
-    with pytest.raises(ValueError, match=message):
-        backbone_checkpoint.set_backbone_checkpoint(
-            Config(dict(model=model, **others)), backbone_file
-        )
-
-
-@pytest.mark.parametrize(
-    ('where', 'path'),
-    [
-        (lambda p: dict(model=dict(backbone={}, data_preprocessor=p)), 'model.data'),
-        (lambda p: dict(model=dict(backbone={}), data_preprocessor=p), "'data"),
-        (
-            lambda p: dict(
-                model=dict(
-                    detector=dict(backbone={}),
-                    data_preprocessor=dict(data_preprocessor=p),
-                )
-            ),
-            'model.data_preprocessor.data',
-        ),
-    ],
-)
-def test_other_normalization_is_said(backbone_file, where, path, capsys):
-    other = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-    backbone_checkpoint.set_backbone_checkpoint(Config(where(other)), backbone_file)
-    text = capsys.readouterr().out
-    assert 'on images with mean [10,20.5,30] and std [1,2,3], this' in text
-    assert 'with mean [123.675,116.28,103.53] and std [58.395,57.12,57.375]' in text
-    assert f"{path}_preprocessor.mean=[10,20.5,30]' " in text
-    assert 'in RGB order' in text
-    backbone_checkpoint.set_backbone_checkpoint(
-        Config(where(dict(to_rgb=True))), backbone_file
-    )
-    text = capsys.readouterr().out
-    assert 'normalises with mean none and' in text and 'RGB order' not in text
-    same = dict(mean=[10.0, 20.5, 30.0], std=(1, 2, 3))
-    backbone_checkpoint.set_backbone_checkpoint(Config(where(same)), backbone_file)
-    assert capsys.readouterr().out == ''
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the CPU fallback')
@@ -300,33 +120,6 @@ def test_checkpoints_with_code_are_refused(tmp_path, monkeypatch):
     launch.refuse_unsafe_checkpoints()
     with pytest.raises(CheckpointError, match='Payload'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'))
-
-
-@pytest.mark.parametrize(
-    ('error', 'text'),
-    [
-        (FileNotFoundError('images/x is missing'), 'images/x is missing'),
-        (KeyError('no such key'), 'no such key'),
-        (
-            ValueError(
-                'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback '
-                '(most recent call last):\n  File "x"\nValueError: a.tif has 4 bands'
-            ),
-            'a.tif has 4 bands',
-        ),
-    ],
-)
-def test_user_errors_are_one_line(error, text, monkeypatch):
-    @cli.user_errors
-    def main():
-        raise error
-
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert str(caught.value).startswith(f'error: {text} (')
-    monkeypatch.setenv(cli.TRACEBACK_VARIABLE, '1')
-    with pytest.raises(type(error)):
-        main()
 
 
 def test_batchnorm_is_not_synchronised_without_a_gpu(monkeypatch):

@@ -103,9 +103,9 @@ def test_every_weight_must_fit(config, tmp_path):
     with pytest.raises(CheckpointError) as error:
         load_frozen_encoder(config, tmp_path / 'run.pth')
     message = str(error.value)
-    assert '1 weights missing, such as student.backbone.conv1.weight' in message
-    assert '1 weights unexpected, such as other.weight' in message
-    assert '1 weights of another shape, such as head.weight' in message
+    assert 'missing in the file: 1 (student.backbone.conv1.weight)' in message
+    assert 'unknown to the model: 1 (other.weight)' in message
+    assert 'of another shape: 1 (head.weight 3x32 instead of 2x32)' in message
 
 
 def test_checkpoint_of_a_backbone(config, tmp_path):
@@ -196,7 +196,9 @@ def test_options_of_the_run(config, tmp_path):
     model = load_frozen_encoder(config, 'random', options=options)
     file = tmp_path / 'run.pth'
     torch.save(dict(state_dict=model.state_dict()), file)
-    with pytest.raises(CheckpointError, match=r'does not fit the model of the config'):
+    with pytest.raises(
+        CheckpointError, match='is no checkpoint of the model in this config'
+    ):
         load_frozen_encoder(config, file)
     loaded = load_frozen_encoder(config, file, options=options)
     assert torch.equal(loaded.head.weight, model.head.weight)

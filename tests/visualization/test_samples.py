@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from cmid_mm.models.heads.assignment_head import location_grid, match_cells
+from cmid_mm.models.heads.assignment_head import match_cells, on_same_ground
 from cmid_mm.visualization.drawing import (
     TITLE_HEIGHT,
     box_corners,
@@ -48,24 +48,36 @@ def test_pretraining_views_are_what_the_network_sees(tmp_path):
 def test_matches_are_those_of_the_head(tmp_path, location):
     shown = browser(tmp_path, location=location, num_matches=3)
     generator = torch.Generator().manual_seed(0)
-    boxes = [torch.rand(2, 5, generator=generator) * 40 + 20 for _ in range(2)]
+    # Crops of a loaded image that is larger than the views.
+    boxes = [torch.rand(2, 5, generator=generator) * 120 + 60 for _ in range(2)]
     data = dict(images=[torch.randn(2, 3, 64, 64)] * 2, boxes=boxes)
     head = shown.model.heads['assignment']
     directions = shown._matches(data, head)
     grids = [head.locate(box, (2, 2), (64, 64)) for box in boxes]
-    places = [location_grid(box, (2, 2)) for box in boxes]
     for (grid, pairs, near), (query, key) in zip(
         directions, ((0, 1), (1, 0)), strict=True
     ):
-        chosen, nearest, _ = match_cells(grids[query], grids[key], 3)
+        chosen, nearest = match_cells(grids[query], grids[key], 3)
         assert grid == (2, 2)
         assert (pairs[..., 0] == chosen.numpy()).all()
         assert (pairs[..., 1] == nearest.numpy()).all()
-        for image in range(2):
-            apart = (
-                places[query][image, chosen[image]] - places[key][image, nearest[image]]
-            )
-            assert (near[image] == (apart.norm(dim=-1) < 16).numpy()).all()
+        same = on_same_ground(boxes[query], boxes[key], (2, 2), chosen, nearest)
+        assert (near == same.numpy()).all()
+
+
+def test_crosses_do_not_depend_on_the_size_of_the_loaded_image(tmp_path):
+    shown = browser(tmp_path, num_matches=4)
+    head = shown.model.heads['assignment']
+    images = [torch.randn(1, 3, 64, 64)] * 2
+    # Cells of a quarter of the image's side. Shifted by 0.6 of a cell, the lower row
+    # of the one crop lies at 0.4 from the upper row of the other.
+    for side in (64, 192, 640):
+        for shift, expected in ((0.4, [True] * 4), (0.6, [False] * 2 + [True] * 2)):
+            org = torch.tensor([[0.0, 0.0, 0.5, 0.5, 0.0]]) * side
+            view = torch.tensor([[shift / 4, 0.0, 0.5, 0.5, 0.0]]) * side
+            data = dict(images=images, boxes=[org, view])
+            _, _, near = shown._matches(data, head)[0]
+            assert near.tolist() == [expected]
 
 
 def test_same_seed_same_pictures(tmp_path):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmpretrain.registry import TRANSFORMS
+from mmengine.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()

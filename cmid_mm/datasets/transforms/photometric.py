@@ -7,19 +7,25 @@ from typing import Any
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmpretrain.registry import TRANSFORMS
+from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
 # ITU-R BT.601 weights of R, G, B, those of OpenCV's and Pillow's grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _LEVELS = np.arange(256, dtype=np.float32)
 
+# Grey levels of the photographs that the method's strengths are meant for:
+# MillionAID's statistics (method.md section 1), averaged over its bands.
+_PHOTO_MEAN, _PHOTO_STD = 87.83, 35.0
+# Of a band without contrast there is nothing to disturb.
+_LEAST_STD = 1e-3
+
 
 def adjust_brightness(image: NDArray[Any], factor: float) -> NDArray[Any]:
-    """Scale all values by ``factor``, saturating at 0 and 255.
+    """Scale all values by ``factor``.
 
     Args:
-        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        image (np.ndarray): uint8, saturating, or float32, unbounded, (H, W, C).
         factor (float): Non-negative; 1 changes nothing.
 
     Returns:
@@ -34,7 +40,7 @@ def adjust_contrast(image: NDArray[Any], factor: float) -> NDArray[Any]:
     The pivot is the mean luma of 3-band images, of others the mean of all values.
 
     Args:
-        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        image (np.ndarray): uint8, saturating, or float32, unbounded, (H, W, C).
         factor (float): Non-negative; 0 gives a flat image, 1 changes nothing.
 
     Returns:
@@ -52,21 +58,21 @@ def adjust_saturation(image: NDArray[Any], factor: float) -> NDArray[Any]:
     """Scale the distance of each pixel to its grey value.
 
     Args:
-        image (np.ndarray): RGB, uint8 or float32 (0-255), (H, W, 3).
+        image (np.ndarray): RGB, uint8, saturating, or float32, unbounded, (H, W, 3).
         factor (float): Non-negative; 0 gives grey, 1 changes nothing.
 
     Returns:
         np.ndarray: As ``image``.
     """
     matrix = factor * np.eye(3) + (1 - factor) * _LUMA
-    return _saturate(cv2.transform(image, matrix))
+    return cv2.transform(image, matrix)
 
 
 def adjust_hue(image: NDArray[Any], shift: float) -> NDArray[Any]:
     """Rotate the hue.
 
     Args:
-        image (np.ndarray): RGB, uint8 or float32 (0-255), (H, W, 3).
+        image (np.ndarray): RGB, uint8, saturating, or float32, unbounded, (H, W, 3).
         shift (float): Part of the colour circle, -0.5 to 0.5.
 
     Returns:
@@ -77,9 +83,11 @@ def adjust_hue(image: NDArray[Any], shift: float) -> NDArray[Any]:
         # The full circle has 256 steps, so 8-bit overflow is the right wrap.
         hsv[..., 0] = hsv[..., 0] + np.uint8(round(shift * 256) % 256)
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    # A hue says how the bands differ, whatever their level; OpenCV needs it positive.
+    level = min(float(image.min()), 0.0)
+    hsv = cv2.cvtColor(image - level, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + 360.0 * shift) % 360.0
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) + level
 
 
 def gaussian_blur(image: NDArray[Any], kernel: int, sigma: float) -> NDArray[Any]:
@@ -98,10 +106,10 @@ def gaussian_blur(image: NDArray[Any], kernel: int, sigma: float) -> NDArray[Any
 
 
 def gaussian_noise(image: NDArray[Any], variance: float) -> NDArray[Any]:
-    """Add independent Gaussian noise to every value, saturating at 0 and 255.
+    """Add independent Gaussian noise to every value.
 
     Args:
-        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        image (np.ndarray): uint8, saturating, or float32, unbounded, (H, W, C).
         variance (float): Variance of the noise on the 0-255 scale.
 
     Returns:
@@ -113,14 +121,14 @@ def gaussian_noise(image: NDArray[Any], variance: float) -> NDArray[Any]:
     noise = np.empty(flat.shape, dtype)
     cv2.randn(noise, np.zeros(1), np.array([variance**0.5]))
     depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_32F
-    return _saturate(cv2.add(flat, noise, dtype=depth)).reshape(image.shape)
+    return cv2.add(flat, noise, dtype=depth).reshape(image.shape)
 
 
 def solarize(image: NDArray[Any], threshold: float) -> NDArray[Any]:
     """Invert all values from ``threshold`` on.
 
     Args:
-        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+        image (np.ndarray): uint8, saturating, or float32, unbounded, (H, W, C).
         threshold (float): First value that is inverted.
 
     Returns:
@@ -149,7 +157,45 @@ def _affine(image: NDArray[Any], scale: float, offset: float) -> NDArray[Any]:
     if image.dtype == np.uint8:
         table = np.rint(np.clip(_LEVELS * scale + offset, 0, 255)).astype(np.uint8)
         return cv2.LUT(image, table).reshape(image.shape)
-    return _saturate(image * np.float32(scale) + np.float32(offset))
+    return image * np.float32(scale) + np.float32(offset)
+
+
+class BandScale:
+    """The scale on which an image's bands have the contrast of photographs.
+
+    Each band's mean and standard deviation are brought to those of the photographs
+    for which the method's strengths are given, so that a strength means the same
+    share of the contrast in every band of every sensor.
+
+    Args:
+        image (np.ndarray): uint8 or float32 (0-255), (H, W, C).
+    """
+
+    def __init__(self, image: NDArray[Any]) -> None:
+        self.dtype = image.dtype
+        mean, std = (moment.ravel() for moment in cv2.meanStdDev(image))
+        gain = _PHOTO_STD / np.maximum(std, _LEAST_STD)
+        # One row of the image: long rows are what NumPy is fast on.
+        self.gain = np.tile(gain, image.shape[1]).astype(np.float32)
+        self.mean = np.tile(mean, image.shape[1]).astype(np.float32)
+
+    def to_photo(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Bring an image to the scale: float32, unbounded, (H, W, C)."""
+        rows = image.reshape(image.shape[0], -1).astype(np.float32)
+        rows -= self.mean
+        rows *= self.gain
+        rows += _PHOTO_MEAN
+        return rows.reshape(image.shape)
+
+    def from_photo(self, image: NDArray[np.float32]) -> NDArray[Any]:
+        """Bring an image back to its own scale and type, saturating at 0 and 255."""
+        rows = image.reshape(image.shape[0], -1) - np.float32(_PHOTO_MEAN)
+        rows /= self.gain
+        rows += self.mean
+        _saturate(rows)
+        if self.dtype == np.uint8:
+            np.rint(rows, out=rows)
+        return rows.astype(self.dtype, copy=False).reshape(image.shape)
 
 
 def _saturate(image: NDArray[Any]) -> NDArray[Any]:
@@ -166,6 +212,21 @@ class PhotometricNoise(BaseTransform):
     need colour, so they apply to 3-band images only; all other steps to any number
     of bands. Required and changed key: ``view`` (H, W, C), uint8 or float32 (0-255).
 
+    The strengths are meant for photographs, 8-bit images with three bands, and are
+    taken literally there. Other sensors fill the 0-255 scale in other ways: what is
+    a trace of noise in a photograph drowns a band whose values spread over 4 levels.
+    So all other views are disturbed in units of the spread of their own bands: each
+    band of the view is brought to the mean and standard deviation of photographs
+    (88 and 35 levels), disturbed there by the same strengths, and brought back. Of
+    the steps, brightness, noise and solarization depend on that scale, contrast and
+    the colour steps on how bright the bands are relative to each other, blur on
+    neither. No statistics need to be given.
+
+    Solarization inverts the highlights, which begin in the middle of the 0-255 scale.
+    In units of the spread it begins no lower than in the middle of the band's own
+    range; or skewed bands, such as dark ground with clouds, would lose the better
+    part of their contrast.
+
     Args:
         brightness (float): Factor drawn from 1 +- this value. Defaults to 0.4.
         contrast (float): Factor drawn from 1 +- this value. Defaults to 0.4.
@@ -177,12 +238,17 @@ class PhotometricNoise(BaseTransform):
         blur_sigma (Sequence[float]): Range of sigma in pixels. Defaults to
             (0.1, 2.0).
         blur_prob (float): Probability of the blur. Defaults to 1.0.
-        noise_variance (Sequence[float]): Range of the variance on the 0-255 scale.
-            Defaults to (10, 50).
+        noise_variance (Sequence[float]): Range of the variance, in grey levels of
+            photographs squared. Defaults to (10, 50).
         noise_prob (float): Probability of the noise. Defaults to 0.6.
-        solarize_threshold (float): First inverted value. Defaults to 128.
+        solarize_threshold (float): First inverted value, in grey levels of
+            photographs. Defaults to 128.
         solarize_prob (float): Probability of solarization. Defaults to 0.2.
         grey_prob (float): Probability of grey. Defaults to 0.2.
+        relative (bool, optional): Whether strengths are in units of each band's
+            spread. Defaults to None: unless the view is 8-bit with three bands.
+            Set it for 8-bit RGB that is no photograph, such as dark satellite
+            composites.
     """
 
     def __init__(
@@ -200,6 +266,7 @@ class PhotometricNoise(BaseTransform):
         solarize_threshold: float = 128,
         solarize_prob: float = 0.2,
         grey_prob: float = 0.2,
+        relative: bool | None = None,
     ) -> None:
         if any(side % 2 == 0 for side in blur_kernel):
             raise ValueError(
@@ -218,6 +285,7 @@ class PhotometricNoise(BaseTransform):
         self.solarize_threshold = solarize_threshold
         self.solarize_prob = solarize_prob
         self.grey_prob = grey_prob
+        self.relative = relative
 
     def jitter(self, image: NDArray[Any]) -> NDArray[Any]:
         """Change brightness, contrast, saturation and hue in random order."""
@@ -235,9 +303,17 @@ class PhotometricNoise(BaseTransform):
                 image = adjust(image, max(amount, 0.0) if centre else amount)
         return image
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Disturb ``results['view']``."""
-        image = results['view']
+    def disturb(self, image: NDArray[Any], relative: bool) -> NDArray[Any]:
+        """Apply all steps.
+
+        Args:
+            image (np.ndarray): On the scale of photographs, (H, W, C).
+            relative (bool): Whether it is there by :class:`BandScale`, with values
+                beyond 0 and 255.
+
+        Returns:
+            np.ndarray: As ``image``.
+        """
         if np.random.random() < self.jitter_prob:
             image = self.jitter(image)
         if np.random.random() < self.blur_prob:
@@ -247,10 +323,31 @@ class PhotometricNoise(BaseTransform):
         if np.random.random() < self.noise_prob:
             image = gaussian_noise(image, np.random.uniform(*self.noise_variance))
         if np.random.random() < self.solarize_prob:
-            image = solarize(image, self.solarize_threshold)
+            image = self.invert_highlights(image, relative)
         if np.random.random() < self.grey_prob and image.shape[2] == 3:
             image = to_grey(image)
-        results['view'] = image
+        return image
+
+    def invert_highlights(self, image: NDArray[Any], relative: bool) -> NDArray[Any]:
+        """Solarize; arguments and result as of :meth:`disturb`."""
+        if not relative:
+            return solarize(image, self.solarize_threshold)
+        middle = (image.min((0, 1)) + image.max((0, 1))) / 2
+        excess = np.maximum(middle - np.float32(self.solarize_threshold), 0)
+        return solarize(image - excess, self.solarize_threshold) + excess
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Disturb ``results['view']``."""
+        view = results['view']
+        relative = self.relative
+        if relative is None:
+            relative = view.dtype != np.uint8 or view.shape[2] != 3
+        if relative:
+            scale = BandScale(view)
+            view = self.disturb(scale.to_photo(view), relative)
+            results['view'] = scale.from_photo(view)
+        else:
+            results['view'] = _saturate(self.disturb(view, relative))
         return results
 
     def __repr__(self) -> str:

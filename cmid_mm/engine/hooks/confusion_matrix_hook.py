@@ -1,7 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """The confusion matrix of a test, as files."""
 
-import io
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -10,7 +9,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...evaluation.metrics.scene_metric import SceneClassificationMetric
-from ...files import write_bytes
+from ...files import whole_file, write_bytes
 from ...visualization.confusion import confusion_csv, confusion_figure
 
 
@@ -36,8 +35,7 @@ class ConfusionMatrixHook(Hook):
             folder = Path(runner.work_dir, 'vis_data')
             table = confusion_csv(metric.matrix, metric.class_names)
             write_bytes(folder / 'confusion_matrix.csv', table.encode())
-            picture = io.BytesIO()
             figure = confusion_figure(metric.matrix, metric.class_names)
-            figure.savefig(picture, format='png', dpi=120)
-            write_bytes(folder / 'confusion_matrix.png', picture.getvalue())
+            with whole_file(folder / 'confusion_matrix.png') as part:
+                figure.savefig(part, format='png', dpi=120)
             runner.logger.info(f'confusion matrix: {folder}/confusion_matrix.png, .csv')

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.registry import HOOKS
 from mmpretrain.utils import get_ori_model
 
+from ...images.writing import write_image
 from ...isolation import buffers_unchanged, modes_unchanged, rng_unchanged
 from ...visualization.reconstruction import reconstruction_panel
 
@@ -158,6 +158,5 @@ class ReconstructionHook(Hook):
             max_images=len(panels['input']),
         )
         path = Path(runner.work_dir, 'vis_data', 'reconstruction', f'{name}.png')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), image[..., ::-1])
+        write_image(path, image)
         runner.visualizer.add_image('reconstruction', image, step=step)

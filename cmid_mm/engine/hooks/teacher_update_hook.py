@@ -4,8 +4,8 @@
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.registry import HOOKS
 from mmpretrain.utils import get_ori_model
 
 
@@ -15,14 +15,14 @@ class TeacherUpdateHook(Hook):
 
     After each optimiser step (once per step under gradient accumulation) the
     teacher moves, with the momentum of that iteration: a function of the
-    iteration alone, so a resumed run continues it. The model is told the epoch
-    for its schedules. Logs ``teacher_momentum`` and ``teacher_temperature``.
+    iteration alone, so a resumed run continues it. Logs ``teacher_momentum`` and
+    ``teacher_temperature``.
     """
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the model the epoch."""
+    def before_train(self, runner: Runner) -> None:
+        """Tell the model that its teacher will move."""
         model: Any = get_ori_model(runner.model)
-        model.epoch = runner.epoch
+        model.teacher_is_updated = True
 
     def after_train_iter(
         self,
@@ -40,5 +40,5 @@ class TeacherUpdateHook(Hook):
         for head in model.heads.values():
             if hasattr(head, 'temperature_at'):
                 runner.message_hub.update_scalar(
-                    'train/teacher_temperature', head.temperature_at(model.epoch)
+                    'train/teacher_temperature', head.temperature_at(runner.epoch)
                 )

@@ -7,10 +7,11 @@ from typing import Any
 
 from mmengine import dist
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.registry import HOOKS
 
-from cmid_mm.datasets.imagery import ImageryDataset
+from ...datasets.imagery import ImageryDataset
+from ...files import write_bytes
 
 
 @HOOKS.register_module()
@@ -71,4 +72,4 @@ class UnreadableImagesHook(Hook):
     @dist.master_only
     def _write(self, runner: Runner, paths: Sequence[str]) -> None:
         lines = ''.join(f'{path}\n' for path in paths)
-        (Path(runner.work_dir) / self.filename).write_text(lines, encoding='utf-8')
+        write_bytes(Path(runner.work_dir, self.filename), lines.encode())

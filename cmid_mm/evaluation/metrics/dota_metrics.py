@@ -10,9 +10,9 @@ from typing import Any
 
 from mmengine.registry import METRICS
 
-from ...dependencies import check_dependencies
+from ...dependencies import DETECTION_VERSIONS, check_dependencies
 
-check_dependencies({'mmcv': '2.0.0', 'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'})
+check_dependencies(DETECTION_VERSIONS)
 
 from mmrotate.evaluation import DOTAMetric  # noqa: E402
 from mmrotate.evaluation.functional import mean_ap  # noqa: E402

@@ -3,17 +3,12 @@
 
 from typing import Any
 
+import torch
+from mmcv.ops import batched_nms
 from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
-
-from ...dependencies import check_dependencies
-
-check_dependencies({'mmcv': '2.0.0', 'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'})
-
-import torch  # noqa: E402
-from mmcv.ops import batched_nms  # noqa: E402
-from mmrotate.structures.bbox import RotatedBoxes  # noqa: E402
+from mmrotate.structures.bbox import RotatedBoxes
 
 
 @MODELS.register_module()

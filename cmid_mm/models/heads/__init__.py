@@ -1,6 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from .assignment_head import AssignmentHead, location_grid, match_cells
-from .branch_head import BranchHead, ViewPair
+from .branch_head import BranchHead, PairedViews
 from .contrastive_head import BYOLHead, MoCoHead, info_nce
 from .cross_correlation_head import CrossCorrelationHead
 from .reconstruction_head import ReconstructionHead
@@ -12,7 +12,7 @@ __all__ = [
     'CrossCorrelationHead',
     'MoCoHead',
     'ReconstructionHead',
-    'ViewPair',
+    'PairedViews',
     'info_nce',
     'location_grid',
     'match_cells',

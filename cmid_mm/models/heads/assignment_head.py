@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from mmengine import dist
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from .branch_head import BranchHead, ViewPair
+from .branch_head import BranchHead, PairedViews
 
 
 def location_grid(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -43,9 +43,7 @@ def location_grid(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.stack((y, x), -1).flatten(1, 2)
 
 
-def match_cells(
-    query: Tensor, key: Tensor, num_matches: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def match_cells(query: Tensor, key: Tensor, num_matches: int) -> tuple[Tensor, Tensor]:
     """Match each query cell to the nearest key cell and keep the closest matches.
 
     Args:
@@ -54,14 +52,45 @@ def match_cells(
         num_matches (int): Matches kept per image; all Q if it exceeds Q.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: Indices of the kept query cells in ascending
-        order, of their key cells, and their distances in pixels, (B, num) each.
+        tuple[Tensor, Tensor]: Indices of the kept query cells in ascending order,
+        and of their key cells, (B, num) each.
     """
     offsets = query[:, :, None] - key[:, None]  # B Q K 2
     distance, nearest = offsets.square().sum(-1).min(2)
     num_matches = min(num_matches, query.shape[1])
     kept = distance.topk(num_matches, largest=False).indices.sort().values
-    return kept, nearest.gather(1, kept), distance.gather(1, kept).sqrt()
+    return kept, nearest.gather(1, kept)
+
+
+def on_same_ground(
+    query_boxes: Tensor,
+    key_boxes: Tensor,
+    grid: tuple[int, int],
+    query_index: Tensor,
+    key_index: Tensor,
+) -> Tensor:
+    """Whether matched cells show the same ground within half a stride.
+
+    A stride is what a cell covers on the ground: a row's share of the crop's height
+    and a column's of its width, in pixels of the image that both were cropped from.
+    Where the two crops differ in scale, the longer stride counts, in each direction.
+
+    Args:
+        query_boxes: Crops of the query cells, (B, 5), as for :func:`location_grid`.
+        key_boxes: Crops of the key cells, (B, 5).
+        grid: Rows and columns of cells.
+        query_index: Matched query cells, (B, M).
+        key_index: Their key cells, (B, M).
+
+    Returns:
+        Tensor: bool, (B, M).
+    """
+    offset = select(location_grid(query_boxes, grid), query_index) - select(
+        location_grid(key_boxes, grid), key_index
+    )
+    down, across = offset.abs().unbind(-1)
+    sides = torch.maximum(query_boxes, key_boxes)[:, 2:4, None]  # B 2 1
+    return (down < sides[:, 0] / (2 * grid[0])) & (across < sides[:, 1] / (2 * grid[1]))
 
 
 class PrototypeHead(nn.Module):
@@ -194,13 +223,11 @@ class AssignmentHead(BranchHead):
             return last
         return first + (last - first) * epoch / (self.temperature_epochs - 1)
 
-    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+    def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """Assignment loss of both directions, averaged, and matching statistics."""
         assert pair.teacher is not None
         rows, columns = pair.student[0].shape[-2:]
         size = pair.images[0].shape[-2:]
-        pixel_locations = [location_grid(box, (rows, columns)) for box in pair.boxes]
-        locations = [self.locate(box, (rows, columns), size) for box in pair.boxes]
         student, teacher = (
             [features.flatten(2).transpose(1, 2) for features in pair_features]
             for pair_features in (pair.student, pair.teacher)
@@ -209,26 +236,49 @@ class AssignmentHead(BranchHead):
         temperature = self.temperature_at(pair.epoch)
         losses, usage, near = [], [], []
         for query, key in ((0, 1), (1, 0)):
-            query_index, key_index, _ = match_cells(
-                locations[query], locations[key], self.num_matches
+            query_index, key_index, same = self.match(
+                pair.boxes[query], pair.boxes[key], (rows, columns), size
             )
+            near.append(same.float().mean())
             scores = self.student_head(select(student[query], query_index))
             with torch.no_grad():
                 target_scores = self.teacher_head(select(teacher[key], key_index))
                 target = self.assign(target_scores, temperature)
                 self.update_center(target_scores)
                 usage.append(normalized_entropy(target.mean((0, 1))))
-                offset = select(pixel_locations[query], query_index) - select(
-                    pixel_locations[key], key_index
-                )
-                half_stride = 0.5 * pair.images[0].shape[-1] / columns
-                near.append((offset.norm(dim=-1) < half_stride).float().mean())
             losses.append(self.cross_entropy(scores, target))
         return {
             'loss_assignment': torch.stack(losses).mean(),
             'matched_within_half_stride': torch.stack(near).mean(),
             'prototype_entropy': torch.stack(usage).mean(),
         }
+
+    def match(
+        self,
+        query_boxes: Tensor,
+        key_boxes: Tensor,
+        grid: tuple[int, int],
+        size: Sequence[int],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Match the cells of one view to those of the other.
+
+        Args:
+            query_boxes: Crops, (B, 5), as :func:`location_grid` takes them.
+            key_boxes: Crops of the other views, (B, 5).
+            grid: Rows and columns of cells.
+            size: Height and width of the views in pixels.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: Query cells, their key cells, and whether
+            both show the same ground within half a stride, (B, num_matches) each.
+        """
+        query_index, key_index = match_cells(
+            self.locate(query_boxes, grid, size),
+            self.locate(key_boxes, grid, size),
+            self.num_matches,
+        )
+        same = on_same_ground(query_boxes, key_boxes, grid, query_index, key_index)
+        return query_index, key_index, same
 
     def locate(
         self, boxes: Tensor, grid: tuple[int, int], size: Sequence[int]

@@ -11,7 +11,7 @@ Pair = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
-class ViewPair:
+class PairedViews:
     """All that is known of a batch's two views, ``org`` and ``view``, in this order.
 
     Attributes:
@@ -56,11 +56,11 @@ class BranchHead(BaseModule):
         """Pairs of a student module and the teacher module that follows it."""
         return iter(())
 
-    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+    def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """Compute the branch's losses and statistics of a batch.
 
         Args:
-            pair (ViewPair): The two views.
+            pair (PairedViews): The two views.
 
         Returns:
             dict[str, Tensor]: Scalars by name.

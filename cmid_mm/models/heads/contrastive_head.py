@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ranks import gather_keys
-from .branch_head import BranchHead, ViewPair
+from .branch_head import BranchHead, PairedViews
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -101,7 +101,7 @@ class MoCoHead(BranchHead):
         """The projector and its teacher."""
         yield self.student_projector, self.teacher_projector
 
-    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+    def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """InfoNCE of both directions, averaged."""
         assert pair.teacher is not None
         query_org, query_view = (
@@ -175,7 +175,7 @@ class BYOLHead(BranchHead):
         """The projector and its teacher."""
         yield self.student_projector, self.teacher_projector
 
-    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+    def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """Regression loss of both directions, averaged."""
         assert pair.teacher is not None
         student = nn.Sequential(self.student_projector, self.predictor)

@@ -2,8 +2,8 @@
 """Barlow Twins' loss under mixed precision."""
 
 import torch
+from mmengine.registry import MODELS
 from mmpretrain.models.heads import LatentCrossCorrelationHead
-from mmpretrain.registry import MODELS
 from torch import Tensor
 
 

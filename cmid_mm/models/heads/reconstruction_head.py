@@ -2,11 +2,12 @@
 """Reconstruction branch: local spatial perceptibility (method section 4)."""
 
 import torch
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..data_preprocessor import upsample_mask
-from .branch_head import BranchHead, ViewPair
+from ..parts import build_part
+from .branch_head import BranchHead, PairedViews
 
 
 @MODELS.register_module()
@@ -53,8 +54,8 @@ class ReconstructionHead(BranchHead):
         )
         self.frequency_weight = frequency_weight
         self.visible_weight = visible_weight
-        self.spatial_loss = MODELS.build(spatial_loss or dict(type='FocalL1Loss'))
-        self.frequency_loss = MODELS.build(
+        self.spatial_loss = build_part(spatial_loss or dict(type='FocalL1Loss'))
+        self.frequency_loss = build_part(
             frequency_loss or dict(type='FocalFrequencyLoss')
         )
 
@@ -69,7 +70,7 @@ class ReconstructionHead(BranchHead):
         """
         return self.decoder(features)
 
-    def loss(self, pair: ViewPair) -> dict[str, Tensor]:
+    def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """Reconstruction losses, each averaged over the two views."""
         spatial, frequency = [], []
         views = zip(pair.student, pair.images, pair.masks, strict=True)

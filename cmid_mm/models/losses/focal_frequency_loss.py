@@ -4,7 +4,7 @@
 import torch
 import torch.distributed.nn
 from mmengine import dist
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..ranks import mean_over_ranks

@@ -2,7 +2,7 @@
 """Focal L1 loss of the reconstruction branch (spatial term)."""
 
 import torch
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 

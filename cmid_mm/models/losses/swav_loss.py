@@ -6,10 +6,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, all_reduce, get_dist_info
-from mmengine.logging import MessageHub
+from mmengine.registry import MODELS
 from mmpretrain.models.losses import SwAVLoss
-from mmpretrain.registry import MODELS
 from torch import Tensor
+
+from ..clock import finished_epochs
 
 
 @torch.no_grad()
@@ -42,11 +43,6 @@ def _logsumexp_over_images(values: Tensor) -> Tensor:
     total = (values - peak).exp().sum(0)
     all_reduce(total)
     return peak + total.log()
-
-
-def _epoch() -> int:
-    """Finished epochs of the run, as mmengine's ``RuntimeInfoHook`` notes them."""
-    return MessageHub.get_current_instance().get_info('epoch') or 0
 
 
 @MODELS.register_module()
@@ -98,7 +94,7 @@ class QueuedSwAVLoss(SwAVLoss):
         weight = self.prototypes.weight
         with torch.no_grad():
             weight.copy_(F.normalize(weight, dim=1))
-        if _epoch() < self.frozen_epochs:
+        if finished_epochs() < self.frozen_epochs:
             # A gradient of zero, not none: data parallelism waits for each one.
             weight = weight.detach() + 0 * weight
         scores = F.linear(features, weight)
@@ -121,7 +117,7 @@ class QueuedSwAVLoss(SwAVLoss):
         """Codes of a view's images, (B, K); the images then enter the queue."""
         queue = self.feature_queue[index]
         own = len(scores)
-        if len(queue) and _epoch() >= self.queue_start_epoch:
+        if len(queue) and finished_epochs() >= self.queue_start_epoch:
             if queue[-1].any():
                 rank, world_size = get_dist_info()
                 share = queue[rank::world_size]

@@ -7,14 +7,15 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..clock import finished_epochs, in_a_run
 from ..data_preprocessor import ViewPairPreprocessor
-from ..heads.branch_head import BranchHead, ViewPair
+from ..heads.branch_head import BranchHead, PairedViews
+from ..parts import build_part
 from .masked_encoder import MaskedEncoder, last_feature_map
 
 
@@ -57,24 +58,24 @@ class CMID(BaseModel):
             'channels_last': channels_last,
             **data_preprocessor,
         }
-        super().__init__(MODELS.build(data_preprocessor), init_cfg)
+        super().__init__(build_part(data_preprocessor), init_cfg)
         bands = self.data_preprocessor.num_bands
         encoder = {'type': 'MaskedEncoder', **encoder}
         if bands != 3:
             encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
-        self.student: MaskedEncoder = MODELS.build(encoder)
+        self.student: MaskedEncoder = build_part(encoder)
         self.heads = nn.ModuleDict()
         for name, head in heads.items():
             if head is None:
                 continue
             if head['type'].split('.')[-1] == 'ReconstructionHead':
                 head = {**head, 'num_bands': bands}
-            self.heads[name] = MODELS.build(head)
+            self.heads[name] = build_part(head)
         uses_teacher = any(head.uses_teacher for head in self._branches())
         self.teacher = self.student.copy_backbone() if uses_teacher else None
         self.momentum = momentum
-        #: Finished epochs of the run; kept up to date by TeacherUpdateHook.
-        self.epoch: int | None = None
+        #: Whether something calls update_teacher; said by TeacherUpdateHook.
+        self.teacher_is_updated = False
         self.follow_student()
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -105,13 +106,14 @@ class CMID(BaseModel):
             return self.student(images)
         if mode != 'loss':
             raise ValueError(f"mode must be 'loss' or 'tensor', got {mode!r}")
-        epoch = self._clock()
+        self._check_teacher_is_updated()
+        epoch = finished_epochs()
         student = list(map(self.student, masked_images, masks))
         teacher = None
         if self.teacher is not None:
             with torch.no_grad():
                 teacher = [last_feature_map(self.teacher(x)) for x in images]
-        pair = ViewPair(images, masks, boxes, student, teacher, epoch)
+        pair = PairedViews(images, masks, boxes, student, teacher, epoch)
         losses = {'feature_std': feature_std(student)}
         for head in self._branches():
             if epoch >= head.start_epoch:
@@ -121,16 +123,13 @@ class CMID(BaseModel):
     def _branches(self) -> Iterable[BranchHead]:
         return cast(Iterable[BranchHead], self.heads.values())
 
-    def _clock(self) -> int:
-        if self.epoch is not None:
-            return self.epoch
-        if MessageHub.get_current_instance().get_info('max_iters') is not None:
+    def _check_teacher_is_updated(self) -> None:
+        if in_a_run() and not self.teacher_is_updated:
             raise ValueError(
                 'the run has no TeacherUpdateHook, so the teacher would never move; '
                 "add dict(type='TeacherUpdateHook') to custom_hooks (in a loop of "
-                'your own, call update_teacher and set epoch)'
+                'your own, call update_teacher and set teacher_is_updated)'
             )
-        return 0
 
     def init_weights(self) -> None:
         """Initialise the student; the teacher starts as its copy."""

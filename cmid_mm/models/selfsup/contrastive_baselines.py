@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
+from mmengine.registry import MODELS
 from mmpretrain.models.selfsup import DenseCL, MoCo, SimCLR
-from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from ..heads.contrastive_head import replace_oldest

@@ -1,8 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Parts of mmpretrain's masked image modelling, where they need a repair."""
 
+from mmengine.registry import MODELS
 from mmpretrain.models.necks import SimMIMLinearDecoder
-from mmpretrain.registry import MODELS
 from torch import nn
 
 

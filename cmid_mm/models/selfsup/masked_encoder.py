@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from mmpretrain.registry import MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..data_preprocessor import upsample_mask
+from ..parts import build_part
 
 
 @MODELS.register_module()
@@ -53,7 +54,7 @@ class MaskedEncoder(BaseModule):
         if mode not in ('add', 'replace'):
             raise ValueError(f"mode must be 'add' or 'replace', got {mode!r}")
         self.backbone: nn.Module = (
-            backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
+            backbone if isinstance(backbone, nn.Module) else build_part(backbone)
         )
         self.insert_after = insert_after
         self.stride = stride

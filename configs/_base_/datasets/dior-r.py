@@ -5,7 +5,7 @@ data_root = 'data/DIOR'
 image_size = (800, 800)
 
 train_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
     dict(type='mmdet.Resize', scale=image_size, keep_ratio=True),
@@ -18,7 +18,7 @@ train_pipeline = [
 ]
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 test_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='mmdet.Resize', scale=image_size, keep_ratio=True),
     # After the resize: boxes are compared in pixels of the file.
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
@@ -31,7 +31,7 @@ mirror_images = [
     dict(type='mmdet.RandomFlip', prob=1.0, direction='vertical'),
 ]
 tta_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(
         type='TestTimeAug',
         transforms=[

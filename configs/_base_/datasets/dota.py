@@ -6,7 +6,7 @@ data_root = 'data/split_ss_dota'
 image_size = (1024, 1024)
 
 train_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
     dict(type='mmdet.Resize', scale=image_size, keep_ratio=True),
@@ -19,7 +19,7 @@ train_pipeline = [
 ]
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 test_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='mmdet.Resize', scale=image_size, keep_ratio=True),
     dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
 ]
@@ -29,7 +29,7 @@ mirror_images = [
     dict(type='mmdet.RandomFlip', prob=1.0, direction='vertical'),
 ]
 tta_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(
         type='TestTimeAug',
         transforms=[

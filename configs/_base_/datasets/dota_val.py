@@ -2,7 +2,7 @@ _base_ = 'dota.py'
 
 # Trains on train and measures on val.
 val_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='mmdet.Resize', scale=_base_.image_size, keep_ratio=True),
     # After the resize: boxes are compared in pixels of the file.
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
@@ -10,7 +10,7 @@ val_pipeline = [
     dict(type='mmdet.PackDetInputs', meta_keys=_base_.meta_keys),
 ]
 tta_pipeline = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(
         type='TestTimeAug',
         transforms=[

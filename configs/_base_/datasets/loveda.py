@@ -6,7 +6,7 @@ dataset_type = 'LoveDADataset'
 data_root = 'data/loveDA'
 load_mask = dict(type='LoadIndexMask', num_classes=7)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImagery'),
     load_mask,
     dict(
         type='RandomResize',

@@ -5,7 +5,7 @@ tile_size = (512, 512)
 crop_size = (512, 512)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='LoadIndexMask'),
     dict(type='RandomResize', scale=tile_size, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
@@ -14,7 +14,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImagery'),
     dict(type='LoadIndexMask'),
     dict(type='PackSegInputs'),
 ]

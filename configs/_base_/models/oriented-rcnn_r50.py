@@ -9,7 +9,6 @@ model = dict(
         # of MillionAID, RGB, as in the pre-training
         mean=[86.18235, 91.9275, 85.374],
         std=[34.6545, 34.476, 35.8785],
-        bgr_to_rgb=True,
         pad_size_divisor=32,
         boxtype2tensor=False,
     ),

@@ -7,7 +7,6 @@ model = dict(
         type='SegDataPreProcessor',
         mean=[86.18235, 91.9275, 85.374],
         std=[34.6545, 34.476, 35.8785],
-        bgr_to_rgb=True,
         size=(512, 512),
         pad_val=0,
         seg_pad_val=255,

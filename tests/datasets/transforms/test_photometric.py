@@ -46,7 +46,8 @@ def test_jitter_steps_match_torchvision(image, name, amount, tolerance, dtype):
     planes = torch.from_numpy(image).permute(2, 0, 1)
     theirs = getattr(tv, f'adjust_{name}')(planes, amount).permute(1, 2, 0).numpy()
     assert ours.dtype == dtype
-    assert np.abs(ours.astype(float) - theirs).max() <= tolerance
+    # Floating-point values are not bounded.
+    assert np.abs(ours.clip(0, 255).astype(float) - theirs).max() <= tolerance
 
 
 @pytest.mark.parametrize('shift', [-0.1, 0.04, 0.1])
@@ -59,6 +60,15 @@ def test_hue_matches_torchvision(image, shift, dtype):
     # 8-bit hue has 256 steps: up to 255 * 6 / 256 / 2 grey levels and rounding.
     assert difference.mean() < 1.5
     assert difference.max() <= 9
+
+
+def test_hue_depends_on_differences_of_the_bands_only():
+    image = np.random.uniform(20, 200, (8, 8, 3)).astype(np.float32)
+    turned = ph.adjust_hue(image, 0.1)
+    assert np.abs(turned - image).mean() > 5
+    np.testing.assert_allclose(
+        ph.adjust_hue(image - 400, 0.1), turned - 400, rtol=0, atol=0.01
+    )
 
 
 def test_hue_of_pure_colours():
@@ -92,8 +102,8 @@ def test_noise_has_the_given_variance(dtype, channels):
 def test_noise_saturates():
     noisy = ph.gaussian_noise(np.full((64, 64, 3), 255, np.uint8), 50.0)
     assert noisy.min() > 200 and (noisy == 255).mean() > 0.4
-    noisy = ph.gaussian_noise(np.zeros((64, 64, 3), np.float32), 50.0)
-    assert noisy.min() == 0
+    noisy = ph.gaussian_noise(np.zeros((64, 64, 3), np.uint8), 50.0)
+    assert noisy.max() < 55 and (noisy == 0).mean() > 0.4
 
 
 def test_noise_depends_on_numpy_seed_only():
@@ -139,7 +149,7 @@ def test_blur_kernel_and_sigma(kernel):
 
 def test_uint8_and_float_agree(image):
     """The same draws give the same picture, but for rounding."""
-    transform = only(jitter_prob=1.0, blur_prob=1.0, solarize_prob=0.0)
+    transform = only(jitter_prob=1.0, blur_prob=1.0, relative=True)
     for seed in range(20):
         views = []
         for dtype in (np.uint8, np.float32):
@@ -241,3 +251,125 @@ def test_draws_cover_the_stated_ranges(monkeypatch):
 def test_even_blur_kernel_is_refused():
     with pytest.raises(ValueError, match='odd'):
         PhotometricNoise(blur_kernel=(4, 7))
+
+
+def scene(mean, std, seed, skewed=False, size=64):
+    """Texture with the given statistics of the bands."""
+    generator = np.random.default_rng(seed)
+    image = np.zeros((size, size, len(mean)), np.float32)
+    for cells in (4, 8, 16, 32):
+        # The bands have most of their structure in common.
+        octave = generator.normal(0, 1, (cells, cells, 1 + len(mean)))
+        octave = (octave[..., :1] + 0.4 * octave[..., 1:]) / cells**0.5
+        for band in range(len(mean)):
+            image[..., band] += cv2.resize(octave[..., band], (size, size))
+    image /= image.std((0, 1))
+    if skewed:
+        image = np.exp(image)
+    image = (image - image.mean((0, 1))) / image.std((0, 1))
+    return (image * std + mean).clip(0, 255).astype(np.float32)
+
+
+def unlike(transform, images, views=150):
+    """Share of band views that correlate less than 0.5 with the undisturbed one."""
+    correlations = []
+    for number in range(views):
+        image = images[number % len(images)]
+        np.random.seed(number)
+        changed = transform({'view': image.copy()})['view']
+        for band, noisy in zip(
+            np.moveaxis(image, 2, 0), np.moveaxis(changed, 2, 0), strict=True
+        ):
+            correlations.append(np.corrcoef(band.ravel(), noisy.ravel())[0, 1])
+    return np.mean(~(np.array(correlations) >= 0.5))
+
+
+# Mean and spread of the bands, contrasts of the images, whether clouds skew them:
+# like windows of Sentinel-2 and Landsat 7, from water to towns.
+CONTRASTS = (0.2, 0.3, 0.5, 1.0, 1.5)
+SENSORS = {
+    'sentinel': (
+        [77, 61, 50, 31, 29, 31, 35, 32],
+        [4, 7, 9, 13, 14, 19, 22, 23],
+        CONTRASTS,
+        False,
+    ),
+    'landsat': (
+        [18, 20, 23, 42, 53, 34, 44],
+        [16, 14, 19, 8, 20, 13, 3],
+        CONTRASTS,
+        True,
+    ),
+    'low contrast, dark': ([30, 32, 28], [4, 4, 4], (1, 1, 1), False),
+    'low contrast, grey': ([128, 126, 130, 128], [4, 4, 4, 4], (1, 1, 1), False),
+}
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+@pytest.mark.parametrize('sensor', SENSORS)
+def test_views_of_any_sensor_stay_recognisable(sensor, dtype):
+    mean, std, contrasts, skewed = SENSORS[sensor]
+    images = [
+        scene(mean, contrast * np.array(std), seed, skewed).astype(dtype)
+        for seed, contrast in enumerate(contrasts)
+    ]
+    assert unlike(PhotometricNoise(relative=True), images) <= 0.1
+    assert unlike(PhotometricNoise(relative=False), images) > 0.1
+    # What is taken if nothing is said: photographs have 8 bits and three bands.
+    photographs = dtype == np.uint8 and images[0].shape[2] == 3
+    for seed in range(3):
+        views = []
+        for relative in (None, not photographs):
+            np.random.seed(seed)
+            transform = PhotometricNoise(relative=relative)
+            views.append(transform({'view': images[0]})['view'])
+        np.testing.assert_array_equal(*views)
+
+
+def test_strengths_are_in_units_of_each_bands_spread():
+    """Twice the contrast, twice the disturbance, whatever the level."""
+    image = scene([60, 90], [10, 20], seed=0, size=128)
+    transform = only(noise_prob=1.0, noise_variance=(49, 49), relative=True)
+    noise = transform({'view': image})['view'] - image
+    # A fifth of the spread: 7 of the 35 levels of photographs.
+    np.testing.assert_allclose(noise.std((0, 1)), [2, 4], rtol=0.03)
+    other = (image - [60, 90]) * [3, 0.5] + [120, 30]
+    for step in (dict(jitter_prob=1.0), dict(noise_prob=1.0), dict(solarize_prob=1.0)):
+        transform = only(relative=True, **step)
+        for seed in range(5):
+            np.random.seed(seed)
+            view = transform({'view': image})['view']
+            np.random.seed(seed)
+            expected = (view - [60, 90]) * [3, 0.5] + [120, 30]
+            same = transform({'view': other.astype(np.float32)})['view']
+            inside = (expected > 0) & (expected < 255) & (view > 0) & (view < 255)
+            assert inside.mean() > 0.9
+            np.testing.assert_allclose(same[inside], expected[inside], atol=0.01)
+
+
+def test_strengths_are_those_of_photographs_for_their_statistics():
+    image = np.random.uniform(-(3**0.5), 3**0.5, (64, 64, 3)).astype(np.float32)
+    image = (image - image.mean((0, 1))) / image.std((0, 1)) * 35 + np.float32(87.83)
+    for step in ('jitter_prob', 'noise_prob', 'solarize_prob', 'grey_prob'):
+        for seed in range(5):
+            views = []
+            for relative in (False, True):
+                np.random.seed(seed)
+                transform = only(**{step: 1.0}, relative=relative)
+                views.append(transform({'view': image})['view'])
+            np.testing.assert_allclose(*views, atol=0.01)
+
+
+def test_solarize_spares_the_greater_part_of_skewed_bands():
+    image = scene([30], [20], seed=2, skewed=True)
+    view = only(solarize_prob=1.0, relative=True)({'view': image})['view']
+    changed = np.abs(view - image) > 0.01
+    middle = (image.min() + image.max()) / 2
+    assert (image[changed] >= middle - 0.5).all() and 0 < changed.mean() < 0.1
+
+
+def test_bands_without_contrast_stay_as_they_are():
+    image = np.full((16, 16, 4), (0, 7, 128, 255), np.float32)
+    for _ in range(10):
+        view = PhotometricNoise()({'view': image})['view']
+        np.testing.assert_allclose(view, image, atol=0.01)

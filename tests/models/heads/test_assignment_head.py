@@ -1,9 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import numpy as np
 import pytest
 import torch
 
-from cmid_mm.models.heads import AssignmentHead, ViewPair, location_grid, match_cells
-from cmid_mm.models.heads.assignment_head import PrototypeHead, select
+from cmid_mm.datasets.transforms import ViewPair as CropPair
+from cmid_mm.models.heads import AssignmentHead, PairedViews, location_grid, match_cells
+from cmid_mm.models.heads.assignment_head import PrototypeHead, on_same_ground, select
 
 
 @pytest.mark.parametrize('case', [0, 1, 2])
@@ -24,7 +26,7 @@ def test_location_grid_of_a_flipped_crop():
 
 def test_matches_match_vectors(vectors):
     data = vectors('position_match')
-    query, key, _ = match_cells(
+    query, key = match_cells(
         data['query_location'], data['key_location'], data['num_matches'].item()
     )
     matched = select(data['query_feature'], query)
@@ -38,13 +40,64 @@ def test_matching_a_crop_with_its_flip_finds_the_same_ground():
     flipped = box.clone()
     flipped[0, 4] = 1
     grid = (7, 7)
-    query, key, distance = match_cells(
+    query, key = match_cells(
         location_grid(box, grid), location_grid(flipped, grid), 100
     )
     assert query.tolist() == [list(range(49))]
     columns = torch.arange(49) % 7
     assert key[0].tolist() == (torch.arange(49) - columns + 6 - columns).tolist()
-    assert distance.max() < 1e-4
+    assert on_same_ground(box, flipped, grid, query, key).all()
+    # Unflipped, only the middle column is where it was.
+    query = torch.arange(49)[None]
+    same = on_same_ground(box, flipped, grid, query, query)
+    assert same.sum() == 7 and same.view(7, 7)[:, 3].all()
+
+
+def crop(top, left, height, width):
+    return torch.tensor([[top, left, height, width, 0.0]])
+
+
+@pytest.mark.parametrize('scale', [1, 3])
+def test_half_a_stride_is_what_half_a_cell_covers(scale):
+    # Cells of 10 x 20 pixels, on images of any size.
+    cells = torch.arange(8)[None]
+    one = crop(0, 0, 20, 80)
+    for shift, expected in (((4.9, 0), 1), ((5.1, 0), 0), ((0, 9.9), 1), ((0, 10.1), 0),
+                            ((4.9, 9.9), 1)):  # fmt: skip
+        other = crop(*shift, 20, 80)
+        same = on_same_ground(scale * one, scale * other, (2, 4), cells, cells)
+        assert same.tolist() == [[bool(expected)] * 8]
+
+
+def test_the_coarser_crop_decides_of_half_a_stride():
+    first = torch.tensor([[0]])
+    # Centres at (5, 5) and (20, 20) on cells of 10 and 40 pixels: 15 apart.
+    near = on_same_ground(crop(0, 0, 20, 20), crop(0, 0, 80, 80), (2, 2), first, first)
+    assert near.item()
+    near = on_same_ground(crop(0, 0, 80, 80), crop(0, 0, 20, 20), (2, 2), first, first)
+    assert near.item()
+    near = on_same_ground(crop(0, 0, 20, 20), crop(15, 0, 20, 20), (2, 2), first, first)
+    assert not near.item()
+
+
+@pytest.mark.parametrize(
+    'loaded, size, cells, matches',
+    [(96, 96, 3, 4), (192, 96, 3, 4), (320, 224, 7, 20), ((400, 600), 224, 7, 20)],
+)
+def test_share_on_the_same_ground_does_not_depend_on_the_loaded_size(
+    loaded, size, cells, matches
+):
+    np.random.seed(0)
+    height, width = (loaded, loaded) if isinstance(loaded, int) else loaded
+    image = np.zeros((height, width, 1), np.uint8)
+    crops = [CropPair(size)({'img': image})['boxes'] for _ in range(300)]
+    org, view = torch.from_numpy(np.stack(crops)).unbind(1)
+    head = AssignmentHead(4, 8, 4, 6, num_matches=matches)
+    share = head.match(org, view, (cells, cells), (size, size))[2].float().mean()
+    assert share > (0.985 if height == width else 0.96)
+    legacy = AssignmentHead(4, 8, 4, 6, num_matches=matches, location='legacy')
+    share = legacy.match(org, view, (cells, cells), (size, size))[2].float().mean()
+    assert share < (0.55 if cells == 3 else 0.2)
 
 
 def test_prototype_head_matches_vectors(vectors):
@@ -107,7 +160,7 @@ def test_temperature_schedule_matches_vectors(vectors):
 def view_pair(boxes, size=64):
     features = tuple(torch.randn(3, 4, 4, 4) for _ in range(2))
     images = tuple(torch.zeros(3, 3, size, size) for _ in range(2))
-    return ViewPair(images, images, boxes, features, features, epoch=0)
+    return PairedViews(images, images, boxes, features, features, epoch=0)
 
 
 def test_legacy_locations_drop_the_offset_and_match_other_ground():
@@ -124,7 +177,7 @@ def test_legacy_locations_drop_the_offset_and_match_other_ground():
     )
     pixel = AssignmentHead(**kwargs).loss(view_pair(boxes))
     legacy = AssignmentHead(location='legacy', **kwargs).loss(view_pair(boxes))
-    # The facing corner cells are 11 px apart, beyond half a stride (8 px).
+    # The facing corner cells are 8 px apart each way, beyond half a stride (4 px).
     assert pixel['matched_within_half_stride'] == 0
     assert legacy['matched_within_half_stride'] == 0
     same = tuple(boxes[0].clone() for _ in range(2))
@@ -144,6 +197,16 @@ def test_legacy_locations_drop_the_offset_and_match_other_ground():
         ]
         == 0
     )
+
+
+def test_log_of_same_ground_is_the_same_on_larger_images():
+    # The second crop begins two fifths of a cell further down: of 8 pixels, or of 24.
+    head = AssignmentHead(4, 8, 4, num_prototypes=6, num_matches=5)
+    for scale in (1.0, 3.0):
+        org = scale * torch.tensor([[0.0, 0.0, 32.0, 32.0, 0.0]]).expand(3, 5)
+        view = scale * torch.tensor([[3.2, 0.0, 32.0, 32.0, 0.0]]).expand(3, 5)
+        pair = view_pair((org, view), size=32)
+        assert head.loss(pair)['matched_within_half_stride'] == 1
 
 
 def test_unknown_location_is_refused():

@@ -3,12 +3,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmid_mm.models.heads import BYOLHead, MoCoHead, ViewPair, info_nce
+from cmid_mm.models.heads import BYOLHead, MoCoHead, PairedViews, info_nce
 
 
 def pair_of(student, teacher):
     nothing = (torch.zeros(1), torch.zeros(1))
-    return ViewPair(nothing, nothing, nothing, student, teacher)
+    return PairedViews(nothing, nothing, nothing, student, teacher)
 
 
 def test_info_nce_matches_vectors(vectors):

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-import cmid_mm.models.change_detectors  # noqa: F401
+import cmid_mm  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -49,5 +49,5 @@ def test_small_images_are_padded_and_the_rest_is_not_scored():
 
 
 def test_mean_and_std_of_different_length_are_refused():
-    with pytest.raises(ValueError, match='got 3 and 1 values'):
+    with pytest.raises(ValueError, match='3 values of mean, but 1 of std'):
         preprocess(torch.zeros(6, 2, 2), mean=[1, 2, 3], std=[1])

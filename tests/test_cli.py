@@ -1,0 +1,31 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from cmid_mm.cli import TRACEBACK_VARIABLE, user_errors
+
+
+@pytest.mark.parametrize(
+    ('error', 'text'),
+    [
+        (FileNotFoundError('images/x is missing'), 'images/x is missing'),
+        (KeyError('no such key'), 'no such key'),
+        (
+            ValueError(
+                'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback '
+                '(most recent call last):\n  File "x"\nValueError: a.tif has 4 bands'
+            ),
+            'a.tif has 4 bands',
+        ),
+    ],
+)
+def test_user_errors_are_one_line(error, text, monkeypatch):
+    @user_errors
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert str(caught.value).startswith(f'error: {text} (')
+    monkeypatch.setenv(TRACEBACK_VARIABLE, '1')
+    with pytest.raises(type(error)):
+        main()

@@ -1,0 +1,94 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
+from mmengine.config import Config
+
+from cmid_mm.configs import load_config, merge_options
+
+
+def config(**changes):
+    return Config(
+        dict(
+            model=dict(encoder=dict(backbone=dict(type='ResNet', depth=18))),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1)),
+            train_dataloader=dict(batch_size=2, dataset=dict(type='D')),
+            param_scheduler=[dict(type='LinearLR')],
+            **changes,
+        )
+    )
+
+
+def test_options_override_and_may_add_a_last_name():
+    cfg = config()
+    options = {
+        'train_dataloader.batch_size': 8,
+        'optim_wrapper.clip_grad': dict(max_norm=1.0),
+        'param_scheduler.0.end': 3,
+        'resume': True,
+    }
+    merge_options(cfg, options)
+    assert cfg.train_dataloader.batch_size == 8
+    assert cfg.optim_wrapper.clip_grad.max_norm == 1.0
+    assert cfg.param_scheduler[0].end == 3
+    assert cfg.resume is True
+
+
+@pytest.mark.parametrize(
+    ('path', 'message'),
+    [
+        ('modle.momentum', "no 'modle' there; did you mean 'model'"),
+        ('model.encodr.stride', "no 'encodr' there; did you mean 'encoder'"),
+        ('batch_size', "no 'batch_size' there"),
+        ('param_scheduler.4.end', "no '4' there"),
+        ('train_dataloader.batch_size.x', "no 'x' there"),
+    ],
+)
+def test_option_that_leads_nowhere_is_named(path, message):
+    with pytest.raises(KeyError, match=message):
+        merge_options(config(), {path: 1})
+
+
+def test_packaged_configs_are_found():
+    cfg = load_config('mmpretrain::resnet/resnet50_8xb32_in1k.py')
+    assert cfg.model.backbone.depth == 50
+    assert load_config('cmid_mm::cmid/cmid_r18_demo.py').model.type == 'CMID'
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('no_such_config.py', 'no_such_config.py does not exist'),
+        ('nopackage::a.py', 'package nopackage is not installed'),
+        ('mmpretrain::resnet/nothing.py', 'mmpretrain has no resnet/nothing.py'),
+    ],
+)
+def test_missing_configs_are_named(name, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        load_config(name)
+
+
+def test_bases_of_packages_are_found(tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(
+        "_base_ = 'mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py'\n"
+        'model = dict(backbone=dict(depth=18))\n'
+        'copied = _base_.model\n'
+    )
+    cfg = load_config(str(file))
+    assert cfg.model.backbone.depth == 18 and cfg.model.decode_head.type == 'UPerHead'
+    assert cfg.copied['_scope_'] == 'mmseg'  # as mmengine marks what was copied
+    assert cfg.default_scope == 'mmseg'
+    file.write_text(
+        "_base_ = 'cmid_mm::_base_/models/cmid_r18.py'\ncopied = _base_.model\n"
+    )
+    cfg = load_config(str(file))
+    assert cfg.model.type == 'CMID' and '_scope_' not in cfg.copied
+    assert Config.fromfile(file).copied == cfg.copied
+    for base in ('mmseg::upernet/upernet_r51.py', 'nopackage::a.py'):
+        file.write_text(f'_base_ = {base!r}\n')
+        with pytest.raises(FileNotFoundError, match=f'config {base}'):
+            load_config(str(file))
+
+
+def test_close_names_of_packaged_configs_are_suggested():
+    with pytest.raises(FileNotFoundError, match='mean resnet50_8xb32_in1k.py'):
+        load_config('mmpretrain::resnet/resnet50_8xb32_in1.py')

@@ -1,0 +1,40 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import os
+
+import pytest
+
+from cmid_mm.files import link_or_copy, whole_file, write_bytes
+
+
+def test_what_fails_leaves_the_old_file_and_no_part(tmp_path):
+    file = tmp_path / 'sub' / 'a.txt'
+    write_bytes(file, b'old')
+    with pytest.raises(KeyboardInterrupt), whole_file(file) as part:
+        part.write_bytes(b'half of the n')
+        assert file.read_bytes() == b'old'
+        raise KeyboardInterrupt
+    assert file.read_bytes() == b'old'
+    assert os.listdir(file.parent) == ['a.txt']
+    write_bytes(file, b'new')
+    assert file.read_bytes() == b'new'
+    assert os.listdir(file.parent) == ['a.txt']
+
+
+def test_a_file_that_cannot_be_copied_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError, match='gone'):
+        link_or_copy(tmp_path / 'gone', tmp_path / 'sub' / 'copy')
+    assert os.listdir(tmp_path / 'sub') == []
+
+
+def test_copies_where_files_cannot_be_linked(tmp_path, monkeypatch):
+    write_bytes(tmp_path / 'a', b'content')
+    link_or_copy(tmp_path / 'a', tmp_path / 'linked')
+    assert os.path.samefile(tmp_path / 'a', tmp_path / 'linked')
+
+    def link(*args):
+        raise OSError('no links here')
+
+    monkeypatch.setattr(os, 'link', link)
+    link_or_copy(tmp_path / 'a', tmp_path / 'copied')
+    assert not os.path.samefile(tmp_path / 'a', tmp_path / 'copied')
+    assert (tmp_path / 'copied').read_bytes() == b'content'
