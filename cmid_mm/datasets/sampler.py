@@ -49,13 +49,13 @@ class ResumableSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Yield this process's keys of the epoch."""
         size = len(self.dataset)
-        offset = (self.seed * 2**20 + self.epoch) * size
+        stream = self.seed * 2**20 + self.epoch
         if self.shuffle:
             generator = torch.Generator()
-            generator.manual_seed(self.seed * 2**20 + self.epoch)
+            generator.manual_seed(stream)
             order = torch.randperm(size, generator=generator).tolist()
         else:
             order = list(range(size))
         mine = order[self.rank :: self.world_size][: len(self)]
         for index in mine[self.start :]:
-            yield offset + index
+            yield stream * size + index

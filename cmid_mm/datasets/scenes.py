@@ -197,6 +197,9 @@ class SceneDataset(BaseDataset):
             malformed, or ``fraction`` is out of range.
     """
 
+    #: Whether it is an error if a class has no image.
+    needs_all_classes = True
+
     def __init__(
         self,
         data_root: str = '',
@@ -231,11 +234,12 @@ class SceneDataset(BaseDataset):
         if unknown:
             raise ValueError(
                 f'{source} has classes that are not expected: {", ".join(unknown)}; '
-                f'expected {", ".join(classes)}. For other classes set classes=[...] '
-                "or type='SceneDataset' of the data sets, and num_classes of the model"
+                f'expected {", ".join(classes)}, those of the training set or of '
+                "classes=[...]. For other classes set that or type='SceneDataset' of "
+                'the data sets, and num_classes of the model'
             )
         empty = [name for name in classes if name not in found]
-        if empty:
+        if empty and self.needs_all_classes:
             raise ValueError(
                 f'{source} has no images of the classes {", ".join(empty)}; add '
                 'some, or correct the list or classes=[...] of the data set'

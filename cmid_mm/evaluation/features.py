@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.scenes import find_scenes, numbers_first
-from ..images import Reading, load_image
+from ..datasets.scenes import SceneDataset
+from ..datasets.transforms.loading import LoadImagery
 from ..isolation import modes_unchanged, rng_unchanged
 
 LINEAR_PROBE_C = 0.01
@@ -28,25 +28,27 @@ standardised and mostly outnumber the images, hence stronger than the usual 1.
 """
 
 
-class LabelledFolder(Dataset):
-    """Images and their classes, read from a folder for each class.
+class LabelledFolder(SceneDataset):
+    """The images of a :class:`SceneDataset` and their classes, ready for a network.
+
+    Items are pairs of an image on the 0-255 scale, (C, size, size), uint8 or float32,
+    and its label. Classes without images are allowed.
 
     Args:
-        root (str | Path): Folder with the images.
-        list_file (str | Path, optional): List of the images to use, see
+        root: Folder with the images.
+        list_file: List of the images to use, see
             :func:`cmid_mm.datasets.find_scenes`. Defaults to None, all images.
-        class_names (Sequence[str], optional): Names in the order of the labels,
-            ``class_names`` of the training set when reading the test set. The
+        class_names: Names in the order of the labels, ``class_names`` of the training
+            set when reading the test set. Defaults to None, those of the folders; the
             classes of a list with integer labels are named ``'0'``, ``'1'``, ....
-            Defaults to None, the sorted names of the classes found.
-        size (int): Side of the square images returned, in pixels. Defaults to 224.
-        num_bands (int): Number of bands C of the images. Defaults to 3.
-        bands (Sequence[int], optional): Bands of the files to take, counted from
-            1 as in GDAL. Defaults to None, all.
-        value_range (tuple[float, float], optional): Values of files other than
-            8-bit that become 0 and 255. Defaults to None, see ``load_image``.
-        nodata (float, optional): Value of missing pixels in files without a tag
-            for it. Defaults to None.
+        size: Side of the square images returned, in pixels. Defaults to 224.
+        num_bands: Number of bands C of the images. Defaults to 3.
+        bands: Bands of the files to take, counted from 1 as in GDAL. Defaults to None,
+            all.
+        value_range: Values of files other than 8-bit that become 0 and 255. Defaults
+            to None, see ``load_image``.
+        nodata: Value of missing pixels in files without a tag for it. Defaults to
+            None.
 
     Raises:
         FileNotFoundError: If ``root``, the list or an image in it does not exist.
@@ -54,6 +56,8 @@ class LabelledFolder(Dataset):
             is only one class, a class is not in ``class_names``, or the first image
             does not have the bands or values expected.
     """
+
+    needs_all_classes = False
 
     def __init__(
         self,
@@ -66,46 +70,36 @@ class LabelledFolder(Dataset):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
     ) -> None:
-        images = find_scenes(root, list_file)
-        source = str(list_file or root)
-        found = sorted({name for _, name in images}, key=numbers_first)
-        if class_names is None:
-            if len(found) < 2:
-                raise ValueError(
-                    f'{source} has images of one class only ({found[0]!r}); '
-                    'an accuracy needs at least two, each in a folder of its own '
-                    f'directly below {root}'
-                )
-            class_names = found
-        unknown = [name for name in found if name not in set(class_names)]
-        if unknown:
+        # A relative path of the data set's own would be below its root.
+        if list_file is not None and Path(list_file).is_file():
+            list_file = Path(list_file).absolute()
+        super().__init__(
+            str(root),
+            ann_file=str(list_file or ''),
+            classes=class_names,
+            pipeline=[
+                LoadImagery(size, bands, value_range, num_bands, nodata),
+                _image_and_label,
+            ],
+            test_mode=True,
+        )
+        if class_names is None and len(set(self.get_gt_labels())) < 2:
             raise ValueError(
-                f'{source} has classes that the training set lacks: '
-                f'{", ".join(unknown)}; expected only {", ".join(class_names)}'
+                f'{list_file or root} has images of one class only; an accuracy needs '
+                f'at least two, each in a folder of its own directly below {root}'
             )
-        self.class_names = list(class_names)
-        self.paths = [path for path, _ in images]
-        self.labels = [self.class_names.index(name) for _, name in images]
-        self.reading = Reading(num_bands, bands, value_range, size, nodata)
         # Wrong bands or value range are refused here, not in the middle of a run.
         self[0]
 
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.paths)
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the labels."""
+        return list(self.CLASSES)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Load one image.
 
-        Args:
-            index (int): Position of the image.
-
-        Returns:
-            tuple[Tensor, int]: The image on the 0-255 scale, (C, size, size), uint8
-            or float32, and its label.
-        """
-        image = load_image(self.paths[index], self.reading)  # (size, size, C)
-        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), self.labels[index]
+def _image_and_label(sample: dict[str, Any]) -> tuple[Tensor, int]:
+    image = torch.from_numpy(sample['img'])  # (size, size, C)
+    return image.permute(2, 0, 1).contiguous(), sample['gt_label']
 
 
 def extract_features(

@@ -12,7 +12,6 @@ from mmengine.dist import (
     get_dist_info,
     is_main_process,
 )
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
@@ -27,12 +26,13 @@ from ...evaluation.features import (
     linear_probe_accuracy,
 )
 from ...isolation import rng_unchanged
+from .periodic_hook import PeriodicHook
 
 INITIAL_KEY = 'feature_evaluation_initial'
 
 
 @HOOKS.register_module()
-class FeatureEvaluationHook(Hook):
+class FeatureEvaluationHook(PeriodicHook):
     """Log how well frozen features tell labelled scenes apart.
 
     A falling loss does not say that features become useful; this does. The scalars
@@ -95,10 +95,7 @@ class FeatureEvaluationHook(Hook):
         evaluate_before_training: bool = True,
         at_end: bool = True,
     ) -> None:
-        if interval < 1:
-            raise ValueError(
-                f'FeatureEvaluationHook: interval must be at least 1, got {interval}'
-            )
+        super().__init__(interval, by_epoch, at_end)
         if not knn and not linear_probe:
             raise ValueError(
                 'FeatureEvaluationHook: knn and linear_probe are both False; '
@@ -116,8 +113,6 @@ class FeatureEvaluationHook(Hook):
         self.test_set = LabelledFolder(
             **test, **loading, class_names=self.train_set.class_names
         )
-        self.interval = interval
-        self.by_epoch = by_epoch
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.knn = knn
@@ -125,7 +120,6 @@ class FeatureEvaluationHook(Hook):
         self.k = k
         self.temperature = temperature
         self.evaluate_before_training = evaluate_before_training
-        self.at_end = at_end
 
     def before_train(self, runner: Runner) -> None:
         """Evaluate the initial weights, unless the run is a resumed one."""
@@ -134,28 +128,10 @@ class FeatureEvaluationHook(Hook):
             # In the message hub it is saved and resumed with the checkpoints.
             runner.message_hub.update_info(INITIAL_KEY, initial)
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Evaluate every ``interval`` epochs and after the last one."""
-        if not self.by_epoch:
-            return
-        is_last = self.at_end and self.is_last_train_epoch(runner)
-        if is_last or self.every_n_epochs(runner, self.interval):
-            self._evaluate(runner, runner.iter, f'epoch {runner.epoch + 1}')
-
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
-    ) -> None:
-        """Evaluate every ``interval`` iterations and after the last one."""
-        if self.by_epoch:
-            return
-        is_last = self.at_end and self.is_last_train_iter(runner)
-        if is_last or self.every_n_train_iters(runner, self.interval):
-            step = runner.iter + 1
-            self._evaluate(runner, step, f'iteration {step}')
+    def look(self, runner: Runner, step: int, count: int) -> None:
+        """Evaluate the features."""
+        unit = 'epoch' if self.by_epoch else 'iteration'
+        self._evaluate(runner, step, f'{unit} {count}')
 
     def _evaluate(self, runner: Runner, step: int, when: str) -> dict[str, float]:
         start = time.perf_counter()
@@ -200,7 +176,7 @@ class FeatureEvaluationHook(Hook):
     ) -> tuple[Tensor, Tensor]:
         """Features (N, D) and labels (N,) of the data set, shared by all processes."""
         rank, world_size = get_dist_info()
-        shard = Subset(dataset, range(rank, len(dataset), world_size))
+        shard: Subset = Subset(dataset, range(rank, len(dataset), world_size))
         own = extract_features(model, shard, self.batch_size, self.num_workers)
         shards = all_gather_object(own)
         features = torch.cat([part for part, _ in shards])

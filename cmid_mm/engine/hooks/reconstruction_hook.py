@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
@@ -15,10 +14,11 @@ from mmpretrain.utils import get_ori_model
 from ...images.writing import write_image
 from ...isolation import buffers_unchanged, modes_unchanged, rng_unchanged
 from ...visualization.reconstruction import reconstruction_panel
+from .periodic_hook import PeriodicHook
 
 
 @HOOKS.register_module()
-class ReconstructionHook(Hook):
+class ReconstructionHook(PeriodicHook):
     """Draw what the student makes of the same masked images as training proceeds.
 
     The images are samples of the training data, with the augmentation and mask that
@@ -62,10 +62,7 @@ class ReconstructionHook(Hook):
         indices: Sequence[int] | None = None,
         bands: Sequence[int] | None = None,
     ) -> None:
-        if interval < 1:
-            raise ValueError(
-                f'ReconstructionHook: interval must be at least 1, got {interval}'
-            )
+        super().__init__(interval, by_epoch)
         if (num_images if indices is None else len(indices)) < 2:
             raise ValueError(
                 'ReconstructionHook: at least two images are needed, since they '
@@ -75,8 +72,6 @@ class ReconstructionHook(Hook):
             raise ValueError(
                 f'ReconstructionHook: bands count from 1, got {list(bands)}'
             )
-        self.interval = interval
-        self.by_epoch = by_epoch
         self.num_images = num_images
         self.indices = indices
         self.bands = None if bands is None else [band - 1 for band in bands]
@@ -113,32 +108,8 @@ class ReconstructionHook(Hook):
         with rng_unchanged():
             self.batch = loader.collate_fn([loader.dataset[i] for i in indices])
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Draw every ``interval`` epochs and after the last one."""
-        if self.by_epoch and (
-            self.every_n_epochs(runner, self.interval)
-            or self.is_last_train_epoch(runner)
-        ):
-            width = len(str(runner.max_epochs))
-            self._draw(runner, runner.iter, f'epoch_{runner.epoch + 1:0{width}d}')
-
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
-    ) -> None:
-        """Draw every ``interval`` iterations and after the last one."""
-        if not self.by_epoch and (
-            self.every_n_train_iters(runner, self.interval)
-            or self.is_last_train_iter(runner)
-        ):
-            width = len(str(runner.max_iters))
-            step = runner.iter + 1
-            self._draw(runner, step, f'iter_{step:0{width}d}')
-
-    def _draw(self, runner: Runner, step: int, name: str) -> None:
+    def look(self, runner: Runner, step: int, count: int) -> None:
+        """Draw a picture."""
         if self.batch is None:
             return
         model: Any = get_ori_model(runner.model)
@@ -157,6 +128,12 @@ class ReconstructionHook(Hook):
             self.bands,
             max_images=len(panels['input']),
         )
-        path = Path(runner.work_dir, 'vis_data', 'reconstruction', f'{name}.png')
+        unit, last = (
+            ('epoch', runner.max_epochs)
+            if self.by_epoch
+            else ('iter', runner.max_iters)
+        )
+        name = f'{unit}_{count:0{len(str(last))}d}.png'
+        path = Path(runner.work_dir, 'vis_data', 'reconstruction', name)
         write_image(path, image)
         runner.visualizer.add_image('reconstruction', image, step=step)
