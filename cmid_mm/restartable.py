@@ -14,6 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -143,11 +144,23 @@ def run_jobs(
                 job.write()
                 bar.advance(task)
         return
+    threads = cv2.getNumThreads()
+    # Ends OpenCV's own threads: a forked process could not, and would wait for ever.
+    cv2.setNumThreads(1)
+    try:
+        _run_in_processes(remaining, workers, bar, task)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _run_in_processes(
+    jobs: Sequence[Job], workers: int, bar: Progress, task: TaskID
+) -> None:
     with ProcessPoolExecutor(
         workers, initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
         # Before the bar starts its thread: processes must not fork beside one.
-        futures = [pool.submit(job.write) for job in remaining]
+        futures = [pool.submit(job.write) for job in jobs]
         with bar:
             try:
                 for future in as_completed(futures):

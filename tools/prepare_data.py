@@ -44,7 +44,8 @@ def add_dataset(commands: argparse._SubParsersAction, kind: type[Preparation]) -
             nargs='+' if several else None,
             default=field.default,
             choices=field.metadata.get('choices'),
-            help=f'{field.metadata["help"]} (default: %(default)s)',
+            help=field.metadata['help']
+            + ('' if field.default == () else ' (default: %(default)s)'),
         )
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from torch import nn
 
 from cmid_mm.models.change_detectors import BITHead
@@ -307,3 +309,17 @@ def test_block_with_itself_as_memory_is_self_attention():
     torch.testing.assert_close(
         module(permuted, permuted), module(tokens, tokens)[:, [2, 0, 1]]
     )
+
+
+def test_ignored_pixels_do_not_count_in_the_loss():
+    head = tiny_head(
+        num_classes=2, loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)
+    )
+    scores = torch.randn(1, 2, 4, 4)
+    label = torch.randint(0, 2, (1, 4, 4))
+    label[0, 1:3] = 255
+    sample = SegDataSample(gt_sem_seg=PixelData(data=label))
+    loss = head.loss_by_feat(scores, [sample])['loss_ce']
+    seen = label[0] != 255
+    expected = nn.functional.cross_entropy(scores[0, :, seen].T, label[0, seen])
+    torch.testing.assert_close(loss, expected)
