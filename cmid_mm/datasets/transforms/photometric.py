@@ -84,7 +84,7 @@ def adjust_hue(image: NDArray[Any], shift: float) -> NDArray[Any]:
         # rows, a quarter of the time that strides over the hues take.
         steps = np.array([round(shift * 256) % 256, 0, 0], np.uint8)
         rows = hsv.reshape(hsv.shape[0], -1)
-        rows += np.tile(steps, hsv.shape[1])
+        np.add(rows, np.tile(steps, hsv.shape[1]), out=rows)
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     # A hue says how the bands differ, whatever their level; OpenCV needs it positive.
     level = min(float(image.min()), 0.0)

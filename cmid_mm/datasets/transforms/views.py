@@ -11,7 +11,6 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-
 # Draws of area and ratio before the largest centred crop is taken.
 _ATTEMPTS = 10
 
