@@ -11,6 +11,9 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
+# Draws of area and ratio before the largest centred crop is taken.
+_ATTEMPTS = 10
+
 
 @TRANSFORMS.register_module()
 class ViewPair(BaseTransform):
@@ -27,8 +30,6 @@ class ViewPair(BaseTransform):
         ratio (Sequence[float]): Range of the crop's width / height, sampled
             log-uniformly. Defaults to (3/4, 4/3).
         flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
-        attempts (int): Draws of area and ratio before the largest centred crop
-            within the ratio range is taken. Defaults to 10.
     """
 
     def __init__(
@@ -37,7 +38,6 @@ class ViewPair(BaseTransform):
         area: Sequence[float] = (0.3, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
-        attempts: int = 10,
     ) -> None:
         if not 0 < area[0] <= area[1] <= 1:
             raise ValueError(f'ViewPair: area must lie within (0, 1], got {area}')
@@ -49,7 +49,6 @@ class ViewPair(BaseTransform):
         self.area = area[0], area[1]
         self.ratio = ratio[0], ratio[1]
         self.flip_prob = flip_prob
-        self.attempts = attempts
 
     def sample_box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw a crop by the rule of torchvision's ``RandomResizedCrop``.
@@ -62,7 +61,7 @@ class ViewPair(BaseTransform):
             tuple[int, int, int, int]: Top, left, height, width in pixels.
         """
         log_low, log_high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        for _ in range(self.attempts):
+        for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.area)
             ratio = math.exp(np.random.uniform(log_low, log_high))
             crop_width = round(math.sqrt(area * ratio))
