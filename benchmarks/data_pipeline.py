@@ -83,7 +83,8 @@ def write_files(folder: Path, size: int, count: int, images: Path | None) -> Non
             scene = make_scene(size, number)
         else:
             path = dataset.get_data_info(number * len(dataset) // count)['img_path']
-            scene = cv2.cvtColor(load_image(path, Reading(size=size)), cv2.COLOR_RGB2BGR)
+            pixels = load_image(path, Reading(size=size))
+            scene = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         file = folder / f'{number:04d}.jpg'
         cv2.imwrite(str(file), scene, [cv2.IMWRITE_JPEG_QUALITY, 90])
 

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parents[1] / 'configs' / 'classification'
 CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
 SETS = {'ucmerced': 21, 'aid': 30, 'resisc45': 45, 'eurosat': 10}
 FINE_TUNING = [f'{name}_{data}' for name in ('resnet50', 'swin-b') for data in SETS]
-UC_MERCED = Path(__file__).parents[1] / 'cmid_mm' / 'datasets' / 'splits'
+UC_MERCED = Path(__file__).parents[1] / 'cmid_mm' / 'preparation' / 'splits'
 
 
 def load(name: str) -> Config:

@@ -5,7 +5,6 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -28,6 +27,7 @@ from ..images import (
 )
 from ..images.finding import ACCEPTED
 from ..images.notices import say_once
+from ..labels.lists import read_list
 
 # What is known of a sample: an empty window, the first of an unreadable file, or one
 # of its further windows.
@@ -170,14 +170,7 @@ class ImageryDataset(BaseDataset):
                 f'one image path ({ACCEPTED}) a line, relative to data_root '
                 f'{self.data_root!r}; leave it out to search data_root for images'
             )
-        lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
-        names = [line.strip() for line in lines]
-        names = [name for name in names if name and not name.startswith('#')]
-        if not names:
-            raise FileNotFoundError(
-                f'ann_file {self.ann_file!r} lists no image. Write one image path '
-                f'({ACCEPTED}) a line'
-            )
+        names = [name for _, name in read_list(self.ann_file)]
         wrong = [name for name in names if not is_image_name(name)]
         if wrong:
             raise ValueError(

@@ -290,7 +290,7 @@ def test_testing_with_pictures_and_metrics(task, run, trained, tmp_path, monkeyp
     workers = ('test_dataloader.persistent_workers=False',)
     assert run('test.py', config, checkpoint, *options, *work, *quiet, *workers) is None
     assert json.loads(result.read_text())['metrics']
-    pictures = list(shown.glob('*.jpg'))
+    pictures = list(shown.rglob('*.jpg'))
     assert len(pictures) == 8
     assert all(cv2.imread(str(picture)).std() > 10 for picture in pictures)
 
