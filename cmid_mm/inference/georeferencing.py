@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from ..files import write_bytes
@@ -79,6 +78,6 @@ def _longitude_latitude(
         return points
     try:
         moved = np.stack(transform(crs, 'EPSG:4326', *points.T), -1)
-    except (RasterioError, ValueError):
+    except Exception:  # GDAL's own, of no public class, if there is no way at all
         return None
     return moved if np.isfinite(moved).all() else None

@@ -133,7 +133,7 @@ def test_missing_list(folder):
 
 def test_empty_list(folder):
     (folder / 'list.txt').write_text('# nothing\n')
-    with pytest.raises(ValueError, match=r'list\.txt.*lists no image'):
+    with pytest.raises(ValueError, match=r'list\.txt lists nothing'):
         ImageryDataset(str(folder), 'list.txt')
 
 

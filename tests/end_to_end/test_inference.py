@@ -10,59 +10,16 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from rasterio.transform import from_origin
 
-from cmid_mm.configs import build_model, load_config
-from cmid_mm.demo_scenes import make_scene, write_demo_data
-from cmid_mm.engine.launch import set_data_root
+from cmid_mm.configs import build_model
+from cmid_mm.demo_scenes import make_scene
 from cmid_mm.images.writing import write_image
 from cmid_mm.inference import Inferencer
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
-TASKS = {
-    'scene': 'classification/resnet18_demo.py',
-    'segmentation': 'segmentation/upernet_r18_demo.py',
-    'detection': 'detection/oriented-rcnn_r18_demo.py',
-    'change': 'change_detection/bit_r18_demo.py',
-}
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    """Small scenes with labels, and a checkpoint of random weights for each task."""
-    pytest.importorskip('mmrotate')
-    folder = tmp_path_factory.mktemp('inference')
-    write_demo_data(folder, 8, 8, 96, 0)
-    return folder
-
-
-@pytest.fixture(scope='module')
-def trained(data):
-    """Config and checkpoint of a task."""
-    made: dict[str, tuple[Config, Path]] = {}
-
-    def get(task: str) -> tuple[Config, Path]:
-        if task not in made:
-            cfg = load_config(str(CONFIGS / TASKS[task]))
-            set_data_root(cfg, str(data / task))
-            for split in ('train', 'val', 'test'):
-                cfg[f'{split}_dataloader'].dataset.pop('indices', None)
-            torch.manual_seed(0)
-            model = build_model(cfg)
-            # Weights of the last layers so small that all classes tie prove nothing.
-            for name, weight in model.named_parameters():
-                last = name.split('.')[-2]
-                if last in ('fc', 'fc_cls', 'conv_seg') and task != 'change':
-                    torch.nn.init.normal_(weight, std=0.5)
-            path = data / f'{task}.pth'
-            torch.save(dict(state_dict=model.state_dict(), meta={}), path)
-            made[task] = cfg, path
-        return made[task]
-
-    return get
+from .trained_tasks import TASKS, dump, files
 
 
 def test_step(cfg, checkpoint):
@@ -126,15 +83,6 @@ def large(tmp_path):
     size = dict(height=200, width=160, count=3, dtype='uint8')
     with rasterio.open(path, 'w', driver='GTiff', **size, **place) as target:
         target.write(pixels.transpose(2, 0, 1))
-    return path
-
-
-def files(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file()}
-
-
-def dump(cfg: Config, path: Path) -> Path:
-    cfg.dump(path)
     return path
 
 
