@@ -101,11 +101,14 @@ def resize_bicubic(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     """
     height, width, channels = pixels.shape
     # PyTorch's vectorised 8-bit kernel takes up to four channels at a time.
-    group = min(channels, 4)
-    groups = -(-channels // group)
-    planes = np.zeros((groups * group, height, width), pixels.dtype)
-    cv2.split(pixels, list(planes[:channels]))
-    grouped = torch.from_numpy(planes).view(groups, group, height, width)
+    if channels <= 4:
+        pixels = np.ascontiguousarray(pixels)
+        grouped = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    else:
+        groups = -(-channels // 4)
+        planes = np.zeros((groups * 4, height, width), pixels.dtype)
+        cv2.split(pixels, list(planes[:channels]))
+        grouped = torch.from_numpy(planes).view(groups, 4, height, width)
     resized = interpolate(grouped, (size, size), mode='bicubic', antialias=True)
     bands = resized.flatten(0, 1)[:channels].numpy()  # (C, size, size)
     result = cv2.merge(list(bands)).reshape(size, size, channels)

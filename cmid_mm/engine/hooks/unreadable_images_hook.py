@@ -19,7 +19,8 @@ class UnreadableImagesHook(Hook):
     """Log, list and limit the unreadable images of an ``ImageryDataset``.
 
     Every ``interval`` iterations and at the end of training, the number of
-    unreadable files goes to the log as ``train/unreadable_images``, their paths to
+    unreadable files goes to the log as ``train/unreadable_images``, that of windows
+    without data as ``train/empty_windows``, the paths of the former to
     ``unreadable.txt`` in the work directory (once there are any), and training
     stops if they are more than the data set's ``max_unreadable``. Processes of a
     distributed run tell each other what they found. Other data sets are left alone.
@@ -65,6 +66,9 @@ class UnreadableImagesHook(Hook):
         dataset.share_unreadable()
         count = dataset.unreadable_count
         runner.message_hub.update_scalar('train/unreadable_images', count)
+        if dataset.tile_size is not None:
+            empty = dataset.empty_count
+            runner.message_hub.update_scalar('train/empty_windows', empty)
         if count > self._listed:
             self._listed = count
             self._write(runner, dataset.unreadable_paths())

@@ -77,3 +77,18 @@ def test_other_datasets_are_left_alone(runner):
     hook = UnreadableImagesHook(interval=1)
     run_iteration(hook, runner)
     assert 'train/unreadable_images' not in runner.message_hub.log_scalars
+
+
+def test_empty_windows_are_counted(runner, tmp_path):
+    pixels = np.full((16, 64, 3), 9, np.uint8)
+    pixels[:, :32] = 0
+    Image.fromarray(pixels).save(tmp_path / 'scene.png')
+    (tmp_path / 'list.txt').write_text('scene.png')
+    loader = dict(type='LoadImagery', nodata=0)
+    dataset = ImageryDataset(str(tmp_path), 'list.txt', [loader], tile_size=16)
+    runner.train_dataloader.dataset = dataset
+    for key in range(4):
+        assert (dataset[key]['img'] == 9).all()
+    UnreadableImagesHook(interval=1).after_train(runner)
+    assert runner.message_hub.get_scalar('train/empty_windows').current() == 2
+    assert runner.message_hub.get_scalar('train/unreadable_images').current() == 0

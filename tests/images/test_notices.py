@@ -1,0 +1,94 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""What is worth saying about files is said, and once."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from cmid_mm.datasets import ImageryDataset
+from cmid_mm.datasets.transforms import LoadImagery
+from cmid_mm.images import Reading, load_image, notices
+
+from .miniatures import alpha_of_tiff, texture, turned_jpeg, turned_tiff, write_raster
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Messages so far."""
+    messages = []
+    monkeypatch.setattr(
+        notices, 'print_log', lambda message, *_, **__: messages.append(message)
+    )
+    return messages
+
+
+@pytest.mark.parametrize('maker', [turned_tiff, turned_jpeg])
+def test_orientation(tmp_path, said, maker):
+    path = maker(tmp_path).path
+    for _ in range(3):
+        load_image(path)
+    assert len(said) == 1 and f'{path} has an orientation tag' in said[0]
+
+
+def test_transparency(tmp_path, said):
+    path = alpha_of_tiff(tmp_path).path
+    for _ in range(3):
+        load_image(path)
+    assert len(said) == 1 and f'{path}: band 4 is transparency' in said[0]
+    load_image(path, Reading(num_bands=4))
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ('value_range', 'share'),
+    [
+        ((0, 10), '0% of its values become 0 and 100% become 255'),
+        ((60000, 65535), '100% of its values become 0 and 0% become 255'),
+    ],
+)
+def test_value_range_that_does_not_fit(tmp_path, said, value_range, share):
+    path = write_raster(tmp_path / 'a.tif', texture(3, 100, 5000, np.uint16))
+    for _ in range(3):
+        load_image(path, Reading(value_range=value_range))
+    assert len(said) == 1 and share in said[0] and str(value_range) in said[0]
+
+
+def test_value_range_that_fits(tmp_path, said):
+    path = write_raster(tmp_path / 'a.tif', texture(3, 100, 5000, np.uint16))
+    load_image(path, Reading(value_range=(100, 4000)))
+    assert said == []
+
+
+def test_missing_values_are_not_taken_for_clipped(tmp_path, said):
+    values = texture(1, 100, 5000, np.uint16)
+    values[:46] = 0
+    path = write_raster(tmp_path / 'a.tif', values, nodata=0)
+    load_image(path, Reading(num_bands=1, value_range=(0, 5000)))
+    assert said == []
+
+
+def test_types_that_differ_within_a_folder(tmp_path, said):
+    paths = [
+        write_raster(tmp_path / 'a.tif', texture(3)),
+        write_raster(tmp_path / 'b.tif', texture(3, 0, 200, np.uint16)),
+    ]
+    loader = LoadImagery(value_range=(0, 200))
+    for path in paths * 2:
+        loader({'img_path': str(path)})
+    assert len(said) == 1
+    assert str(paths[0]) in said[0] and str(paths[1]) in said[0]
+    assert 'value_range=(0, 200)' in said[0]
+
+
+def test_one_worker_speaks_for_all(tmp_path, capfd):
+    for number in range(6):
+        exif = Image.Exif()
+        exif[274] = 6
+        path = tmp_path / f'{number}.jpg'
+        Image.fromarray(texture(3)).save(path, exif=exif)
+    dataset = ImageryDataset(str(tmp_path), pipeline=[dict(type='LoadImagery')])
+    for _ in DataLoader(dataset, num_workers=3, collate_fn=list):
+        pass
+    out, err = capfd.readouterr()
+    assert (out + err).count('has an orientation tag') == 1
