@@ -5,6 +5,7 @@ import difflib
 import importlib.util
 import inspect
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,15 @@ def wrapped_datasets(dataset: Any) -> Iterator[Any]:
         yield from wrapped_datasets(part)
 
 
+def scope_of(cfg: Config) -> AbstractContextManager[Any]:
+    """Context in which types of a config are looked up as its run does.
+
+    Args:
+        cfg: Any config.
+    """
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine'))
+
+
 def build_model(cfg: Config) -> Any:
     """Build the model of a config as mmengine's runner does, without its weights.
 
@@ -167,7 +177,7 @@ def build_model(cfg: Config) -> Any:
     model = dict(cfg.model)
     if cfg.get('data_preprocessor'):  # may stand beside the model
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+    with scope_of(cfg):
         return MODELS.build(model)
 
 
@@ -201,7 +211,7 @@ def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]
     if stored.get('classes'):
         return dict(stored)
     dataset = innermost_dataset(cfg, 'test')
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+    with scope_of(cfg):
         found: Any = DATASETS.get(dataset['type'])
     meta = dict(getattr(found, 'METAINFO', None) or {})
     given = dataset.get('metainfo')

@@ -322,7 +322,10 @@ def _orientation(name: str) -> int:
     """The orientation tag, which GDAL does not tell."""
     try:
         with open(name, 'rb') as file:
-            tags = ImageFileDirectory_v2(file.read(16))
+            start = file.read(8)
+            if start[2:3] == b'+':  # BigTIFF
+                start += file.read(8)
+            tags = ImageFileDirectory_v2(start)
             file.seek(tags.next)
             tags.load(file)
             return int(tags.get(_ORIENTATION, 1))

@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from ..files import part_file, write_bytes
+from ..files import whole_file, write_bytes
 from .place import Place
 
 
@@ -48,9 +48,9 @@ def write_geotiff(
         nodata: Value of pixels without data. Defaults to None.
         palette: RGB of the values from 0, for map programs. Defaults to None.
     """
-    part = part_file(path)
-    try:
-        with rasterio.open(
+    with (
+        whole_file(path) as part,
+        rasterio.open(
             part,
             'w',
             driver='GTiff',
@@ -62,11 +62,9 @@ def write_geotiff(
             nodata=nodata,
             compress='deflate',
             tiled=True,
-        ) as target:
-            target.write(mask, 1)
-            if palette is not None:
-                colours = {i: (*colour, 255) for i, colour in enumerate(palette[:255])}
-                target.write_colormap(1, colours)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        ) as target,
+    ):
+        target.write(mask, 1)
+        if palette is not None:
+            colours = {i: (*colour, 255) for i, colour in enumerate(palette[:255])}
+            target.write_colormap(1, colours)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import FUNCTIONS, TRANSFORMS, DefaultScope
+from mmengine.registry import FUNCTIONS, TRANSFORMS
 from numpy.typing import NDArray
 from torch import nn
 
-from ..configs import innermost_dataset
+from ..configs import innermost_dataset, scope_of
 from ..images import NoValidPixelError, Window, named_images, tile_windows
 from ..visualization.drawing import class_names, palette_of
 from .images import AnyImage, InputImage
@@ -66,8 +66,7 @@ class Task:
             for step in dataset['pipeline']
             if not _ANNOTATIONS.search(step['type'])
         ]
-        scope = cfg.get('default_scope', 'mmengine')
-        with DefaultScope.overwrite_default_scope(scope):
+        with scope_of(cfg):
             self.loader = TRANSFORMS.build(pipeline[0])
             self.steps = Compose(pipeline[1:])
             collate = (cfg.test_dataloader.get('collate_fn') or {}).get('type')

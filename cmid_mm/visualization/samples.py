@@ -11,11 +11,11 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, FUNCTIONS, DefaultScope
+from mmengine.registry import DATASETS, FUNCTIONS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..configs import build_model
+from ..configs import build_model, scope_of
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
 from ..models.heads.assignment_head import AssignmentHead
@@ -76,7 +76,7 @@ class SampleBrowser:
         self.training = split == 'train'
         self.bands = bands
         self.seed = seed
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        with scope_of(cfg):
             self.dataset = DATASETS.build(loader['dataset'])
             collate = (loader.get('collate_fn') or {}).get('type')
             self.collate = FUNCTIONS.get(collate) if collate else pseudo_collate
