@@ -42,13 +42,7 @@ class LabelledFolder(SceneDataset):
             set when reading the test set. Defaults to None, those of the folders; the
             classes of a list with integer labels are named ``'0'``, ``'1'``, ....
         size: Side of the square images returned, in pixels. Defaults to 224.
-        num_bands: Number of bands C of the images. Defaults to 3.
-        bands: Bands of the files to take, counted from 1 as in GDAL. Defaults to None,
-            all.
-        value_range: Values of files other than 8-bit that become 0 and 255. Defaults
-            to None, see ``load_image``.
-        nodata: Value of missing pixels in files without a tag for it. Defaults to
-            None.
+        **loading: Further options of :class:`cmid_mm.datasets.LoadImagery`.
 
     Raises:
         FileNotFoundError: If ``root``, the list or an image in it does not exist.
@@ -65,10 +59,7 @@ class LabelledFolder(SceneDataset):
         list_file: str | Path | None = None,
         class_names: Sequence[str] | None = None,
         size: int = 224,
-        num_bands: int = 3,
-        bands: Sequence[int] | None = None,
-        value_range: tuple[float, float] | None = None,
-        nodata: float | None = None,
+        **loading: Any,
     ) -> None:
         # A relative path of the data set's own would be below its root.
         if list_file is not None and Path(list_file).is_file():
@@ -77,10 +68,7 @@ class LabelledFolder(SceneDataset):
             str(root),
             ann_file=str(list_file or ''),
             classes=class_names,
-            pipeline=[
-                LoadImagery(size, bands, value_range, num_bands, nodata),
-                _image_and_label,
-            ],
+            pipeline=[LoadImagery(size, **loading), _image_and_label],
             test_mode=True,
         )
         if class_names is None and len(set(self.get_gt_labels())) < 2:

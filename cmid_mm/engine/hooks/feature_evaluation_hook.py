@@ -2,7 +2,6 @@
 """Nearest neighbours and a linear probe during pre-training."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,13 +51,6 @@ class FeatureEvaluationHook(PeriodicHook):
         interval (int): Epochs (iterations) between evaluations. Defaults to 10.
         by_epoch (bool): Whether ``interval`` counts epochs. Defaults to True.
         size (int): Side of the images in pixels. Defaults to 224.
-        num_bands (int): Number of bands of the images. Defaults to 3.
-        bands (Sequence[int], optional): Bands of the files to take, counted from
-            1. Defaults to None, all.
-        value_range (tuple[float, float], optional): Values of files other than
-            8-bit that become 0 and 255. Defaults to None.
-        nodata (float, optional): Value of missing pixels in files without a tag
-            for it. Defaults to None.
         batch_size (int): Images per forward pass and process. Defaults to 64.
         num_workers (int): Processes that load images. Defaults to 2.
         knn (bool): Whether to log ``knn_top1``. Defaults to True.
@@ -69,6 +61,8 @@ class FeatureEvaluationHook(PeriodicHook):
             the reference of all later values. Defaults to True.
         at_end (bool): Whether to evaluate at the end of training in any case.
             Defaults to True.
+        **loading: ``num_bands``, ``bands``, ``value_range`` and ``nodata`` as in
+            :class:`cmid_mm.datasets.LoadImagery`.
 
     Raises:
         ValueError: If ``interval`` is not positive or nothing is to be evaluated,
@@ -82,10 +76,6 @@ class FeatureEvaluationHook(PeriodicHook):
         interval: int = 10,
         by_epoch: bool = True,
         size: int = 224,
-        num_bands: int = 3,
-        bands: Sequence[int] | None = None,
-        value_range: tuple[float, float] | None = None,
-        nodata: float | None = None,
         batch_size: int = 64,
         num_workers: int = 2,
         knn: bool = True,
@@ -94,6 +84,7 @@ class FeatureEvaluationHook(PeriodicHook):
         temperature: float = 0.07,
         evaluate_before_training: bool = True,
         at_end: bool = True,
+        **loading: Any,
     ) -> None:
         super().__init__(interval, by_epoch, at_end)
         if not knn and not linear_probe:
@@ -101,17 +92,10 @@ class FeatureEvaluationHook(PeriodicHook):
                 'FeatureEvaluationHook: knn and linear_probe are both False; '
                 'remove the hook to evaluate nothing'
             )
-        loading: dict[str, Any] = dict(
-            size=size,
-            num_bands=num_bands,
-            bands=bands,
-            value_range=value_range,
-            nodata=nodata,
-        )
         # Built here, so that a wrong path stops the run before it begins.
-        self.train_set = LabelledFolder(**train, **loading)
+        self.train_set = LabelledFolder(**train, size=size, **loading)
         self.test_set = LabelledFolder(
-            **test, **loading, class_names=self.train_set.class_names
+            **test, class_names=self.train_set.class_names, size=size, **loading
         )
         self.batch_size = batch_size
         self.num_workers = num_workers
