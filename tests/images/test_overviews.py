@@ -12,6 +12,11 @@ from .miniatures import write_raster
 
 SIDE = 256
 CHECKERBOARD = (np.indices((SIDE, SIDE)).sum(0)[..., None] % 2 * 200).astype(np.uint8)
+#: Ways in which GDAL makes overviews.
+MADE_BY = (
+    *('nearest', 'bilinear', 'cubic', 'cubic_spline', 'lanczos', 'average', 'mode'),
+    *('gauss', 'rms'),
+)
 
 
 def with_overviews(path, resampling):
@@ -20,15 +25,12 @@ def with_overviews(path, resampling):
     return path
 
 
-@pytest.mark.parametrize('made_by', [None, *Resampling])
+@pytest.mark.parametrize('made_by', [None, *MADE_BY])
 @pytest.mark.parametrize('size', [16, 32, 100])
 def test_checkerboard_is_grey(tmp_path, made_by, size):
     path = write_raster(tmp_path / 'a.tif', CHECKERBOARD)
     if made_by is not None:
-        try:
-            with_overviews(path, made_by)
-        except Exception:
-            pytest.skip(f'GDAL makes no overviews by {made_by.name}')
+        with_overviews(path, Resampling[made_by])
     values = read_values(path, Reading(num_bands=1), min_size=size).values
     assert abs(values.astype(int) - 100).max() <= 2
 
