@@ -47,7 +47,7 @@ class Raster:
     Args:
         path: Anything that GDAL opens.
         onto: Header and place of an image onto whose pixels this one is warped
-            (bilinear). Defaults to None, as it is.
+            (bilinear; of a palette the nearest). Defaults to None, as it is.
 
     Raises:
         UnreadableImageError: If it is missing or no raster.
@@ -91,7 +91,10 @@ class Raster:
                 f'{self.path} cannot be aligned with {header.path}: {lacking} is not '
                 'georeferenced by a transform'
             )
-        alpha = ColorInterp.alpha not in source.colorinterp and source.nodata is None
+        roles = source.colorinterp
+        alpha = ColorInterp.alpha not in roles and source.nodata is None
+        # Between two indices of a palette lies no colour.
+        by_index = ColorInterp.palette in roles
         return self._stack.enter_context(
             WarpedVRT(
                 source,
@@ -99,7 +102,7 @@ class Raster:
                 transform=place.transform,
                 height=header.height,
                 width=header.width,
-                resampling=Resampling.bilinear,
+                resampling=Resampling.nearest if by_index else Resampling.bilinear,
                 add_alpha=alpha,
             )
         )

@@ -182,6 +182,22 @@ def test_second_date_of_another_zone_is_aligned(tmp_path):
     )
 
 
+def test_palette_is_aligned_by_its_nearest_colour(tmp_path):
+    indices = np.random.default_rng(0).integers(0, 2, (48, 64, 1), np.uint8) * 3
+    second = write_raster(tmp_path / 'b.tif', indices)
+    colours = {0: (1, 2, 3), 1: (9, 9, 9), 2: (8, 8, 8), 3: (40, 50, 60)}
+    with rasterio.open(second, 'r+') as target:
+        target.write_colormap(1, colours)
+    # Half a pixel aside: means of the indices 0 and 3 would be 1 and 2.
+    aside = from_origin(5e5 + 1, 3e6, 2, 2)
+    first = write_raster(tmp_path / 'a.tif', texture(3), transform=aside)
+    with ImagePair((first, second), align=True) as pair:
+        found = pair.dates[1].read(Reading())
+    valid = found.valid.all(axis=2)
+    assert valid[:, :-1].all()
+    assert {tuple(c) for c in found.values[valid].tolist()} == {colours[0], colours[3]}
+
+
 def test_what_has_no_place_cannot_be_aligned(tmp_path):
     paths = dates(tmp_path, crs=None, transform=None)
     with pytest.raises(PlaceMismatchError, match=r'second\.tif is not georeferenced'):
