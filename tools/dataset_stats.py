@@ -2,6 +2,7 @@
 """Band statistics of an image folder, ready to paste into a config."""
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
@@ -16,7 +17,9 @@ from cmid_mm.datasets.statistics import (
 )
 
 
-def report(statistics: DatasetStatistics, given_range: bool) -> str:
+def report(
+    statistics: DatasetStatistics, given_range: bool, bands: Sequence[int] | None
+) -> str:
     """Statistics as text, with a block for a config."""
 
     def numbers(values: list[float], digits: int) -> str:
@@ -27,12 +30,13 @@ def report(statistics: DatasetStatistics, given_range: bool) -> str:
         '# mean ' + numbers([value / 255 for value in statistics.mean], 5),
         '# std  ' + numbers([value / 255 for value in statistics.std], 5),
     ]
+    numbers_of_bands = bands or range(1, len(statistics.mean) + 1)
     deep = {name: x for name, x in statistics.types.items() if x.ranges}
     for name, found in deep.items():
         lines.append(f'# {name}: {found.images} images, 1st to 99.9th percentile:')
         lines += [
             f'#   band {band}: {low:g} to {high:g}'
-            for band, (low, high) in enumerate(found.ranges, 1)
+            for band, (low, high) in zip(numbers_of_bands, found.ranges, strict=True)
         ]
     if len(statistics.types) > 1:
         examples = ', '.join(
@@ -110,7 +114,7 @@ def main() -> None:
         arguments.workers,
         partial(track, description='Reading images', console=console),
     )
-    print(report(statistics, reading.value_range is not None))
+    print(report(statistics, reading.value_range is not None, reading.bands))
 
 
 if __name__ == '__main__':

@@ -111,8 +111,10 @@ def main() -> None:
             raise ValueError(f'--align is for change detection, not for {task.name}')
         task.loader.align = True
     images = task.find(args.images)
-    paths = [image[0] if isinstance(image, tuple) else image for image in images]
-    names = dict(zip(paths, output_names(paths), strict=True))
+    pairs = [image if isinstance(image, tuple) else (image,) for image in images]
+    paths = [dates[0] for dates in pairs]
+    others = [path for dates in pairs for path in dates[1:]]
+    names = dict(zip(paths, output_names(paths, folder, others), strict=True))
     failed: list[str] = []
 
     def fail(path: Path, error: Exception) -> None:

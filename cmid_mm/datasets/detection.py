@@ -95,6 +95,20 @@ class OrientedBoxFolder(DOTADataset):
             if name in boxes or self.unlabelled == 'empty'
         ]
 
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Leave images without boxes out where the config says so.
+
+        Raises:
+            ValueError: If none remains.
+        """
+        remaining = super().filter_data()
+        if not remaining:
+            raise ValueError(
+                f'no label file in {self.ann_file} holds a box, so that nothing '
+                'remains (filter_cfg of the data set leaves out images without)'
+            )
+        return remaining
+
     def _images(self) -> dict[str, Path]:
         folder = Path(self.data_prefix['img_path'])
         images = images_by_stem(folder, self.img_suffix) if folder.is_dir() else {}

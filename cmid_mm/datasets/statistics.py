@@ -203,7 +203,7 @@ def dataset_statistics(
         reading.value_range,
         types,
         empty,
-        unreadable,
+        list(dict.fromkeys(unreadable)),  # each tile of a file says the same
     )
 
 

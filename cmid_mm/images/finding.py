@@ -46,7 +46,17 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'{folder} is not a folder')
-    paths = sorted(Path(path) for path in _scan(str(folder), recursive))
+    paths: list[Path] = []
+    no_files: list[Path] = []
+    for name, is_file in _scan(str(folder), recursive):
+        (paths if is_file else no_files).append(Path(name))
+    if no_files:
+        say_once(
+            f'no files in {folder}',
+            f'{folder}: {len(no_files)} entries are named like images but are no files '
+            f'(dangling links, pipes, ...) and left out, first {min(no_files)}',
+        )
+    paths.sort()
     parts: set[str] = set()
     for path in paths:
         if path.suffix.lower() == '.vrt':
@@ -59,8 +69,11 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
     return paths
 
 
-def _scan(root: str, recursive: bool) -> Iterator[str]:
-    """Yield images, without a stat call per file: folders may hold millions."""
+def _scan(root: str, recursive: bool) -> Iterator[tuple[str, bool]]:
+    """What is named like an image, and whether it is a file.
+
+    Without a stat call for each: folders may hold millions.
+    """
     folders = [root]
     seen = {os.path.realpath(root)}
     while folders:
@@ -76,12 +89,8 @@ def _scan(root: str, recursive: bool) -> Iterator[str]:
                         seen.add(target)
                     if recursive:
                         folders.append(entry.path)
-                elif not is_image_name(entry.name):
-                    continue
-                elif entry.is_file():
-                    yield entry.path
-                else:
-                    say_once('no file', f'{entry.path} is no file and left out')
+                elif is_image_name(entry.name):
+                    yield entry.path, entry.is_file()
 
 
 def named_images(names: Iterable[str | Path]) -> list[Path]:

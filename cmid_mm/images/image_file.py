@@ -91,6 +91,8 @@ class ImageFile:
             grid = None if onto is None else (onto.header, onto.place)
             source = Raster(path, grid)
         self._source: Source = source
+        # Beyond its edges a warped image has transparency that the file has not.
+        self._warped = onto is not None
         self.header: Header = source.header
 
     @property
@@ -140,7 +142,8 @@ class ImageFile:
         """
         header = self.header
         bands = header.select(reading)
-        if header.alpha is not None and header.alpha not in bands:
+        masks = header.alpha is not None and header.alpha not in bands
+        if masks and not self._warped:
             say_once(
                 'alpha',
                 f'{self.path}: band {header.alpha} is transparency by its colour '
@@ -179,6 +182,7 @@ class ImageFile:
                 f'{self.path}: no valid pixel in '
                 + (f'window {window}' if window else 'the image')
                 + (' (in one of its bands)' if valid.any() else '')
+                + (' on the ground of the first date' if self._warped else '')
             )
         pixels = to_display_range(raw.values, reading, self.header)
         if pixels.dtype != np.uint8:

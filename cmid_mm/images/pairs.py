@@ -42,7 +42,8 @@ class ImagePair:
             raise PlaceMismatchError(
                 f'{second.path} is {second.width} x {second.height} pixels, but '
                 f'{first.path} is {first.width} x {first.height}; both dates must be '
-                'of one size and show the same ground'
+                'of one size and show the same ground (align=True in LoadImagePair, '
+                '--align in tools/predict.py, warps the second onto the first)'
             )
         if not align:
             check_same_place(
@@ -57,7 +58,18 @@ class ImagePair:
         Returns:
             Image (H, W, 2C) on the 0-255 scale, missing values filled; and bool
             (H, W, 2C), False where they were missing, None where none was.
+
+        Raises:
+            ValueError: If one date is 8-bit and the other, without a value range, not.
         """
+        first, second = (date.header for date in self.dates)
+        eight_bit = [header.dtype == np.uint8 for header in (first, second)]
+        if reading.value_range is None and eight_bit[0] != eight_bit[1]:
+            raise ValueError(
+                f'{second.path} holds {second.dtype} values, but {first.path} '
+                f'{first.dtype}: on one scale one of them would be black. Convert '
+                'one, or set value_range in LoadImagePair'
+            )
         images, masks = zip(
             *(date.load(reading, window) for date in self.dates), strict=True
         )

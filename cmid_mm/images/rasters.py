@@ -66,6 +66,8 @@ class Raster:
         self.source = source if onto is None else self._warped(source, *onto)
         self._levels[1] = self.source
         self.place = place_of(self.source)
+        # GDAL says once that a part of a mosaic is missing, then gives zeros.
+        self._error: UnreadableImageError | None = None
         self.header = self._header()
         if source.driver == 'GTiff' and _orientation(self._name) != 1:
             say_once(
@@ -160,6 +162,8 @@ class Raster:
         Raises:
             UnreadableImageError: If the pixels cannot be read.
         """
+        if self._error is not None:
+            raise self._error
         shape = reduced_shape(*window[2:], min_size)
         level, window = self._level(window, window[2] // max(shape[0], 1))
         read = self._strip_reader(level, bands, marker)
@@ -167,7 +171,8 @@ class Raster:
             with _gdal():
                 return _in_strips(read, window, shape, self._row_bytes(window, bands))
         except (RasterioError, OSError) as error:
-            raise _unreadable(self.path, error) from None
+            self._error = _unreadable(self.path, error)
+            raise self._error from None
 
     def read_indices(self) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""

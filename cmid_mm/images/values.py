@@ -36,6 +36,13 @@ def to_display_range(
     if header.dtype == np.uint8:
         return pixels
     low, high = reading.limits(header.dtype, header.path)
+    if reading.value_range is None:
+        say_once(
+            f'range of {header.dtype}',
+            f'{header.path}: the whole range of {header.dtype}, {low:g} to {high:g}, '
+            'becomes 0 to 255, as no value_range is set (tools/dataset_stats.py '
+            'suggests one)',
+        )
     # In float32, large values would lose what distinguishes them.
     exact = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
     scaled = pixels.astype(exact) - np.asarray(low, exact)

@@ -122,25 +122,43 @@ class InputPair:
 AnyImage = InputImage | InputPair
 
 
-def output_names(paths: Sequence[Path]) -> list[str]:
+def output_names(
+    paths: Sequence[Path], folder: Path, others: Sequence[Path] = ()
+) -> list[str]:
     """Names for the results of images: unique, without extension.
 
     The part of the paths that all have in common is left out.
 
+    Args:
+        paths: The images.
+        folder: Where the results shall go.
+        others: Further images that are read.
+
     Raises:
-        ValueError: If two paths differ in nothing but the extension.
+        ValueError: If two paths differ in nothing but the extension, or a result
+            might replace an image that is read.
+        NotADirectoryError: If the folder is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f'{folder} is a file, but shall be a folder')
     if not paths:
         return []
     folders = [os.path.abspath(path.parent) for path in paths]
     root = os.path.commonpath(folders)
     names: dict[str, Path] = {}
-    for folder, path in zip(folders, paths, strict=True):
-        name = str(Path(os.path.relpath(folder, root), path.stem))
+    for place, path in zip(folders, paths, strict=True):
+        name = str(Path(os.path.relpath(place, root), path.stem))
         if name in names:
             raise ValueError(
                 f'{path} and {names[name]} would have the same output name; predict '
                 'them in two runs'
             )
         names[name] = path
+    read = {os.path.realpath(path.with_suffix('')): path for path in (*paths, *others)}
+    replaced = [read.get(os.path.realpath(folder / name)) for name in names]
+    for image in filter(None, replaced):
+        raise ValueError(
+            f'results in {folder} could replace {image}, which is read; give another '
+            'folder'
+        )
     return list(names)

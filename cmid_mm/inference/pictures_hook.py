@@ -44,7 +44,8 @@ class PredictionPicturesHook(Hook):
             for index in range(len(dataset))
         ]
         paths = list(dict.fromkeys(paths))
-        self._names = dict(zip(map(str, paths), output_names(paths), strict=True))
+        names = output_names(paths, self.folder)
+        self._names = dict(zip(map(str, paths), names, strict=True))
 
     def after_test_iter(
         self,

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..configs import innermost_dataset, scope_of
 from ..images import NoValidPixelError, Window, named_images, tile_windows
+from ..images.notices import say_once
 from ..visualization.drawing import class_names, palette_of
 from .images import AnyImage, InputImage
 from .windows import chunks
@@ -224,8 +225,8 @@ class Task:
         for window in windows:
             try:
                 yield window, self.sample(image, window)
-            except NoValidPixelError:
-                continue  # missing in the result
+            except NoValidPixelError as error:
+                say_once('missing window', f'{error}: it is missing in the result')
 
     # -- Results, by task ----------------------------------------------------------
 

@@ -16,6 +16,9 @@ from .errors import LabelError
 #: Label of pixels that neither losses nor metrics count.
 IGNORED = 255
 
+#: Stands for NaN among whole numbers; no file of labels holds it.
+_NO_NUMBER = -(1 << 31)
+
 _Values = NDArray[np.integer[Any]]
 _Missing = NDArray[np.bool_]
 
@@ -112,7 +115,8 @@ def read_index_mask(
     if tag in declared:
         missing &= values != tag
     found = _unique(values[~missing])
-    if tag is not None and 0 <= tag < (num_classes or 0) and not reduce_zero_label:
+    is_class = tag is not None and 0 <= tag < (num_classes or 0)
+    if is_class and tag not in declared and not reduce_zero_label:
         say_once(
             'index masks with a class as no-data',
             f'{path}: its no-data value is {tag:g}, so pixels of {tag:g} are ignored. '
@@ -209,8 +213,9 @@ def _single_band(
         )
     values = bands[..., 0]
     if values.dtype.kind == 'f':
-        missing = missing | ~np.isfinite(values)
-        values = np.where(missing, 0, values)
+        number = np.isfinite(values)
+        missing = missing | ~number
+        values = np.where(number, values, _NO_NUMBER)
         if (values != np.rint(values)).any():
             fraction = values[values != np.rint(values)][0]
             raise LabelError(

@@ -108,7 +108,11 @@ class SampleBrowser:
             # Its samples are augmented as their key says.
             keys = [index + self.seed * size for index in indices]
             batch = self.collate([self.dataset[key] for key in keys])
-            paths = [self.dataset.get_data_info(i)['img_path'] for i in indices]
+            # Of an unusable sample another stands in its place.
+            paths = [
+                self.dataset.get_data_info(int(index))['img_path']
+                for index in batch['index']
+            ]
             pictures = self._pretraining(self.preprocessor(batch, self.training))
         else:
             samples = [self.dataset[index] for index in indices]

@@ -195,3 +195,25 @@ def test_command_line_prints_a_config_block(photographs):
     np.testing.assert_allclose(
         settings['data_preprocessor']['std'], images.std((0, 1, 2)), atol=1e-3
     )
+
+
+def test_a_broken_file_is_listed_once_for_all_its_tiles(photographs):
+    folder, _ = photographs
+    Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / 'a.png')
+    (folder / 'a.png').write_bytes((folder / 'a.png').read_bytes()[:60])
+    found = statistics_of(folder, tile_size=32, size=32)
+    assert len(found.unreadable) == 1 and found.images == 7
+
+
+def test_ranges_are_told_by_the_bands_of_the_file(tmp_path):
+    pixels = np.arange(3000, dtype=np.uint16).reshape(25, 40, 3)
+    write_raster(tmp_path / 'a.tif', pixels)
+    tool = Path(__file__).parents[2] / 'tools' / 'dataset_stats.py'
+    command = [sys.executable, str(tool), str(tmp_path), '--bands', '3', '1', '3']
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in output.splitlines() if line.startswith('#   band')]
+    assert [line.split(':')[0] for line in lines] == [
+        '#   band 3',
+        '#   band 1',
+        '#   band 3',
+    ]

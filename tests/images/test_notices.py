@@ -4,11 +4,13 @@
 import numpy as np
 import pytest
 from PIL import Image
+from rasterio.transform import from_origin
 from torch.utils.data import DataLoader
 
 from cmid_mm.datasets import ImageryDataset
 from cmid_mm.datasets.transforms import LoadImagery
-from cmid_mm.images import Reading, load_image, notices
+from cmid_mm.images import Reading, find_images, load_image, notices
+from cmid_mm.images.pairs import ImagePair
 
 from .miniatures import alpha_of_tiff, texture, turned_jpeg, turned_tiff, write_raster
 
@@ -92,3 +94,27 @@ def test_one_worker_speaks_for_all(tmp_path, capfd):
         pass
     out, err = capfd.readouterr()
     assert (out + err).count('has an orientation tag') == 1
+
+
+def test_whole_range_of_a_type(tmp_path, said):
+    path = write_raster(tmp_path / 'a.tif', texture(3, 0, 65535, np.uint16))
+    for _ in range(3):
+        load_image(path)
+    assert len(said) == 1 and 'the whole range of uint16, 0 to 65535' in said[0]
+
+
+def test_transparency_of_warping_is_not_that_of_the_file(tmp_path, said):
+    first = write_raster(tmp_path / 'a.tif', texture(3))
+    aside = from_origin(5e5 + 4, 3e6, 2, 2)
+    second = write_raster(tmp_path / 'b.tif', texture(3), transform=aside)
+    with ImagePair((first, second), align=True) as pair:
+        pair.load(Reading())
+    assert said == []
+
+
+def test_entries_that_are_no_files_are_counted(tmp_path, said):
+    for name in ('a.png', 'b.tif'):
+        (tmp_path / name).symlink_to(tmp_path / 'nowhere')
+    for _ in range(2):
+        assert find_images(tmp_path) == []
+    assert len(said) == 1 and '2 entries' in said[0] and 'a.png' in said[0]

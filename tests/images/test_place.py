@@ -12,6 +12,7 @@ from rasterio.warp import transform as transform_points
 
 from cmid_mm.images import (
     ImageFile,
+    NoValidPixelError,
     Place,
     PlaceMismatchError,
     Reading,
@@ -217,3 +218,22 @@ def test_pixels_without_data_at_either_date(tmp_path):
     assert not valid[:5, :, :3].any() and valid[5:, :, :3].all()
     assert not valid[:, :7, 3:].any() and valid[:, 7:, 3:].all()
     np.testing.assert_array_equal(load_image(paths[0])[5:], values[0][5:])
+
+
+def test_dates_of_which_one_would_be_black(tmp_path):
+    paths = [
+        write_raster(tmp_path / 'a.tif', texture(3)),
+        write_raster(tmp_path / 'b.tif', texture(3).astype(np.uint16)),
+    ]
+    with ImagePair(paths) as pair:
+        with pytest.raises(ValueError, match=r'b\.tif holds uint16 values.*a\.tif'):
+            pair.load(Reading())
+        stacked, _ = pair.load(Reading(value_range=(0, 255)))
+    np.testing.assert_allclose(stacked[..., 3:], stacked[..., :3], atol=1e-4)
+
+
+def test_dates_that_do_not_overlap(tmp_path):
+    first, second = dates(tmp_path, transform=from_origin(9000, 200, 2, 3))
+    with ImagePair((first, second), align=True) as pair:
+        with pytest.raises(NoValidPixelError, match='on the ground of the first date'):
+            pair.load(Reading())

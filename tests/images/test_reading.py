@@ -20,6 +20,8 @@ from cmid_mm.images import (
 )
 from cmid_mm.images.values import resize_bicubic
 
+from . import miniatures
+
 
 def texture(height, width, channels=3, seed=0):
     """Smooth random uint8 texture, (height, width, channels)."""
@@ -458,3 +460,12 @@ def test_load_imagery_adds_a_square_image(tmp_path):
 def test_load_imagery_refuses_an_empty_value_range():
     with pytest.raises(ValueError, match='value_range must be'):
         LoadImagery(size=32, value_range=(5, 5))
+
+
+def test_mosaic_with_a_missing_part_stays_unreadable(tmp_path):
+    """GDAL complains once, and reads zeros afterwards."""
+    miniature = miniatures.mosaic(tmp_path)
+    (tmp_path / 'right.tif').unlink()
+    for _ in range(3):
+        with pytest.raises(UnreadableImageError, match=r'right\.tif'):
+            load_image(miniature.path, miniature.reading)

@@ -164,6 +164,17 @@ def test_find_pairs(tmp_path):
 
 def test_output_names(tmp_path):
     paths = [tmp_path / name for name in ('x/a.png', 'x/y/a.png', 'x/b.tif')]
-    assert output_names(paths) == ['a', 'y/a', 'b']
+    assert output_names(paths, tmp_path / 'out') == ['a', 'y/a', 'b']
     with pytest.raises(ValueError, match='same output name'):
-        output_names([tmp_path / 'a.png', tmp_path / 'a.tif'])
+        output_names([tmp_path / 'a.png', tmp_path / 'a.tif'], tmp_path / 'out')
+
+
+def test_results_never_replace_what_is_read(tmp_path):
+    first, second = tmp_path / 'A' / 'a.tif', tmp_path / 'B' / 'a.tif'
+    for folder, image in (('A', first), ('B', second)):
+        message = rf'results in .*{folder} could replace {image}'
+        with pytest.raises(ValueError, match=message):
+            output_names([first], tmp_path / folder, [second])
+    (tmp_path / 'file').touch()
+    with pytest.raises(NotADirectoryError, match='file is a file'):
+        output_names([first], tmp_path / 'file')

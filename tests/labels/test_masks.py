@@ -12,6 +12,7 @@ from PIL import Image
 
 from cmid_mm.datasets.transforms import LoadIndexMask
 from cmid_mm.datasets.transforms.bitemporal import LoadChangeMask
+from cmid_mm.images import notices
 from cmid_mm.labels.errors import LabelError
 from cmid_mm.labels.masks import read_change_mask, read_index_mask
 from cmid_mm.preparation.change import _read as read_for_preparation
@@ -281,6 +282,15 @@ def test_a_declared_value_is_a_class_whatever_the_tag(tmp_path):
     assert read_index_mask(path, 2, {0: 0})[0].tolist() == [0, 1] * 4
 
 
+def test_nan_is_ignored_even_if_the_tag_is_not(tmp_path):
+    values = grid(0, 1, np.nan, dtype='float32')
+    path = write_tiff(tmp_path / 'm.tif', values, nodata=0)
+    expected = grid(0, 1, 255)
+    np.testing.assert_array_equal(read_change_mask(path), expected)
+    np.testing.assert_array_equal(read_index_mask(path, 2, {0: 0}), expected)
+    assert not notices._said  # what was declared is not asked for
+
+
 def test_a_class_or_change_that_a_tag_hides_is_said_once(tmp_path, caplog):
     path = write_tiff(tmp_path / 'm.tif', grid(0, 1), nodata=0)
     for _ in range(2):
@@ -288,8 +298,6 @@ def test_a_class_or_change_that_a_tag_hides_is_said_once(tmp_path, caplog):
     tagged = write_tiff(tmp_path / 'c.tif', grid(0, 255), nodata=255)
     for _ in range(2):
         read_change_mask(tagged)
-    from cmid_mm.images import notices
-
     assert notices._said == {
         'index masks with a class as no-data',
         'change masks with no-data 255',
