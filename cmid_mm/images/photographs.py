@@ -148,7 +148,7 @@ class Photograph:
         else:
             # Entropy-coded data cannot contain the end-of-image marker, and what
             # follows the end does not matter.
-            complete = self.content.find(b'\xff\xd9', self._scan) >= 0
+            complete = self.content.rfind(b'\xff\xd9', self._scan) >= 0
         if not complete:
             raise UnreadableImageError(
                 f'{self.path}: truncated (no end-of-image marker)'
