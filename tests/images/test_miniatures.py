@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from mmengine.config import Config
 
 from cmid_mm.datasets import ImageryDataset
 from cmid_mm.datasets.statistics import dataset_statistics
@@ -14,6 +15,10 @@ from cmid_mm.datasets.transforms import LoadImagery
 from cmid_mm.datasets.transforms.bitemporal import LoadImagePair
 from cmid_mm.images import ImageFile, find_images, load_image_and_mask, read_values
 from cmid_mm.inference.images import InputImage, InputPair
+from cmid_mm.preparation.dota_tiles import TileSettings, _read_image
+from cmid_mm.preparation.errors import PreparationError
+from cmid_mm.preparation.sources import SourceFile
+from cmid_mm.visualization.samples import SampleBrowser
 
 from .miniatures import MAKERS
 
@@ -174,3 +179,50 @@ def test_place(miniature):
             if place is not None:
                 assert place.transform == source.transform
                 assert place.crs == source.crs
+
+
+def test_preparation(miniature):
+    """Tiles of one's own images for oriented detection, in 8 bits."""
+    source = SourceFile(miniature.path.name, miniature.path)
+    settings = TileSettings((64,), (0,), reading=miniature.reading)
+    if miniature.values.dtype != np.uint8 and miniature.reading.value_range is None:
+        with pytest.raises(PreparationError, match='--value-range'):
+            _read_image(source, settings)
+        return
+    found = _read_image(source, settings)
+    valid = ~miniature.missing
+    assert found.dtype == np.uint8
+    np.testing.assert_allclose(
+        found[valid].astype(float), miniature.scaled[valid].astype(float), atol=1
+    )
+
+
+def test_browsing(miniature):
+    """What is drawn is what the network gets, the normalisation undone."""
+    folder, bands = miniature.path.parent, miniature.reading.num_bands
+    (folder / 'list.txt').write_text(f'{miniature.path.name} 0\n', encoding='utf-8')
+    load = dict(type='LoadImagery', **options(miniature.reading))
+    dataset = dict(
+        type='SceneDataset',
+        data_root=str(folder),
+        ann_file='list.txt',
+        pipeline=[load, dict(type='PackInputs')],
+    )
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='ImageClassifier',
+                backbone=dict(type='ResNet', depth=18),
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(type='LinearClsHead', num_classes=2, in_channels=512),
+            ),
+            data_preprocessor=dict(mean=[90.0] * bands, std=[30.0] * bands),
+            train_dataloader=dict(dataset=dataset),
+        )
+    )
+    browser = SampleBrowser(cfg)
+    batch = browser.preprocessor(browser.collate([browser.dataset[0]]), True)
+    (found,) = browser._pixels(batch['inputs'])
+    check(found, miniature.missing, miniature)
+    assert len(list(browser.draw(1))) == 1
