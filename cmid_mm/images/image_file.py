@@ -216,16 +216,6 @@ class ImageFile:
             pixels = fill_missing(pixels, raw.valid)
         return resize_by_area(pixels, None, (shape[0], shape[1]))[0]
 
-    def missing(self, reading: Reading) -> NDArray[np.bool_] | None:
-        """Pixels without data, (H, W); None if there are none.
-
-        For files that mark them, the complement of GDAL's data set mask.
-
-        Args:
-            reading: How the pixels are read.
-        """
-        return self.read(reading).missing
-
     def read_indices(self) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
         return self._source.read_indices()
