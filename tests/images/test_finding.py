@@ -49,7 +49,7 @@ def folder(tmp_path):
 FOUND = ['6.jpg', 'b/1.jpg', 'b/2.PNG', 'b/c/ä #%.tif', 'linked/5.png']
 
 
-def test_images_of_a_folder(folder, capsys):
+def test_images_of_a_folder(folder):
     found = [str(path.relative_to(folder)) for path in find_images(folder)]
     assert found == FOUND
     assert find_images(folder, recursive=False) == [folder / '6.jpg']
