@@ -162,30 +162,33 @@ class Raster:
         Raises:
             UnreadableImageError: If the pixels cannot be read.
         """
-        if self._error is not None:
-            raise self._error
         shape = reduced_shape(*window[2:], min_size)
         level, window = self._level(window, window[2] // max(shape[0], 1))
         read = self._strip_reader(level, bands, marker)
-        try:
-            with _gdal():
-                return _in_strips(read, window, shape, self._row_bytes(window, bands))
-        except (RasterioError, OSError) as error:
-            self._error = _unreadable(self.path, error)
-            raise self._error from None
+        with self._reading():
+            return _in_strips(read, window, shape, self._row_bytes(window, bands))
 
     def read_indices(self) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
         source = self.source
         alpha = self.header.alpha if self._palette is None else None
         bands = [band for band in source.indexes if band != alpha]
+        with self._reading():
+            values = source.read(bands).transpose(1, 2, 0)
+            valid = self._file_mask(source, bands, None)
+        return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around what reads pixels: a file that has failed once is not tried again."""
+        if self._error is not None:
+            raise self._error
         try:
             with _gdal():
-                values = source.read(bands).transpose(1, 2, 0)
-                valid = self._file_mask(source, bands, None)
+                yield
         except (RasterioError, OSError) as error:
-            raise _unreadable(self.path, error) from None
-        return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
+            self._error = _unreadable(self.path, error)
+            raise self._error from None
 
     def close(self) -> None:
         """Close the file."""
@@ -225,9 +228,10 @@ class Raster:
             sizes = [int(size) for size in self.source.overviews(1)]
             if not sizes or self.source.driver in _AVERAGING_DRIVERS:
                 return [1, *sizes]
-            if 1 not in self._levels or 0 not in self._levels:
-                self._levels[0] = self._open(OVERVIEW_LEVEL=0)
-            made_by = self._levels[0].tags(1).get('RESAMPLING', '')
+            # Opened as a level of its own, as only that tells how it was made.
+            if sizes[0] not in self._levels:
+                self._levels[sizes[0]] = self._open(OVERVIEW_LEVEL=0)
+            made_by = self._levels[sizes[0]].tags(1).get('RESAMPLING', '')
         return [1, *sizes] if made_by.upper() == 'AVERAGE' else [1]
 
     def _strip_reader(

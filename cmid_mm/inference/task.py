@@ -166,19 +166,16 @@ class Task:
         """Predict the images that wait, and forget them."""
         batch = list(waiting)
         waiting.clear()
-        if len(batch) > 1 and on_error is not None:
-            try:
-                predictions = self.forward([sample.data for *_, sample in batch])
-            except Exception:  # by itself, each shows whose error it is
+        try:
+            predictions = self.forward([sample.data for *_, sample in batch])
+        except Exception as error:
+            if on_error is None:
+                raise
+            if len(batch) == 1:
+                on_error(_path_of(batch[0][0]), error)
+            else:  # by itself, each shows whose error it is
                 for single in batch:
                     yield from self._finish([single], on_error)
-                return
-        elif batch:
-            predictions = []
-            with _booked_on(batch[0][0], on_error):
-                predictions = self.forward([sample.data for *_, sample in batch])
-            batch = batch[: len(predictions)]
-        else:
             return
         for (item, image, sample), prediction in zip(batch, predictions, strict=True):
             with _booked_on(item, on_error):
@@ -271,4 +268,9 @@ def _booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
     except Exception as error:
         if on_error is None:
             raise
-        on_error(Path(item[0] if isinstance(item, (tuple, list)) else item), error)
+        on_error(_path_of(item), error)
+
+
+def _path_of(item: Any) -> Path:
+    """The image, or the first date of a pair."""
+    return Path(item[0] if isinstance(item, (tuple, list)) else item)
