@@ -8,7 +8,7 @@ from .heads import (
     AssignmentHead,
     BYOLHead,
     CrossCorrelationHead,
-    MoCoHead,
+    InstanceContrastHead,
     ReconstructionHead,
 )
 from .losses import FocalFrequencyLoss, FocalL1Loss, QueuedSwAVLoss
@@ -44,7 +44,7 @@ __all__ = [
     'FocalFrequencyLoss',
     'FocalL1Loss',
     'MaskedEncoder',
-    'MoCoHead',
+    'InstanceContrastHead',
     'QueuedSwAVLoss',
     'ReconstructionHead',
     'RVSAViT',

@@ -18,3 +18,10 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
 def gather_keys(keys: Tensor) -> Tensor:
     """Concatenate the keys of all processes, in the order of their ranks."""
     return torch.cat(dist.all_gather(keys.contiguous()))
+
+
+def gather_with_gradient(tensor: Tensor) -> Tensor:
+    """Concatenate tensors of all processes; gradients flow back to each."""
+    if dist.get_world_size() == 1:
+        return tensor
+    return torch.cat(torch.distributed.nn.functional.all_gather(tensor.contiguous()))

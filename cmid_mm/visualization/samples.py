@@ -19,7 +19,7 @@ from ..configs import build_model, scope_of
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
 from ..models.heads.assignment_head import AssignmentHead
-from ..models.selfsup.masked_encoder import last_feature_map
+from ..models.selfsup.masked_encoder import feature_map
 from .drawing import (
     Picture,
     box_corners,
@@ -160,7 +160,7 @@ class SampleBrowser:
     ) -> list[tuple[tuple[int, int], NDArray[Any], NDArray[np.bool_]]]:
         """Grid, matched cells (B, M, 2) and which are near, of both directions."""
         size = data['images'][0].shape[-2:]
-        features = last_feature_map(self.model.student(data['images'][0][:1]))
+        features = feature_map(self.model.student(data['images'][0][:1]))
         rows, columns = features.shape[-2:]
         grid = (rows, columns)
         boxes = data['boxes']

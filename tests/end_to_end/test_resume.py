@@ -88,7 +88,7 @@ def test_accumulation_moves_the_teacher_once_a_step(images, tmp_path):
     # Iterations 1, 3, ..., 13 of 15 end a step, and the last one does.
     assert runner.iter == 15
     model = runner.model
-    expected = [model.momentum_at(i / 15) for i in (1, 3, 5, 7, 9, 11, 13, 14)]
+    expected = [model.momentum_at(i, 15) for i in (1, 3, 5, 7, 9, 11, 13, 14)]
     assert moves == pytest.approx(expected)
 
 

@@ -20,19 +20,25 @@ class MaskPair(BaseTransform):
         size (int): Side of the views in pixels.
         patch_size (int): Side P of a mask cell in pixels. Defaults to 32.
         ratio (float): Share of masked cells. Defaults to 0.6.
+        share: Share of the views that are masked; of the others no cell is True.
 
     Raises:
-        ValueError: If ``size`` is no multiple of ``patch_size`` or ``ratio`` is not
-            between 0 and 1.
+        ValueError: If ``size`` is no multiple of ``patch_size``, or ``ratio`` or
+            ``share`` is not between 0 and 1.
     """
 
-    def __init__(self, size: int, patch_size: int = 32, ratio: float = 0.6) -> None:
+    def __init__(
+        self, size: int, patch_size: int = 32, ratio: float = 0.6, share: float = 1.0
+    ) -> None:
         if size % patch_size:
             raise ValueError(
                 f'MaskPair: size {size} is not a multiple of patch_size {patch_size}'
             )
         if not 0 <= ratio <= 1:
             raise ValueError(f'MaskPair: ratio must be in 0-1, got {ratio}')
+        if not 0 <= share <= 1:
+            raise ValueError(f'MaskPair: share must be in 0-1, got {share}')
+        self.share = share
         self.size = size
         self.patch_size = patch_size
         self.ratio = ratio
@@ -46,6 +52,8 @@ class MaskPair(BaseTransform):
         cells = self.grid**2
         masks = np.zeros((2, cells), bool)
         for mask in masks:
+            if self.share < 1 and np.random.random() >= self.share:
+                continue
             mask[np.random.permutation(cells)[: self.num_masked]] = True
         results['masks'] = masks.reshape(2, self.grid, self.grid)
         return results
@@ -53,5 +61,5 @@ class MaskPair(BaseTransform):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(size={self.size}, '
-            f'patch_size={self.patch_size}, ratio={self.ratio})'
+            f'patch_size={self.patch_size}, ratio={self.ratio}, share={self.share})'
         )

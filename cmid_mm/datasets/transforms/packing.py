@@ -20,7 +20,7 @@ class PackViewPair(BaseTransform):
     - ``inputs``: uint8 (2, C, S, S), or float32 for sources that are not 8-bit,
       0-255 scale; 0 is ``org``, 1 is ``view``;
     - ``masks``: bool (2, S/P, S/P), True = masked;
-    - ``boxes``: float32 (2, 5), top, left, height, width and flip of the crops;
+    - ``boxes``: float32 (2, 5), top, left, height, width and orientation of the crops;
     - ``index``: int64 (), position of the image in the data set.
 
     Raises:

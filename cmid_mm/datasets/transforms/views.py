@@ -21,7 +21,8 @@ class ViewPair(BaseTransform):
 
     Required key: ``img`` (H, W, C). Added keys: ``org`` and ``view``, each
     (size, size, C), and ``boxes``, float32 (2, 5): top, left, height, width of the
-    crop in pixels of ``img`` and 1 if the crop was flipped horizontally, else 0.
+    crop in pixels of ``img``, and its orientation: 1 if it was flipped horizontally,
+    plus twice the number of quarter turns counter-clockwise that followed.
 
     Args:
         size (int): Side of the views in pixels.
@@ -30,6 +31,8 @@ class ViewPair(BaseTransform):
         ratio (Sequence[float]): Range of the crop's width / height, sampled
             log-uniformly. Defaults to (3/4, 4/3).
         flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
+        turn: Turn each view by a random number of quarter turns too. Images from
+            above have no upper side.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class ViewPair(BaseTransform):
         area: Sequence[float] = (0.3, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
+        turn: bool = False,
     ) -> None:
         if not 0 < area[0] <= area[1] <= 1:
             raise ValueError(f'ViewPair: area must lie within (0, 1], got {area}')
@@ -49,6 +53,7 @@ class ViewPair(BaseTransform):
         self.area = area[0], area[1]
         self.ratio = ratio[0], ratio[1]
         self.flip_prob = flip_prob
+        self.turn = turn
 
     def sample_box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw a crop by the rule of torchvision's ``RandomResizedCrop``.
@@ -89,7 +94,7 @@ class ViewPair(BaseTransform):
 
         Returns:
             tuple: View (size, size, C) and its box (top, left, height, width,
-            flip).
+            orientation).
         """
         top, left, height, width = self.sample_box(*image.shape[:2])
         flip = np.random.random() < self.flip_prob
@@ -100,8 +105,11 @@ class ViewPair(BaseTransform):
         )
         if flip:
             view = cv2.flip(view, 1)
+        turns = np.random.randint(4) if self.turn else 0
+        if turns:
+            view = np.ascontiguousarray(np.rot90(view, turns))
         view = view.reshape(self.size, self.size, image.shape[2])
-        return view, (top, left, height, width, float(flip))
+        return view, (top, left, height, width, float(flip + 2 * turns))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add both views and their boxes."""
@@ -113,5 +121,5 @@ class ViewPair(BaseTransform):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(size={self.size}, area={self.area}, '
-            f'ratio={self.ratio}, flip_prob={self.flip_prob})'
+            f'ratio={self.ratio}, flip_prob={self.flip_prob}, turn={self.turn})'
         )

@@ -34,7 +34,7 @@ class TeacherUpdateHook(Hook):
         """Move the teacher if this iteration ended with an optimiser step."""
         model: Any = get_ori_model(runner.model)
         if runner.optim_wrapper.should_update():
-            momentum = model.momentum_at(runner.iter / runner.max_iters)
+            momentum = model.momentum_at(runner.iter, runner.max_iters)
             model.update_teacher(momentum)
             runner.message_hub.update_scalar('train/teacher_momentum', momentum)
         for head in model.heads.values():

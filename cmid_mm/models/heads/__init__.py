@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from .assignment_head import AssignmentHead, location_grid, match_cells
 from .branch_head import BranchHead, PairedViews
-from .contrastive_head import BYOLHead, MoCoHead, info_nce
+from .contrastive_head import BYOLHead, InstanceContrastHead, info_nce
 from .cross_correlation_head import CrossCorrelationHead
 from .reconstruction_head import ReconstructionHead
 
@@ -10,7 +10,7 @@ __all__ = [
     'BYOLHead',
     'BranchHead',
     'CrossCorrelationHead',
-    'MoCoHead',
+    'InstanceContrastHead',
     'ReconstructionHead',
     'PairedViews',
     'info_nce',

@@ -9,6 +9,7 @@ teacher's assignment of its match.
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,22 +25,31 @@ def location_grid(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     """Centres of a crop's cells, in pixels of the image it was cropped from.
 
     Cell (r, c) of a crop lies at ``(top + (r + 0.5) h / N, left + (c + 0.5) w / N)``;
-    a horizontal flip reverses the columns.
+    a horizontal flip reverses the columns, and a quarter turn counter-clockwise then
+    makes the last column the first row.
 
     Args:
-        boxes (Tensor): Top, left, height, width in pixels, and 1 if flipped
-            horizontally, (B, 5).
+        boxes (Tensor): Top, left, height, width in pixels, and the orientation: 1 if
+            flipped, plus twice the number of quarter turns, (B, 5).
         grid (tuple[int, int]): Rows and columns of cells.
 
     Returns:
         Tensor: Centres (y, x), row by row, (B, rows * columns, 2).
     """
-    top, left, height, width, flip = boxes[:, :, None].unbind(1)  # B 1 each
-    rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
-    columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
-    columns = torch.where(flip > 0.5, 1 - columns, columns)  # B N
-    y = (top + rows * height)[:, :, None].expand(-1, -1, grid[1])
-    x = (left + columns * width)[:, None, :].expand(-1, grid[0], -1)
+    top, left, height, width, orientation = boxes[:, :, None, None].unbind(1)  # B 1 1
+    down = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
+    across = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
+    down, across = torch.meshgrid(down, across, indexing='ij')  # N N
+    turns = (orientation / 2).floor()
+    # Each cell's place in the crop before the turns, and before the flip.
+    aligned = turns % 2 == 0
+    row = torch.where(aligned, down, across)
+    column = torch.where(aligned, across, down)
+    row = torch.where(turns >= 2, 1 - row, row)
+    column = torch.where((turns == 1) | (turns == 2), 1 - column, column)
+    flipped = orientation % 2 > 0.5
+    column = torch.where(flipped, 1 - column, column)
+    y, x = top + row * height, left + column * width
     return torch.stack((y, x), -1).flatten(1, 2)
 
 
@@ -173,6 +183,7 @@ class AssignmentHead(BranchHead):
         temperature_epochs (int): Epochs over which it rises linearly, constant
             within an epoch. Defaults to 50.
         center_momentum (float): Defaults to 0.9.
+        **kwargs: Arguments of :class:`BranchHead`.
     """
 
     center: Tensor
@@ -190,10 +201,9 @@ class AssignmentHead(BranchHead):
         teacher_temperature: tuple[float, float] = (0.04, 0.07),
         temperature_epochs: int = 50,
         center_momentum: float = 0.9,
-        start_epoch: int = 0,
-        init_cfg: dict | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(start_epoch, init_cfg)
+        super().__init__(**kwargs)
         if location not in ('pixel', 'legacy'):
             raise ValueError(f"location must be 'pixel' or 'legacy', got {location!r}")
         self.num_matches = num_matches

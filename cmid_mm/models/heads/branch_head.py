@@ -18,9 +18,10 @@ class PairedViews:
         images (Sequence[Tensor]): Normalised unmasked views, (B, C, S, S).
         masks (Sequence[Tensor]): Boolean cells, True where masked, (B, h, w).
         boxes (Sequence[Tensor]): Top, left, height, width in pixels of the
-            image both views were cropped from, and 1 if flipped, (B, 5).
-        student (Sequence[Tensor]): The student's last feature maps of the
-            masked views, (B, D, N, N).
+            image both views were cropped from, and the orientation, (B, 5), as
+            :class:`ViewPair` gives them.
+        student (Sequence[Tensor]): The student's feature maps of the masked
+            views, (B, D, N, N), from the stage that the head reads.
         teacher (Sequence[Tensor] | None): The teacher's of the full views;
             None if no head asks for them.
         epoch (int): Finished epochs of the run.
@@ -42,15 +43,27 @@ class BranchHead(BaseModule):
     the others are logged.
 
     Args:
-        start_epoch (int): Epochs of the run before the head starts. Defaults to 0.
+        start_epoch: Epochs of the run before the head starts.
+        stage: Which of the backbone's outputs the head reads, as an index:
+            ``-1`` the last, ``-2`` the one before, which the backbone must give too
+            (``out_indices``).
+        loss_weight: Factor of the head's losses.
     """
 
     #: Whether the head reads the teacher's features.
     uses_teacher = True
 
-    def __init__(self, start_epoch: int = 0, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        start_epoch: int = 0,
+        stage: int = -1,
+        loss_weight: float = 1.0,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         self.start_epoch = start_epoch
+        self.stage = stage
+        self.loss_weight = loss_weight
 
     def teacher_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """Pairs of a student module and the teacher module that follows it."""
@@ -66,3 +79,10 @@ class BranchHead(BaseModule):
             dict[str, Tensor]: Scalars by name.
         """
         raise NotImplementedError(f'{type(self).__name__} must define loss()')
+
+    def weighted_loss(self, pair: PairedViews) -> dict[str, Tensor]:
+        """What :meth:`loss` gives, its losses times ``loss_weight``."""
+        return {
+            name: value * self.loss_weight if 'loss' in name else value
+            for name, value in self.loss(pair).items()
+        }

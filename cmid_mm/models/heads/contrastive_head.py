@@ -2,41 +2,77 @@
 """Global branch: global semantic separability (method section 5)."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine import dist
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..ranks import gather_keys
+from ..ranks import gather_keys, gather_with_gradient
 from .branch_head import BranchHead, PairedViews
 
 
-def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Contrast each query with its key against a queue of negatives.
+def info_nce(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float,
+    in_batch: Tensor | None = None,
+    decoupled: bool = False,
+) -> Tensor:
+    """Contrast each query with its key against negatives.
 
-    Equation: van den Oord et al. 2018, in the form of MoCo (He et al. 2020).
+    Equation: van den Oord et al. 2018, in the form of MoCo (He et al. 2020); with
+    ``in_batch`` that of SimCLR (Chen et al. 2020), decoupled that of Yeh et al. 2022.
 
     Args:
-        query (Tensor): Unit vectors, (B, D).
-        key (Tensor): Unit vectors of the positives, (B, D).
-        queue (Tensor): Unit vectors of the negatives, (D, K).
-        temperature (float): Divides the cosine similarities, > 0.
+        query: Unit vectors, (B, D).
+        key: Unit vectors of the positives, (B, D).
+        queue: Unit vectors of negatives that all queries share, (D, K); K may be 0.
+        temperature: Divides the cosine similarities, > 0.
+        in_batch: Cosine similarities of each query and further negatives, (B, M);
+            ``-inf`` where one is none.
+        decoupled: Leave the positive out of the sum over candidates.
 
     Returns:
-        Tensor: Scalar, the mean over the batch.
+        Scalar, the mean over the batch.
     """
     positive = (query * key).sum(1, keepdim=True)  # B 1
     negative = query @ queue.to(query.dtype)  # B K
-    logits = torch.cat((positive, negative), 1).float() / temperature
+    candidates = [positive, negative]
+    if in_batch is not None:
+        candidates.append(in_batch)
+    logits = torch.cat(candidates, 1).float() / temperature
     # The positive is entry 0: -log softmax(logits)[0]
-    return (logits.logsumexp(1) - logits[:, 0]).mean()
+    denominator = logits[:, 1:] if decoupled else logits
+    return (denominator.logsumexp(1) - logits[:, 0]).mean()
+
+
+def other_images(query: Tensor, key: Tensor) -> Tensor:
+    """Similarities of the queries of two views with the keys of other images.
+
+    Args:
+        query: Unit vectors of this process, (2B, D).
+        key: Their keys, of the same images in the same order, the other view each,
+            (2B, D). Gradients flow to those of all processes.
+
+    Returns:
+        Cosines with the keys of all processes, ``-inf`` where query and key show the
+        same image, (2B, 2B times processes).
+    """
+    keys = gather_with_gradient(key)
+    similarity = query @ keys.t()
+    own = dist.get_rank() * len(key) + torch.arange(len(key), device=key.device)
+    own_image = torch.stack((own, own.roll(len(key) // 2)), 1)  # either view
+    return similarity.scatter(1, own_image, -torch.inf)
 
 
 def unit_projection(projector: nn.Module, features: Tensor) -> Tensor:
     """Pool, project and normalise feature maps, (B, D, N, N), to unit vectors."""
-    return F.normalize(projector(features.mean((2, 3))).float(), dim=1)
+    return unit(projector(features.mean((2, 3))))
 
 
 @torch.no_grad()
@@ -55,21 +91,38 @@ def replace_oldest(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
     pointer.add_(count).remainder_(size)
 
 
-@MODELS.register_module()
-class MoCoHead(BranchHead):
-    """MoCo-style instance contrast, symmetrised over the two views.
+@MODELS.register_module(name=['InstanceContrastHead', 'MoCoHead'])
+class InstanceContrastHead(BranchHead):
+    """Instance contrast, symmetrised over the two views.
 
-    Student query of masked ``org`` against teacher key of full ``view``, and
-    exchanged, both against the queue as it was before the step. The teacher keys
-    of ``view``, then of ``org``, then enter the queue, of all processes, each once.
+    Student query of masked ``org`` against the key of ``view``, and exchanged. As it
+    is, the method's: keys of the teacher, of full views, against a queue of earlier
+    ones, as it was before the step; the teacher keys of ``view``, then of ``org``, then
+    enter the queue, of all processes, each once. The other options lead to SimCLR's
+    contrast: keys of the student with gradient, negatives from the batch, BatchNorm.
 
     Args:
-        in_channels (int): Width D of the feature map.
-        hidden_channels (int): Width of the projector. Defaults to 2048.
-        out_channels (int): Size of the projection. Defaults to 256.
-        queue_size (int): Number of negatives; needs no relation to the batch.
-            Defaults to 65536.
-        temperature (float): Defaults to 0.2.
+        in_channels: Width D of the feature map.
+        hidden_channels: Width of the projector, and of the predictor.
+        out_channels: Size of the projection.
+        queue_size: Number of earlier keys that are negatives; needs no relation to the
+            batch; 0 for none.
+        temperature: Divides the cosines.
+        projector_norm: BatchNorm behind both layers of the projector and the first of
+            the predictor, over both views as one batch.
+        predictor: A second such network behind the projector of the queries alone.
+        teacher_keys_from: Finished epochs of the run from which on keys are the
+            teacher's; before, they are the student's own projections of the masked
+            views, and gradients flow through both sides. 0: always the teacher's;
+            None: never, and the head needs no teacher.
+        in_batch: Whether keys of the other images of the batch, of both views and all
+            processes, are negatives.
+        decoupled: Leave the positive out of the sum over candidates.
+        **kwargs: Arguments of :class:`BranchHead`.
+
+    Raises:
+        ValueError: If there are no negatives, neither a queue nor the batch, or a
+            queue without a teacher whose keys could fill it.
     """
 
     queue: Tensor
@@ -82,48 +135,89 @@ class MoCoHead(BranchHead):
         out_channels: int = 256,
         queue_size: int = 65536,
         temperature: float = 0.2,
-        start_epoch: int = 0,
-        init_cfg: dict | None = None,
+        projector_norm: bool = False,
+        predictor: bool = False,
+        teacher_keys_from: int | None = 0,
+        in_batch: bool = False,
+        decoupled: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(start_epoch, init_cfg)
+        super().__init__(**kwargs)
+        if not (queue_size or in_batch):
+            raise ValueError(
+                'InstanceContrastHead: queue_size=0 and in_batch=False leave no '
+                'negatives; set one of them, or take BYOLHead'
+            )
+        if queue_size and teacher_keys_from is None:
+            raise ValueError(
+                'InstanceContrastHead: teacher_keys_from=None leaves the queue of '
+                f'queue_size={queue_size} without keys; set queue_size=0 and '
+                'in_batch=True'
+            )
         self.temperature = temperature
-        self.student_projector = nn.Sequential(
-            nn.Linear(in_channels, hidden_channels),
-            nn.ReLU(),
-            nn.Linear(hidden_channels, out_channels),
+        self.teacher_keys_from = teacher_keys_from
+        self.uses_teacher = teacher_keys_from is not None
+        self.in_batch = in_batch
+        self.decoupled = decoupled
+        self.projector_norm = projector_norm
+        self.student_projector = _two_layers(
+            in_channels, hidden_channels, out_channels, projector_norm, projector_norm
         )
-        self.teacher_projector = copy.deepcopy(self.student_projector)
+        if self.uses_teacher:
+            self.teacher_projector = copy.deepcopy(self.student_projector)
+        self.predictor: nn.Module = nn.Identity()
+        if predictor:
+            self.predictor = _two_layers(
+                out_channels, hidden_channels, out_channels, projector_norm, False
+            )
         queue = F.normalize(torch.randn(out_channels, queue_size), dim=0)
         self.register_buffer('queue', queue)
         self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.long))
 
     def teacher_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """The projector and its teacher."""
-        yield self.student_projector, self.teacher_projector
+        if self.uses_teacher:
+            yield self.student_projector, self.teacher_projector
 
     def loss(self, pair: PairedViews) -> dict[str, Tensor]:
         """InfoNCE of both directions, averaged."""
-        assert pair.teacher is not None
-        query_org, query_view = (
-            unit_projection(self.student_projector, features)
-            for features in pair.student
-        )
-        with torch.no_grad():
-            key_org, key_view = (
-                unit_projection(self.teacher_projector, features)
-                for features in pair.teacher
-            )
+        projected = self.project(self.student_projector, pair.student)
+        query = unit(self.predictor(projected))
+        start = self.teacher_keys_from
+        if start is not None and pair.epoch >= start:
+            assert pair.teacher is not None
+            with torch.no_grad():
+                key = unit(self.project(self.teacher_projector, pair.teacher))
+        else:
+            key = unit(projected)
+        key_org, key_view = key.chunk(2)
+        key = torch.cat((key_view, key_org))
         # Both directions in one product read the large queue once. The copy stays
         # as it is for the backward pass while new keys enter the queue.
         loss = info_nce(
-            torch.cat((query_org, query_view)),
-            torch.cat((key_view, key_org)),
+            query,
+            key,
             self.queue.clone(),
             self.temperature,
+            other_images(query, key) if self.in_batch else None,
+            self.decoupled,
         )
-        self.enqueue(key_view)
-        self.enqueue(key_org)
+        if self.queue.shape[1]:
+            self.enqueue(key_view)
+            self.enqueue(key_org)
         return {'loss_contrastive': loss}
+
+    def project(self, projector: nn.Module, maps: Sequence[Tensor]) -> Tensor:
+        """Projections of the pooled maps of both views, one after the other, (2B, D).
+
+        Args:
+            projector: The student's or the teacher's.
+            maps: Feature maps of ``org`` and ``view``, (B, D, N, N).
+        """
+        pooled = [features.mean((2, 3)) for features in maps]
+        if self.projector_norm:
+            pooled = [torch.cat(pooled)]
+        return torch.cat([projector(features) for features in pooled])
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
@@ -133,6 +227,23 @@ class MoCoHead(BranchHead):
             keys (Tensor): Unit vectors of this process, (B, D).
         """
         replace_oldest(self.queue, self.queue_ptr, gather_keys(keys))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors, (B, D), scaled to unit length, float32."""
+    return F.normalize(vectors.float(), dim=1)
+
+
+def _two_layers(
+    width: int, hidden: int, out: int, norm: bool, norm_output: bool
+) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Linear(width, hidden)]
+    if norm:
+        layers.append(nn.BatchNorm1d(hidden))
+    layers += [nn.ReLU(), nn.Linear(hidden, out)]
+    if norm_output:
+        layers.append(nn.BatchNorm1d(out))
+    return nn.Sequential(*layers)
 
 
 @MODELS.register_module()
@@ -147,6 +258,7 @@ class BYOLHead(BranchHead):
         in_channels (int): Width D of the feature map.
         hidden_channels (int): Width of projector and predictor. Defaults to 2048.
         out_channels (int): Size of the projection. Defaults to 256.
+        **kwargs: Arguments of :class:`BranchHead`.
     """
 
     def __init__(
@@ -154,22 +266,13 @@ class BYOLHead(BranchHead):
         in_channels: int,
         hidden_channels: int = 2048,
         out_channels: int = 256,
-        start_epoch: int = 0,
-        init_cfg: dict | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(start_epoch, init_cfg)
-
-        def mlp(width: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Linear(width, hidden_channels),
-                nn.BatchNorm1d(hidden_channels),
-                nn.ReLU(),
-                nn.Linear(hidden_channels, out_channels),
-            )
-
-        self.student_projector = mlp(in_channels)
+        super().__init__(**kwargs)
+        layers = hidden_channels, out_channels, True, False
+        self.student_projector = _two_layers(in_channels, *layers)
         self.teacher_projector = copy.deepcopy(self.student_projector)
-        self.predictor = mlp(out_channels)
+        self.predictor = _two_layers(out_channels, *layers)
 
     def teacher_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """The projector and its teacher."""

@@ -1,6 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Reconstruction branch: local spatial perceptibility (method section 4)."""
 
+from typing import Any
+
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -32,6 +34,10 @@ class ReconstructionHead(BranchHead):
             gradient. Defaults to 0.001.
         spatial_loss (dict): Defaults to ``dict(type='FocalL1Loss')``.
         frequency_loss (dict): Defaults to ``dict(type='FocalFrequencyLoss')``.
+        hidden_channels: Width of a 3x3 convolution with BatchNorm and GELU before
+            the 1x1, so that the features need not be pixels themselves; None
+            leaves it out, as the method does.
+        **kwargs: Arguments of :class:`BranchHead`.
     """
 
     uses_teacher = False
@@ -45,12 +51,21 @@ class ReconstructionHead(BranchHead):
         visible_weight: float = 0.001,
         spatial_loss: dict | None = None,
         frequency_loss: dict | None = None,
-        start_epoch: int = 0,
-        init_cfg: dict | None = None,
+        hidden_channels: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(start_epoch, init_cfg)
+        super().__init__(**kwargs)
+        layers: list[nn.Module] = []
+        if hidden_channels:
+            layers = [
+                nn.Conv2d(in_channels, hidden_channels, 3, padding=1),
+                nn.BatchNorm2d(hidden_channels),
+                nn.GELU(),
+            ]
         self.decoder = nn.Sequential(
-            nn.Conv2d(in_channels, num_bands * stride**2, 1), nn.PixelShuffle(stride)
+            *layers,
+            nn.Conv2d(hidden_channels or in_channels, num_bands * stride**2, 1),
+            nn.PixelShuffle(stride),
         )
         self.frequency_weight = frequency_weight
         self.visible_weight = visible_weight

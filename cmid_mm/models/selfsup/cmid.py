@@ -2,7 +2,7 @@
 """Contrastive Mask Image Distillation (Muhtar et al., TGRS 2023)."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,7 +16,7 @@ from ..clock import finished_epochs, in_a_run
 from ..data_preprocessor import ViewPairPreprocessor
 from ..heads.branch_head import BranchHead, PairedViews
 from ..parts import build_part
-from .masked_encoder import MaskedEncoder, last_feature_map
+from .masked_encoder import MaskedEncoder, feature_map
 
 
 @MODELS.register_module()
@@ -40,6 +40,11 @@ class CMID(BaseModel):
             by a cosine over the run. Defaults to 0.996.
         channels_last (bool): Lay images and kernels out channels last, which is
             faster for convolutional networks. Changes no value. Defaults to False.
+        joint_views: Encode both views as one batch: faster, and BatchNorm takes its
+            statistics over both.
+        momentum_half_life: Share of the run after which half of what the teacher was
+            is forgotten. Sets the first value of the momentum in place of
+            ``momentum``, so that it fits runs of any length.
     """
 
     data_preprocessor: ViewPairPreprocessor
@@ -51,6 +56,8 @@ class CMID(BaseModel):
         data_preprocessor: dict,
         momentum: float = 0.996,
         channels_last: bool = False,
+        joint_views: bool = False,
+        momentum_half_life: float | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         data_preprocessor = {
@@ -74,6 +81,8 @@ class CMID(BaseModel):
         uses_teacher = any(head.uses_teacher for head in self._branches())
         self.teacher = self.student.copy_backbone() if uses_teacher else None
         self.momentum = momentum
+        self.momentum_half_life = momentum_half_life
+        self.joint_views = joint_views
         #: Whether something calls update_teacher; said by TeacherUpdateHook.
         self.teacher_is_updated = False
         self.follow_student()
@@ -108,17 +117,28 @@ class CMID(BaseModel):
             raise ValueError(f"mode must be 'loss' or 'tensor', got {mode!r}")
         self._check_teacher_is_updated()
         epoch = finished_epochs()
-        student = list(map(self.student, masked_images, masks))
+        student = self._encode(self.student.stages, masked_images, masks)
         teacher = None
         if self.teacher is not None:
             with torch.no_grad():
-                teacher = [last_feature_map(self.teacher(x)) for x in images]
-        pair = PairedViews(images, masks, boxes, student, teacher, epoch)
-        losses = {'feature_std': feature_std(student)}
+                teacher = self._encode(self.teacher, images)
+        losses = {'feature_std': feature_std(student(-1))}
         for head in self._branches():
             if epoch >= head.start_epoch:
-                losses.update(head.loss(pair))
+                maps = student(head.stage), teacher and teacher(head.stage)
+                pair = PairedViews(images, masks, boxes, *maps, epoch)
+                losses.update(head.weighted_loss(pair))
         return losses
+
+    def _encode(
+        self, encoder: Callable[..., Any], *views: Sequence[Tensor]
+    ) -> Callable[[int], list[Tensor]]:
+        """Encode both views; gives the maps of a stage, one of each view."""
+        if self.joint_views:
+            outputs = encoder(*(torch.cat(tuple(view)) for view in views))
+            return lambda stage: list(feature_map(outputs, stage).chunk(2))
+        outputs = [encoder(*view) for view in zip(*views, strict=True)]
+        return lambda stage: [feature_map(output, stage) for output in outputs]
 
     def _branches(self) -> Iterable[BranchHead]:
         return cast(Iterable[BranchHead], self.heads.values())
@@ -150,9 +170,12 @@ class CMID(BaseModel):
             teacher.load_state_dict(student.state_dict())
             teacher.requires_grad_(False)
 
-    def momentum_at(self, progress: float) -> float:
-        """Teacher momentum when a share ``progress`` (0-1) of the run is done."""
-        return 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2
+    def momentum_at(self, step: int, num_steps: int) -> float:
+        """Teacher momentum of a step of the run, counted from 0."""
+        first = self.momentum
+        if self.momentum_half_life is not None:
+            first = 0.5 ** (1 / (self.momentum_half_life * num_steps))
+        return 1 - (1 - first) * (math.cos(math.pi * step / num_steps) + 1) / 2
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:

@@ -89,12 +89,24 @@ class MaskedEncoder(BaseModule):
         Returns:
             Tensor: Last feature map, (B, D, H / F, W / F).
         """
+        return feature_map(self.stages(images, mask))
+
+    def stages(self, images: Tensor, mask: Tensor | None = None) -> Any:
+        """Encode images; all that the backbone gives.
+
+        Args:
+            images: As in :meth:`forward`.
+            mask: As in :meth:`forward`.
+
+        Returns:
+            What the backbone returns; :func:`feature_map` takes one of its maps.
+        """
         if mask is not None:
             size = [-(-side // self.stride) for side in images.shape[-2:]]
             mask = upsample_mask(mask, size)  # B 1 H/stride W/stride
         self._mask = mask
         try:
-            return last_feature_map(self.backbone(images))
+            return self.backbone(images)
         finally:
             self._mask = None
 
@@ -125,19 +137,27 @@ class MaskedEncoder(BaseModule):
         return features + mask * token
 
 
-def last_feature_map(outputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """The last feature map of a backbone's output.
+def feature_map(outputs: Tensor | Sequence[Tensor], stage: int = -1) -> Tensor:
+    """A feature map of a backbone's output.
 
     Args:
-        outputs (Tensor | Sequence[Tensor]): What the backbone returned.
+        outputs: What the backbone returned.
+        stage: Index of the output, ``-1`` for the last.
 
     Returns:
-        Tensor: (B, D, h, w).
+        (B, D, h, w).
 
     Raises:
-        ValueError: If the backbone pooled its output or returned bare tokens.
+        ValueError: If the backbone has no such output, pooled it, or returned bare
+            tokens.
     """
-    features = outputs if isinstance(outputs, Tensor) else outputs[-1]
+    maps = [outputs] if isinstance(outputs, Tensor) else outputs
+    if not -len(maps) <= stage < len(maps):
+        raise ValueError(
+            f'a head reads stage={stage}, but the backbone gives {len(maps)} feature '
+            "map(s); name more stages in the backbone's out_indices"
+        )
+    features = maps[stage]
     if features.ndim != 4:
         raise ValueError(
             f'the backbone returned shape {tuple(features.shape)}, not a feature map '

@@ -119,9 +119,9 @@ def test_teacher_starts_as_a_copy_and_follows_parameters_only():
 
 def test_momentum_schedule():
     model = toy_model()
-    assert model.momentum_at(0.0) == pytest.approx(0.996)
-    assert model.momentum_at(0.5) == pytest.approx(0.998)
-    assert model.momentum_at(1.0) == pytest.approx(1.0)
+    assert model.momentum_at(0, 100) == pytest.approx(0.996)
+    assert model.momentum_at(50, 100) == pytest.approx(0.998)
+    assert model.momentum_at(100, 100) == pytest.approx(1.0)
 
 
 def test_collapse_shows_in_feature_std():
