@@ -9,6 +9,7 @@ from .heads import (
     BYOLHead,
     CrossCorrelationHead,
     InstanceContrastHead,
+    PatchSimilarityHead,
     ReconstructionHead,
 )
 from .losses import FocalFrequencyLoss, FocalL1Loss, QueuedSwAVLoss
@@ -46,6 +47,7 @@ __all__ = [
     'MaskedEncoder',
     'InstanceContrastHead',
     'QueuedSwAVLoss',
+    'PatchSimilarityHead',
     'ReconstructionHead',
     'RVSAViT',
     'RVSAViTAE',

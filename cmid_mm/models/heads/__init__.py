@@ -4,6 +4,7 @@ from .branch_head import BranchHead, PairedViews
 from .contrastive_head import BYOLHead, InstanceContrastHead, info_nce
 from .cross_correlation_head import CrossCorrelationHead
 from .reconstruction_head import ReconstructionHead
+from .similarity_head import PatchSimilarityHead
 
 __all__ = [
     'AssignmentHead',
@@ -13,6 +14,7 @@ __all__ = [
     'InstanceContrastHead',
     'ReconstructionHead',
     'PairedViews',
+    'PatchSimilarityHead',
     'info_nce',
     'location_grid',
     'match_cells',

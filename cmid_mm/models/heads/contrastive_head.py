@@ -160,14 +160,14 @@ class InstanceContrastHead(BranchHead):
         self.in_batch = in_batch
         self.decoupled = decoupled
         self.projector_norm = projector_norm
-        self.student_projector = _two_layers(
+        self.student_projector = two_layers(
             in_channels, hidden_channels, out_channels, projector_norm, projector_norm
         )
         if self.uses_teacher:
             self.teacher_projector = copy.deepcopy(self.student_projector)
         self.predictor: nn.Module = nn.Identity()
         if predictor:
-            self.predictor = _two_layers(
+            self.predictor = two_layers(
                 out_channels, hidden_channels, out_channels, projector_norm, False
             )
         queue = F.normalize(torch.randn(out_channels, queue_size), dim=0)
@@ -234,9 +234,18 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=1)
 
 
-def _two_layers(
+def two_layers(
     width: int, hidden: int, out: int, norm: bool, norm_output: bool
 ) -> nn.Sequential:
+    """A projector: two linear layers, (B, width) to (B, out).
+
+    Args:
+        width: Size of the input.
+        hidden: Size between the layers.
+        out: Size of the output.
+        norm: BatchNorm behind the first layer.
+        norm_output: BatchNorm behind the second.
+    """
     layers: list[nn.Module] = [nn.Linear(width, hidden)]
     if norm:
         layers.append(nn.BatchNorm1d(hidden))
@@ -270,9 +279,9 @@ class BYOLHead(BranchHead):
     ) -> None:
         super().__init__(**kwargs)
         layers = hidden_channels, out_channels, True, False
-        self.student_projector = _two_layers(in_channels, *layers)
+        self.student_projector = two_layers(in_channels, *layers)
         self.teacher_projector = copy.deepcopy(self.student_projector)
-        self.predictor = _two_layers(out_channels, *layers)
+        self.predictor = two_layers(out_channels, *layers)
 
     def teacher_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """The projector and its teacher."""

@@ -238,3 +238,81 @@ def test_backbone_trains(name):
     unmoved = set(student) - set(moved)
     # A bias in front of a BatchNorm has no effect and moves by rounding alone.
     assert all('attn' in key or 'bias' in key for key in unmoved), unmoved
+
+
+def stages_config(**changes):
+    """Local heads at stride 16, the global one at the last stage."""
+    config = toy_config()
+    config['encoder']['backbone']['out_indices'] = (2, 3)
+    heads = config['heads']
+    heads['reconstruction'].update(in_channels=32, stride=16, stage=-2)
+    heads['assignment'].update(in_channels=32, stage=-2)
+    return dict(encoder=config['encoder'], heads=heads, **changes)
+
+
+def test_heads_read_a_stage_of_choice():
+    model = toy_model(**stages_config())
+    seen = {}
+    for name, head in model.heads.items():
+        loss = head.loss
+        head.loss = lambda pair, name=name, loss=loss: (
+            seen.__setitem__(name, (pair.student, pair.teacher)) or loss(pair)
+        )
+    losses = losses_of(model, toy_batch())
+    assert all(torch.isfinite(losses[name]) for name in LOSSES)
+    for name, shape in (
+        ('reconstruction', (4, 32, 4, 4)),
+        ('contrastive', (4, 64, 2, 2)),
+        ('assignment', (4, 32, 4, 4)),
+    ):
+        for maps in seen[name]:
+            assert [tuple(features.shape) for features in maps] == [shape] * 2
+
+
+def test_a_stage_that_the_backbone_does_not_give_is_refused():
+    config = stages_config()
+    config['encoder']['backbone']['out_indices'] = (3,)
+    with pytest.raises(ValueError, match=r'stage=-2, but .* gives 1 .*out_indices'):
+        losses_of(toy_model(**config), toy_batch())
+
+
+def test_joint_views_are_one_batch():
+    """In eval mode nothing differs; in training mode BatchNorm's batch does."""
+    plain, joint = toy_model(), toy_model(joint_views=True)
+    joint.load_state_dict(plain.state_dict())
+    seen = []
+    joint.student.backbone.register_forward_pre_hook(
+        lambda module, inputs: seen.append(tuple(inputs[0].shape))
+    )
+    batch = toy_batch()
+    for model in (plain, joint):
+        model.eval()
+    expected, found = losses_of(plain, batch), losses_of(joint, batch)
+    assert seen == [(8, 3, 64, 64)]
+    for name in LOSSES:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+    for model in (plain, joint):
+        model.train()
+    assert not torch.allclose(
+        losses_of(joint, batch)['loss_spatial'], losses_of(plain, batch)['loss_spatial']
+    )
+
+
+def test_loss_weight_scales_a_head_alone():
+    heads = toy_config()['heads']
+    heads['assignment']['loss_weight'] = 0.25
+    weighted, plain = toy_model(heads=heads), toy_model()
+    batch = toy_batch()
+    found, expected = losses_of(weighted, batch), losses_of(plain, batch)
+    assert found['loss_assignment'] == 0.25 * expected['loss_assignment']
+    assert found['loss_contrastive'] == expected['loss_contrastive']
+    assert found['prototype_entropy'] == expected['prototype_entropy']
+
+
+@pytest.mark.parametrize('num_steps', [100, 4000])
+def test_half_life_is_a_share_of_the_run(num_steps):
+    model = toy_model(momentum_half_life=0.01)
+    # After 1 % of the run, at the first momentum, half of the teacher is left.
+    left = model.momentum_at(0, num_steps) ** (0.01 * num_steps)
+    assert left == pytest.approx(0.5)
+    assert model.momentum_at(num_steps, num_steps) == pytest.approx(1.0)
