@@ -11,6 +11,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
 from ..checkpoints import load_backbone, match_backbone
+from ..configs import type_name
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -80,9 +81,7 @@ def _as_list(init_cfg: Any) -> Sequence[Any]:
 def _asks_for_backbone(init_cfg: Any) -> bool:
     if not isinstance(init_cfg, dict):
         return False
-    kind = init_cfg.get('type')
-    name = kind.rpartition('.')[2] if isinstance(kind, str) else None
-    return kind is PretrainedBackbone or name == PretrainedBackbone.__name__
+    return type_name(init_cfg) == PretrainedBackbone.__name__
 
 
 # Backbones know only mmengine's own 'Pretrained': with any other initialiser,

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
 from ..checkpoints import read_checkpoint
-from ..configs import wrapped_datasets
+from ..configs import type_name, wrapped_datasets
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_name: str) -> None:
@@ -77,7 +77,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
 def fall_back_to_float32(cfg: Config) -> None:
     """Train in float32 where there is no GPU, and say so."""
     wrapper: Any = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+    if type_name(wrapper) == 'AmpOptimWrapper' and not torch.cuda.is_available():
         print('No GPU: mixed precision is off, training in float32.')
         wrapper.type = 'OptimWrapper'
         wrapper.pop('loss_scale', None)

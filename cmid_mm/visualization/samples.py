@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..configs import build_model, scope_of
+from ..configs import build_model, collate_function, scope_of
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
 from ..images.values import resize_nearest
@@ -79,8 +78,7 @@ class SampleBrowser:
         self.seed = seed
         with scope_of(cfg):
             self.dataset = DATASETS.build(loader['dataset'])
-            collate = (loader.get('collate_fn') or {}).get('type')
-            self.collate = FUNCTIONS.get(collate) if collate else pseudo_collate
+            self.collate = collate_function(loader)
         # All of it: which cells are matched depends on the backbone's feature map.
         self.model = build_model(cfg).eval()
         self.preprocessor = self.model.data_preprocessor
@@ -170,10 +168,10 @@ class SampleBrowser:
         pictures = []
         for k, sample in enumerate(data['data_samples'] or [None] * len(pixels)):
             if sample is not None:
-                hidden = resize_nearest(sample.mask.numpy() > 0, pixels[k].shape[:2])
-                pixels[k] = np.where(
-                    hidden[..., None], pixels[k].mean((0, 1)), pixels[k]
-                )
+                height, width, _ = pixels[k].shape
+                hidden = resize_nearest(sample.mask.numpy() > 0, (height, width))
+                mean = pixels[k].mean((0, 1))
+                pixels[k] = np.where(hidden[..., None], mean, pixels[k])
                 titles[k] += ', masked'
             picture = enlarge(to_picture(pixels[k], self.bands), LEAST_SIDE)
             pictures.append(titled(picture, titles[k]))
