@@ -61,12 +61,7 @@ class Task:
         self.cfg = cfg
         self.model: Any = model
         self.meta = meta
-        dataset = innermost_dataset(cfg, 'test')
-        pipeline = [
-            step
-            for step in dataset['pipeline']
-            if not _ANNOTATIONS.search(type_name(step))
-        ]
+        pipeline = image_pipeline(cfg)
         with scope_of(cfg):
             self.loader = TRANSFORMS.build(pipeline[0])
             self.steps = Compose(pipeline[1:])
@@ -257,6 +252,16 @@ class Task:
 
     def save_summary(self, summaries: Sequence[Any], folder: Path) -> None:
         """Write what sums up several results. Most tasks have no such file."""
+
+
+def image_pipeline(cfg: Config) -> list[Any]:
+    """Configs of the transforms of the test pipeline that new images go through.
+
+    Raises:
+        ValueError: If the config has no test pipeline.
+    """
+    steps = innermost_dataset(cfg, 'test')['pipeline']
+    return [step for step in steps if not _ANNOTATIONS.search(type_name(step))]
 
 
 @contextmanager
