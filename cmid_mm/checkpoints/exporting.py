@@ -12,8 +12,8 @@ from torch import Tensor
 from ..dependencies import __version__
 from .finding import FoundBackbone, find_backbone
 from .layouts import mmdet_layout, timm_layout
-from .normalization import normalization
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
+from .stored_images import as_stored, normalization, stored_reading
 
 EXPORT_LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
 
@@ -33,15 +33,17 @@ def export_backbone(
         layout (str): ``'mmpretrain'``: names behind ``backbone.``, for
             ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
             there; ``'mmdet'``: as ``init_cfg=dict(type='Pretrained',
-            checkpoint=...)`` of mmdet and mmseg expects them; ``'timm'``: timm's
-            names, for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
+            checkpoint=...)`` of mmdet and mmseg expects them, of a ViT as mmseg's
+            own with ``patch_bias=True, final_norm=True``; ``'timm'``: timm's names,
+            for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
 
     Returns:
         dict[str, Any]: The ``meta`` that was written.
 
     Raises:
-        CheckpointError: If the file holds no backbone, or one without timm names.
+        CheckpointError: If the file holds no backbone, or one that the other library
+            has no names for.
         ValueError: If ``layout`` or ``source`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
@@ -52,8 +54,7 @@ def export_backbone(
     if layout == 'timm':
         state = _timm_state(state, checkpoint)
     elif layout == 'mmdet':
-        own = mmdet_layout(state)
-        state = own.from_mmpretrain(state) if own else state
+        state = _mmdet_state(state, found, checkpoint)
     # mmdet's Swin reads only names with this prefix, its ResNet only those without.
     is_swin = found.architecture is not None and found.architecture.family == 'Swin'
     if layout == 'mmpretrain' or (layout == 'mmdet' and is_swin):
@@ -71,6 +72,9 @@ def export_backbone(
             architecture=str(found.architecture), bands=found.architecture.bands
         )
     meta.update(normalization(content))
+    reading = stored_reading(content)
+    if reading is not None:
+        meta['reading'] = as_stored(reading)
     write_checkpoint(dict(meta=meta, state_dict=state), target)
     return meta
 
@@ -102,6 +106,33 @@ _PARTS = {
     'RVSAViT': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
     'RVSAViTAE': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
 }
+
+
+#: What mmseg's ViT has, by mmpretrain's names.
+_MMSEG_VIT = re.compile(
+    r'(patch_embed\.projection|ln1'
+    r'|layers\.\d+\.(ln1|ln2|attn\.qkv|attn\.proj|ffn\.layers))\.'
+    r'|(cls_token|pos_embed)$'
+)
+
+
+def _mmdet_state(
+    state: Mapping[str, Tensor], found: FoundBackbone, path: str | os.PathLike[str]
+) -> dict[str, Tensor]:
+    if found.layout is not None and found.layout.family == 'ViT':
+        # The norm of averaged patches, which a dense network does not have.
+        state = {k: v for k, v in state.items() if not k.startswith('ln2.')}
+        foreign = [name for name in state if not _MMSEG_VIT.match(name)]
+        lacking = {'cls_token', 'pos_embed'}.difference(state)
+        if foreign or lacking:
+            what = foreign[0] if foreign else f'no {" and no ".join(sorted(lacking))}'
+            raise CheckpointError(
+                f"{path}: mmseg's ViT is another network than that of the file, which "
+                f'has {what}; use --layout mmpretrain and '
+                "type='mmpretrain.VisionTransformer' there"
+            )
+    layout = mmdet_layout(state)
+    return layout.from_mmpretrain(state) if layout else dict(state)
 
 
 def _timm_state(

@@ -114,6 +114,16 @@ _TORCHVISION_SWIN = Layout(
     ),
     concatenated_merging=True,
 )
+_MMSEG_VIT = Layout(
+    'mmseg',
+    'ViT',
+    ('patch_embed.projection.weight', 'layers.0.attn.attn.in_proj_weight'),
+    (
+        ('layers.#.attn.attn.in_proj_weight', 'layers.#.attn.qkv.weight'),
+        ('layers.#.attn.attn.in_proj_bias', 'layers.#.attn.qkv.bias'),
+        ('layers.#.attn.attn.out_proj', 'layers.#.attn.proj'),
+    ),
+)
 _TIMM_VIT = Layout(
     'timm',
     'ViT',
@@ -232,16 +242,7 @@ LAYOUTS = (
         'ViT',
         ('patch_embed.projection.weight', 'layers.0.attn.qkv.weight'),
     ),
-    Layout(
-        'mmseg',
-        'ViT',
-        ('patch_embed.projection.weight', 'layers.0.attn.attn.in_proj_weight'),
-        (
-            ('layers.#.attn.attn.in_proj_weight', 'layers.#.attn.qkv.weight'),
-            ('layers.#.attn.attn.in_proj_bias', 'layers.#.attn.qkv.bias'),
-            ('layers.#.attn.attn.out_proj', 'layers.#.attn.proj'),
-        ),
-    ),
+    _MMSEG_VIT,
     _RVSA_VITAE,
     _RVSA_VIT,
     _TIMM_VIT,
@@ -297,4 +298,6 @@ def timm_layout(state: Mapping[str, Tensor]) -> Layout | None:
 
 def mmdet_layout(state: Mapping[str, Tensor]) -> Layout | None:
     """The mmdet layout for a backbone with mmpretrain's names; None if the same."""
+    if 'layers.0.attn.qkv.weight' in state:
+        return _MMSEG_VIT
     return _MMSEG_DEEP_RESNET if 'stem.0.conv.weight' in state else None
