@@ -91,6 +91,8 @@ _INDISPENSABLE = (
         'the file has a position embedding, which the module does not have',
     ),
 )
+#: How to load the file's weights into a module for other bands.
+STEM_OPTION = "stem='repeat', 'mean', 'first' or a list of bands (--stem)"
 _SWIN_TABLE = 'attn.w_msa.relative_position_bias_table'
 _BLOCKS = {
     'ResNet': r'layer(\d+)\.(\d+)\.',
@@ -211,6 +213,11 @@ def describe(state: Mapping[str, Tensor], family: str) -> Architecture | None:
     )
 
 
+def stem_name(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the first kernel of a backbone by mmpretrain's names; None if unknown."""
+    return next((name for name in _STEMS if name in state), None)
+
+
 def explain_lack(file: Mapping[str, Tensor], module: Iterable[str]) -> str | None:
     """Say which part of a file's network a module lacks that it cannot do without.
 
@@ -273,8 +280,9 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     if file.bands != module.bands:
         reasons.append(
             f'input bands: the file has {file.bands}, the module {module.bands}; '
-            f'{_write("in_channels", file.bands)} and feed it those bands, or take '
-            f'weights of {module.bands}; bands are neither averaged nor left out'
+            f'{_write("in_channels", file.bands)} and feed it those bands, take '
+            f'weights of {module.bands}, or say how the first kernel is made for '
+            f'other bands: {STEM_OPTION}'
         )
     if file.width != module.width:
         reasons.append(f'width: the file has {file.width}, the module {module.width}')
