@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from .dependencies import check_scope
+from .images import Reading
 
 
 def load_config(name: str) -> Config:
@@ -195,6 +197,35 @@ def innermost_dataset(cfg: Config, split: str) -> Any:
     if dataset is None:
         raise ValueError(f'the config has no {split}_dataloader with a data set')
     return next(wrapped_datasets(dataset))
+
+
+def first_reading(cfg: Any, split: str) -> Reading | None:
+    """How the images of a data loader become numbers.
+
+    Args:
+        cfg: A config, or the plain dict of one.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        What the loading step of the pipeline reads: 8-bit colours if that is
+        ``LoadImageFromFile``. None if there is no such step.
+
+    Raises:
+        ValueError: If the options of the step contradict each other.
+    """
+    for dataset in wrapped_datasets(
+        (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+    ):
+        for step in dataset.get('pipeline') or []:
+            kind = step.get('type')
+            name = (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
+            if name == 'LoadImageFromFile':
+                return Reading()
+            if name in ('LoadImagery', 'LoadImagePair'):
+                names = (field.name for field in fields(Reading))
+                options = {key: step[key] for key in names if step.get(key) is not None}
+                return Reading(**options)
+    return None
 
 
 def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:
