@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope, Registry
 from mmengine.runner import Runner
 
 from .dependencies import check_scope
@@ -156,6 +156,27 @@ def wrapped_datasets(dataset: Any) -> Iterator[Any]:
         return
     for part in inner:
         yield from wrapped_datasets(part)
+
+
+def resolve_type(registry: Registry, kind: Any) -> Any:
+    """What the ``type`` of a config stands for: a class, or None if it is unknown.
+
+    Args:
+        registry: Where names are looked up.
+        kind: A class, or its name, scoped name or path.
+    """
+    if not isinstance(kind, str):
+        return kind
+    try:
+        return registry.get(kind)
+    except RuntimeError:  # some versions of mmengine raise it, others return None
+        return None
+
+
+def is_type(registry: Registry, kind: Any, base: type) -> bool:
+    """Whether the ``type`` of a config stands for a class or one derived from it."""
+    found = resolve_type(registry, kind)
+    return isinstance(found, type) and issubclass(found, base)
 
 
 def scope_of(cfg: Config) -> AbstractContextManager[Any]:
