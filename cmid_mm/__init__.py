@@ -14,6 +14,7 @@ from . import (  # noqa: E402
     datasets,
     engine,
     evaluation,
+    inference,
     models,
     visualization,
 )
@@ -26,6 +27,7 @@ __all__ = [
     'datasets',
     'engine',
     'evaluation',
+    'inference',
     'models',
     'visualization',
 ]

@@ -4,14 +4,15 @@
 import difflib
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope, Registry
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, DefaultScope, Registry
 from mmengine.runner import Runner
 
 from .dependencies import check_scope
@@ -179,13 +180,35 @@ def is_type(registry: Registry, kind: Any, base: type) -> bool:
     return isinstance(found, type) and issubclass(found, base)
 
 
+def type_name(part: Any) -> str:
+    """The ``type`` of a part of a config without its package, ``''`` if it has none.
+
+    Args:
+        part: A config. Its type is a name, or a class or function in configs of the
+            newer style, which import what they use.
+    """
+    kind = part.get('type') or ''
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+
+
+def collate_function(dataloader: Any) -> Callable[..., Any]:
+    """How a data loader joins samples to a batch; looked up in the current scope.
+
+    Args:
+        dataloader: Its config.
+    """
+    kind = (dataloader.get('collate_fn') or {}).get('type') or pseudo_collate
+    found: Any = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+    return found
+
+
 def scope_of(cfg: Config) -> AbstractContextManager[Any]:
     """Context in which types of a config are looked up as its run does.
 
     Args:
         cfg: Any config.
     """
-    return DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine'))
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine')
 
 
 def build_model(cfg: Config) -> Any:
@@ -263,8 +286,10 @@ def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]
     if stored.get('classes'):
         return dict(stored)
     dataset = innermost_dataset(cfg, 'test')
-    with scope_of(cfg):
-        found: Any = DATASETS.get(dataset['type'])
+    found: Any = dataset['type']
+    if isinstance(found, str):
+        with scope_of(cfg):
+            found = DATASETS.get(found)
     meta = dict(getattr(found, 'METAINFO', None) or {})
     given = dataset.get('metainfo')
     return {**meta, **given} if isinstance(given, dict) else meta

@@ -180,6 +180,17 @@ class CMID(BaseModel):
         if teacher:
             get_ema_multi_avg_fn(momentum)(teacher, student, None)
 
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
+        """The student's last feature map, as mmpretrain's models give theirs.
+
+        Args:
+            inputs: Normalised whole images, (B, C, H, W).
+
+        Returns:
+            One map, (B, D, h, w).
+        """
+        return (self.student(inputs),)
+
     @torch.no_grad()
     def extract_feats(self, images: Tensor) -> Tensor:
         """Pooled features of whole images by the student's backbone.
