@@ -4,25 +4,29 @@
 
 import argparse
 
-from cmid_mm.checkpoints import convert_checkpoint
-from cmid_mm.cli import user_errors
+from cmid_mm_cli import Command, run_tool
+
+EPILOG = """\
+The result is what configs/cmid/cmid_r50_*.py and cmid_swin-b_*.py load strictly:
+student, teacher, projectors, prototypes, queue and centre. No code in SRC is run.
+"""
 
 
-@user_errors
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='The result is what configs/cmid/cmid_r50_*.py and cmid_swin-b_*.py '
-        'load strictly: student, teacher, projectors, prototypes, queue and centre. '
-        'No code in SRC is run.',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('src', metavar='SRC', help='published file (ResNet or Swin)')
     parser.add_argument('dst', metavar='DST', help='file to write')
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Convert and say what was written."""
+    from cmid_mm.checkpoints import convert_checkpoint
+
     meta = convert_checkpoint(args.src, args.dst)
     print(f'Wrote {args.dst}: {meta["architecture"]}')
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)
