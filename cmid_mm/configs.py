@@ -25,7 +25,9 @@ def load_config(name: str) -> Config:
     Args:
         name (str): A path, or ``package::path`` for a config that an installed
             package ships, such as
-            ``mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py``.
+            ``mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py``. A path such as
+            ``configs/cmid/cmid_r18_demo.py`` that is not there stands for the config
+            that cmid_mm ships.
 
     Returns:
         Config: The config.
@@ -39,10 +41,22 @@ def load_config(name: str) -> Config:
     else:
         file = Path(name)
         if not file.is_file():
-            raise FileNotFoundError(f'config {name} does not exist')
+            file = _shipped_config(file)
     cfg = Config.fromfile(file)
     check_scope(cfg.get('default_scope'))
     return cfg
+
+
+def _shipped_config(path: Path) -> Path:
+    """The file of a config that cmid_mm ships, by its path in a checkout."""
+    if path.parts[:1] != ('configs',):
+        raise FileNotFoundError(f'config {path} does not exist')
+    try:
+        return packaged_config(f'cmid_mm::{path.relative_to("configs").as_posix()}')
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'config {path} does not exist in {Path.cwd()}; and as shipped: {error}'
+        ) from None
 
 
 def packaged_config(name: str) -> Path:
@@ -64,18 +78,14 @@ def packaged_config(name: str) -> Path:
             f'config {name}: package {package} is not installed; pip install it'
         )
     root = Path(spec.submodule_search_locations[0])
-    for folder in (root / '.mim' / 'configs', root.parent / 'configs'):
+    folders = (root / '.mim' / 'configs', root.parent / 'configs')
+    for folder in folders:
         if (folder / path).is_file():
             return folder / path
-    close = difflib.get_close_matches(
-        Path(path).name,
-        [file.name for file in (root / '.mim' / 'configs').rglob('*.py')],
-        1,
-    )
+    known = {file.name for folder in folders for file in folder.rglob('*.py')}
+    close = difflib.get_close_matches(Path(path).name, sorted(known), 1)
     hint = f'; did you mean {close[0]}?' if close else ''
-    raise FileNotFoundError(
-        f'config {name}: {package} has no {path} in {root / ".mim" / "configs"}{hint}'
-    )
+    raise FileNotFoundError(f'config {name}: {package} has no {path}{hint}')
 
 
 # mmengine finds the packages of ``_base_ = 'package::path'`` by the names of their

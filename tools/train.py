@@ -3,28 +3,16 @@
 
 import argparse
 
-from mmengine.runner import Runner
+from cmid_mm_cli import Command, add_run_arguments, run_tool
 
-import cmid_mm  # noqa: F401
-from cmid_mm.cli import add_run_arguments, user_errors
-from cmid_mm.configs import load_config, merge_options
-from cmid_mm.engine import launch
-from cmid_mm.engine.backbone_checkpoint import (
-    compare_images,
-    set_backbone_checkpoint,
-    stem_option,
-)
-from cmid_mm.engine.data_check import check_data
-from cmid_mm.engine.initializers import check_backbones
+EPILOG = """\
+example: %(prog)s configs/cmid/cmid_r50_millionaid.py --data-root my_images \\
+             --work-dir work_dirs/mine --amp
+"""
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='example: python tools/train.py configs/cmid/cmid_r50_millionaid.py '
-        '--data-root my_images --work-dir work_dirs/mine --amp',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument(
         'config',
         help='config file, or package::path for one that an installed package ships, '
@@ -64,13 +52,22 @@ def parse_args() -> argparse.Namespace:
         'such as 3,2,1,mean (docs/mixing.md)',
     )
     add_run_arguments(parser)
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Train."""
-    args = parse_args()
+    from mmengine.runner import Runner
+
+    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.engine import launch
+    from cmid_mm.engine.backbone_checkpoint import (
+        compare_images,
+        set_backbone_checkpoint,
+        stem_option,
+    )
+    from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.initializers import check_backbones
+
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
     launch.set_launcher(cfg, args.launcher)
@@ -97,5 +94,7 @@ def main() -> None:
     runner.train()
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

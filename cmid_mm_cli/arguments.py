@@ -7,10 +7,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
-
-from mmengine.config import DictAction
-
-from .images.pixels import ValueRange
+from typing import Any
 
 #: Set this variable to see where an error came from.
 TRACEBACK_VARIABLE = 'CMID_MM_TRACEBACK'
@@ -46,6 +43,26 @@ def _message_of_traceback(text: str) -> str:
     return '\n'.join(message).partition(': ')[2]
 
 
+class ConfigOptions(argparse.Action):
+    """Reads ``K=V ...`` as mmengine does, which is imported once there are some."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Put a dict of the values into the namespace."""
+        for entry in values:
+            if '=' not in entry:
+                parser.error(f'{option_string} takes KEY=VALUE ..., got {entry!r}')
+        from mmengine.config import DictAction
+
+        read = DictAction(self.option_strings, self.dest, nargs=self.nargs)
+        read(parser, namespace, values, option_string)
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that every run of a config takes."""
     parser.add_argument(
@@ -60,7 +77,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='K=V',
         help='override settings, such as train_dataloader.batch_size=32',
     )
@@ -80,7 +97,7 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def value_range_of(numbers: Sequence[float] | None) -> ValueRange | None:
+def value_range_of(numbers: Sequence[float] | None) -> Any:
     """The value range that numbers on a command line mean.
 
     Args:
