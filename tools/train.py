@@ -10,7 +10,7 @@ from cmid_mm.cli import add_run_arguments, user_errors
 from cmid_mm.configs import load_config, merge_options
 from cmid_mm.engine import launch
 from cmid_mm.engine.backbone_checkpoint import set_backbone_checkpoint
-from cmid_mm.engine.data_check import check_data
+from cmid_mm.engine.data_check import check_batches, check_data
 from cmid_mm.engine.initializers import check_backbones
 
 
@@ -79,6 +79,7 @@ def main() -> None:
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = Runner.from_cfg(cfg)
     check_backbones(runner.model)
+    check_batches(runner)
     runner.train()
 
 

@@ -273,8 +273,8 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     if file.bands != module.bands:
         reasons.append(
             f'input bands: the file has {file.bands}, the module {module.bands}; '
-            f'{set_backbone("in_channels", file.bands)} and feed it those bands, or take '
-            f'weights of {module.bands}; bands are neither averaged nor left out'
+            f'{set_backbone("in_channels", file.bands)} and feed it those bands, or '
+            f'take weights of {module.bands}; bands are neither averaged nor left out'
         )
     if file.width != module.width:
         reasons.append(f'width: the file has {file.width}, the module {module.width}')

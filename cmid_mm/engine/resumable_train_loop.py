@@ -8,7 +8,6 @@ from mmengine import dist
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from numpy.random import SeedSequence
-from torch.utils.data import DataLoader
 
 
 @LOOPS.register_module()
@@ -24,9 +23,6 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     Args:
         dataloader (dict): With ``sampler=dict(type='ResumableSampler')`` and
             ``drop_last=True``.
-
-    Raises:
-        ValueError: If there are fewer images than one batch of all processes.
     """
 
     _epoch: int
@@ -34,7 +30,6 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        check_batches(self.dataloader)
         self._check_checkpoints()
 
     def run(self) -> torch.nn.Module:
@@ -88,21 +83,3 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
                 f'which gather the gradients of {accumulative} iterations: a resumed '
                 'run loses the gradients gathered since the last step.'
             )
-
-
-def check_batches(loader: DataLoader) -> None:
-    """Refuse training data that do not fill one batch.
-
-    Args:
-        loader: Of the training data.
-
-    Raises:
-        ValueError: If there are fewer images than one batch of all processes.
-    """
-    if len(loader) == 0:
-        raise ValueError(
-            f'{len(loader.dataset)} images do not fill one batch of '
-            f'{loader.batch_size} images on {dist.get_world_size()} process(es); lower '
-            'train_dataloader.batch_size, add images, or set '
-            'train_dataloader.drop_last=False'
-        )

@@ -69,13 +69,6 @@ def test_processes_with_seeds_of_their_own_share_the_images(tmp_path, monkeypatc
     assert loop.dataloader.sampler.seed == 7
 
 
-def test_fewer_images_than_a_batch(tmp_path):
-    images = write_images(tmp_path / 'images', count=3)
-    cfg = toy_run(images, tmp_path, **{'train_dataloader.batch_size': 4})
-    with pytest.raises(ValueError, match='3 images do not fill one batch of 4 images'):
-        _ = Runner.from_cfg(cfg).train_loop
-
-
 @pytest.mark.parametrize('hook', [True, False])
 def test_a_run_without_a_teacher(tmp_path, hook):
     cfg = toy_run(write_images(tmp_path / 'images'), tmp_path / 'work')

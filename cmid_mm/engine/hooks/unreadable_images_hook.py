@@ -22,8 +22,9 @@ class UnreadableImagesHook(Hook):
     unreadable files goes to the log as ``train/unreadable_images``, that of windows
     without data as ``train/empty_windows``, the paths of the former to
     ``unreadable.txt`` in the work directory (once there are any; a resumed run adds to
-    it), and training stops if they are more than the data set's ``max_unreadable``. Processes of a
-    distributed run tell each other what they found. Other data sets are left alone.
+    it), and training stops if they are more than the data set's ``max_unreadable``.
+    Processes of a distributed run tell each other what they found. Other data sets are
+    left alone.
 
     Args:
         interval (int): Iterations between two accounts. Defaults to 50.
