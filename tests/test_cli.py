@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import pytest
+from mmengine.logging import MMLogger
 
 from cmid_mm.cli import TRACEBACK_VARIABLE, user_errors
 
@@ -29,3 +30,18 @@ def test_user_errors_are_one_line(error, text, monkeypatch):
     monkeypatch.setenv(TRACEBACK_VARIABLE, '1')
     with pytest.raises(type(error)):
         main()
+
+
+def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
+    log = tmp_path / 'run.log'
+    MMLogger.get_instance('failing', log_file=str(log))
+
+    @user_errors
+    def main():
+        raise ValueError('no such thing')
+
+    with pytest.raises(SystemExit, match=rf'no such thing \({log} says where\)'):
+        main()
+    MMLogger._instance_dict.clear()
+    text = log.read_text()
+    assert 'Traceback (most recent call last)' in text and 'in main' in text

@@ -63,13 +63,14 @@ class InputBandsHook(Hook):
                     '(tools/dataset_stats.py measures them), or choose bands by '
                     'bands=[...] of the transform that loads the images'
                 )
-        # CMID builds its backbone for the bands of its data preprocessor.
-        backbone = getattr(model, 'backbone', nn.Identity())
-        convolutions = (m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+        key, owner = 'model.backbone', model
+        if hasattr(model, 'student'):
+            key, owner = 'model.encoder.backbone', model.student
+        convolutions = (m for m in owner.backbone.modules() if isinstance(m, nn.Conv2d))
         stem = next(convolutions, None)
         if stem is not None and stem.in_channels != bands:
             raise ValueError(
-                f'the images have {bands} bands, but model.backbone takes '
-                f'{stem.in_channels}; set model.backbone.in_channels={bands} '
+                f'the images have {bands} bands, but {key} takes '
+                f'{stem.in_channels}; set {key}.in_channels={bands} '
                 '(MAE and SimMIM have more settings, see configs/baselines/README.md)'
             )

@@ -77,3 +77,10 @@ def test_a_backbone_of_other_bands_is_refused_by_name(name):
     message = r'have 4 bands.*takes 3; set model\.backbone\.in_channels=4'
     with pytest.raises(ValueError, match=message):
         first_batch(cfg, 4, build(cfg))
+
+
+def test_a_backbone_of_cmid_is_refused_by_its_own_name():
+    cfg = load_config(str(CONFIGS / 'cmid/cmid_r18_demo.py'))
+    model = SimpleNamespace(student=SimpleNamespace(backbone=torch.nn.Conv2d(4, 1, 1)))
+    with pytest.raises(ValueError, match=r'model\.encoder\.backbone\.in_channels=3'):
+        first_batch(cfg, 3, model)
