@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
         set_backbone_checkpoint,
         stem_option,
     )
-    from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.data_check import check_batches, check_data
     from cmid_mm.engine.initializers import check_backbones
 
     cfg = load_config(args.config)
@@ -91,6 +91,7 @@ def main(args: argparse.Namespace) -> None:
     runner = Runner.from_cfg(cfg)
     for report in check_backbones(runner.model):
         compare_images(cfg, report)
+    check_batches(runner)
     runner.train()
 
 

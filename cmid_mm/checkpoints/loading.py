@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..images import Reading
-from .architecture import explain_differences, explain_lack
+from .architecture import explain_differences, explain_lack, set_backbone
 from .families import FAMILIES, Family, recognize_layout
 from .finding import FoundBackbone, abbreviate, find_backbone, top_level_names
 from .fitting import compare_weights, shape_of, without_computed
@@ -252,8 +252,8 @@ def _refuse_caffe_strides(
         raise CheckpointError(
             f'{path} does not fit {type(module).__name__}, nothing was loaded: with '
             "style='caffe' the backbone has its strides in other convolutions than "
-            "the network of the file; set the backbone's style='pytorch' "
-            '(--cfg-options model.backbone.style=pytorch), and the mean and std of the '
+            f'the network of the file; {set_backbone("style", "pytorch")}, and the '
+            'mean and std of the '
             "data_preprocessor to those of the file's pre-training"
         )
 

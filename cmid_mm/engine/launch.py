@@ -51,10 +51,11 @@ def set_data_root(cfg: Config, data_root: str) -> None:
         for evaluator in [evaluators] if hasattr(evaluators, 'keys') else evaluators:
             file = evaluator.get('ann_file')
             for root in old_roots:
-                if isinstance(file, str) and file.startswith(root):
+                if isinstance(file, str) and Path(file).is_relative_to(root):
                     evaluator.ann_file = str(
-                        Path(data_root, file[len(root) :].lstrip('/'))
+                        Path(data_root, Path(file).relative_to(root))
                     )
+                    break
 
 
 def use_amp(cfg: Config) -> None:

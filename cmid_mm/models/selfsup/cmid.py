@@ -133,7 +133,8 @@ class CMID(BaseModel):
         return cast(Iterable[BranchHead], self.heads.values())
 
     def _check_teacher_is_updated(self) -> None:
-        if in_a_run() and not self.teacher_is_updated:
+        has_teacher = any(True for _ in self.teacher_pairs())
+        if has_teacher and in_a_run() and not self.teacher_is_updated:
             raise ValueError(
                 'the run has no TeacherUpdateHook, so the teacher would never move; '
                 "add dict(type='TeacherUpdateHook') to custom_hooks (in a loop of "
