@@ -112,7 +112,7 @@ def commands() -> list[tuple[str, str]]:
     blocks = re.findall(r'```bash\n(.*?)```', PAGE, re.DOTALL)
     lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
     files = re.findall(r'```python\n# (\S+)\n(.*?)```', PAGE, re.DOTALL)
-    return [(line, '') for line in lines] + [
+    return [(line, '') for line in lines if not line.startswith('#')] + [
         (f'python tools/train.py {name}', text) for name, text in files
     ]
 
