@@ -4,7 +4,7 @@
 import difflib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
@@ -110,44 +110,68 @@ Config._get_cfg_path = staticmethod(_get_cfg_path)
 def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
     """Override config values, refusing paths that the config does not have.
 
+    A part of a list is named by its ``type`` or by its index:
+    ``train_dataloader.dataset.pipeline.MaskPair.ratio``,
+    ``param_scheduler.CosineAnnealingLR.end``, ``param_scheduler.1.end``.
+
     Args:
-        cfg (Config): The config, changed in place.
-        options (dict, optional): Values by dotted path. The last name of a path
-            may be new, the names before it must exist.
+        cfg: The config, changed in place.
+        options: Values by dotted path. The last name of a path may be new, the names
+            before it must exist.
 
     Raises:
-        KeyError: If a path leads nowhere; names the closest existing key.
+        KeyError: If a path leads nowhere, or to several parts of a list; names the
+            closest existing key.
     """
     runner_keys = {
         *inspect.signature(Runner.__init__).parameters,
         # What the runner reads from the config besides its arguments.
         *('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
     }
-    for path in options or {}:
+    resolved = {}
+    for path, value in (options or {}).items():
         node: Any = cfg
         names = path.split('.')
         for depth, name in enumerate(names):
             if isinstance(node, (list, tuple)):
-                known = name.isdigit() and int(name) < len(node)
-            elif hasattr(node, 'keys'):
-                known = name in node or (depth == 0 and name in runner_keys)
-                known = known or (0 < depth == len(names) - 1)
-            else:
-                known = False
-            if not known:
-                keys = list(node.keys()) if hasattr(node, 'keys') else []
-                close = difflib.get_close_matches(name, keys, 1)
-                hint = f'; did you mean {close[0]!r}?' if close else ''
-                raise KeyError(
-                    f'--cfg-options {path}: the config has no {name!r} there{hint}'
-                )
-            if depth < len(names) - 1:
-                node = (
-                    node[int(name)]
-                    if isinstance(node, (list, tuple))
-                    else node.get(name, {})
-                )
-    cfg.merge_from_dict(options or {})
+                names[depth] = str(_index_in(node, name, path))
+                node = node[int(names[depth])]
+                continue
+            keys = list(node.keys()) if hasattr(node, 'keys') else []
+            known = name in keys or (depth == 0 and name in runner_keys)
+            if not known and not (0 < depth == len(names) - 1 and keys):
+                raise _leads_nowhere(path, name, keys)
+            node = node.get(name, {})
+        resolved['.'.join(names)] = value
+    cfg.merge_from_dict(resolved)
+
+
+def _index_in(parts: Sequence[Any], name: str, path: str) -> int:
+    """Position of the part of a list with this index or type."""
+    if name.isdigit() and int(name) < len(parts):
+        return int(name)
+    types = [_short_type(part) for part in parts]
+    found = [index for index, kind in enumerate(types) if kind == name]
+    if len(found) > 1:
+        raise KeyError(
+            f'--cfg-options {path}: several parts there are a {name}; choose one by '
+            f'its index, of {", ".join(map(str, found))}'
+        )
+    if not found:
+        raise _leads_nowhere(path, name, types)
+    return found[0]
+
+
+def _short_type(part: Any) -> str:
+    """Name of the type in a config, without scope or module."""
+    kind = part.get('type') if hasattr(part, 'get') else None
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def _leads_nowhere(path: str, name: str, keys: Sequence[str]) -> KeyError:
+    close = difflib.get_close_matches(name, keys, 1)
+    hint = f'; did you mean {close[0]!r}?' if close else ''
+    return KeyError(f'--cfg-options {path}: the config has no {name!r} there{hint}')
 
 
 def wrapped_datasets(dataset: Any) -> Iterator[Any]:
