@@ -58,8 +58,8 @@ def measure(backbone: nn.Module, layer: str | None = None) -> FeatureShape:
     bands = input_bands(backbone)
     if bands is None:
         raise ValueError(
-            f'{type(backbone).__name__} has no convolution that tells how many bands it '
-            'takes'
+            f'{type(backbone).__name__} has no convolution that tells how many bands '
+            'it takes'
         )
     images = weight.new_zeros(1, bands, height, width)
     try:
