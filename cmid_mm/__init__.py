@@ -10,6 +10,7 @@ from .dependencies import MINIMUM_VERSIONS, __version__, check_dependencies
 check_dependencies(MINIMUM_VERSIONS)
 
 from . import (  # noqa: E402
+    building,
     checkpoints,
     datasets,
     engine,
@@ -22,6 +23,7 @@ from . import (  # noqa: E402
 __all__ = [
     'MINIMUM_VERSIONS',
     '__version__',
+    'building',
     'check_dependencies',
     'checkpoints',
     'datasets',

@@ -19,7 +19,7 @@ from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
 from ..images.values import resize_nearest
 from ..models.heads.assignment_head import AssignmentHead
-from ..models.selfsup.masked_encoder import last_feature_map
+from ..models.measuring import last_feature_map
 from .drawing import (
     Picture,
     box_corners,
