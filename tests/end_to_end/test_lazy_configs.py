@@ -10,6 +10,7 @@ import pytest
 from cmid_mm.images import find_images
 from tests.lazy_configs import write_lazy_config
 
+from .pretraining import toy_run, write_images
 from .trained_tasks import dump, files
 
 
@@ -62,3 +63,15 @@ def test_training_with_classes(trained, tmp_path, run):
         is None
     )
     assert (tmp_path / 'work' / 'epoch_1.pth').is_file()
+
+
+def test_pretraining_with_classes(tmp_path, run):
+    images = write_images(tmp_path / 'images', 4)
+    cfg = toy_run(images, tmp_path / 'work')
+    config = write_lazy_config(cfg, tmp_path / 'classes.py')
+    options = ('--cfg-options', 'train_cfg.max_epochs=1', 'param_scheduler=[]')
+    assert run('train.py', config, *options) is None
+    assert (tmp_path / 'work' / 'iter_2.pth').is_file()
+    seen = ('--out', tmp_path / 'seen', '--number', 2)
+    assert run('browse_dataset.py', config, *seen) is None
+    assert len(files(tmp_path / 'seen')) == 2
