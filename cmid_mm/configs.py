@@ -6,14 +6,16 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope, Registry
 from mmengine.runner import Runner
 
 from .dependencies import check_scope
+from .images import Reading
 
 
 def load_config(name: str) -> Config:
@@ -156,6 +158,27 @@ def wrapped_datasets(dataset: Any) -> Iterator[Any]:
         yield from wrapped_datasets(part)
 
 
+def resolve_type(registry: Registry, kind: Any) -> Any:
+    """What the ``type`` of a config stands for: a class, or None if it is unknown.
+
+    Args:
+        registry: Where names are looked up.
+        kind: A class, or its name, scoped name or path.
+    """
+    if not isinstance(kind, str):
+        return kind
+    try:
+        return registry.get(kind)
+    except RuntimeError:  # some versions of mmengine raise it, others return None
+        return None
+
+
+def is_type(registry: Registry, kind: Any, base: type) -> bool:
+    """Whether the ``type`` of a config stands for a class or one derived from it."""
+    found = resolve_type(registry, kind)
+    return isinstance(found, type) and issubclass(found, base)
+
+
 def scope_of(cfg: Config) -> AbstractContextManager[Any]:
     """Context in which types of a config are looked up as its run does.
 
@@ -195,6 +218,35 @@ def innermost_dataset(cfg: Config, split: str) -> Any:
     if dataset is None:
         raise ValueError(f'the config has no {split}_dataloader with a data set')
     return next(wrapped_datasets(dataset))
+
+
+def first_reading(cfg: Any, split: str) -> Reading | None:
+    """How the images of a data loader become numbers.
+
+    Args:
+        cfg: A config, or the plain dict of one.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        What the loading step of the pipeline reads: 8-bit colours if that is
+        ``LoadImageFromFile``. None if there is no such step.
+
+    Raises:
+        ValueError: If the options of the step contradict each other.
+    """
+    for dataset in wrapped_datasets(
+        (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+    ):
+        for step in dataset.get('pipeline') or []:
+            kind = step.get('type')
+            name = (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
+            if name == 'LoadImageFromFile':
+                return Reading()
+            if name in ('LoadImagery', 'LoadImagePair'):
+                names = (field.name for field in fields(Reading))
+                options = {key: step[key] for key in names if step.get(key) is not None}
+                return Reading(**options)
+    return None
 
 
 def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import DictAction
@@ -83,6 +84,12 @@ def parse_args() -> argparse.Namespace:
         'two for each band',
     )
     parser.add_argument(
+        '--nodata',
+        type=float,
+        metavar='V',
+        help='value of missing pixels in files that do not mark them',
+    )
+    parser.add_argument(
         '--k', type=int, default=20, help='neighbours that vote (default: %(default)s)'
     )
     parser.add_argument(
@@ -130,19 +137,21 @@ def parse_args() -> argparse.Namespace:
 
 def evaluate(args: argparse.Namespace) -> dict:
     """Evaluate as the command line says."""
+    reading: dict[str, Any] = dict(
+        bands=args.bands,
+        value_range=value_range_of(args.value_range),
+        nodata=args.nodata,
+    )
     model = load_frozen_encoder(
         args.config,
         args.checkpoint,
         args.backbone_only,
         args.seed,
         args.cfg_options,
+        reading,
     ).to(args.device)
-    loading = dict(
-        size=args.size,
-        num_bands=model.data_preprocessor.mean.numel(),
-        bands=args.bands,
-        value_range=value_range_of(args.value_range),
-    )
+    bands = model.data_preprocessor.mean.numel()
+    loading = dict(reading, size=args.size, num_bands=bands)
     train_set = LabelledFolder(args.train, args.train_list, **loading)
     test_set = LabelledFolder(
         args.test or args.train, args.test_list, train_set.class_names, **loading

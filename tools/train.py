@@ -9,7 +9,11 @@ import cmid_mm  # noqa: F401
 from cmid_mm.cli import add_run_arguments, user_errors
 from cmid_mm.configs import load_config, merge_options
 from cmid_mm.engine import launch
-from cmid_mm.engine.backbone_checkpoint import set_backbone_checkpoint
+from cmid_mm.engine.backbone_checkpoint import (
+    compare_images,
+    set_backbone_checkpoint,
+    stem_option,
+)
 from cmid_mm.engine.data_check import check_data
 from cmid_mm.engine.initializers import check_backbones
 
@@ -52,6 +56,13 @@ def parse_args() -> argparse.Namespace:
         help='initialise the backbone from this file (a CMID run, an exported '
         'backbone, torchvision, timm, ...); refused unless every weight fits',
     )
+    parser.add_argument(
+        '--stem',
+        metavar='RULE',
+        help='with --backbone-checkpoint: load it into a model for other bands; '
+        'repeat, mean or first, or a band of the file for each band of the model, '
+        'such as 3,2,1,mean (docs/mixing.md)',
+    )
     add_run_arguments(parser)
     return parser.parse_args()
 
@@ -68,7 +79,10 @@ def main() -> None:
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     if args.backbone_checkpoint:
-        set_backbone_checkpoint(cfg, args.backbone_checkpoint)
+        stem = stem_option(args.stem) if args.stem else None
+        set_backbone_checkpoint(cfg, args.backbone_checkpoint, stem)
+    elif args.stem:
+        raise ValueError('--stem says how to load --backbone-checkpoint; give both')
     if args.amp:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
@@ -78,7 +92,8 @@ def main() -> None:
     launch.refuse_unsafe_checkpoints()
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = Runner.from_cfg(cfg)
-    check_backbones(runner.model)
+    for report in check_backbones(runner.model):
+        compare_images(cfg, report)
     runner.train()
 
 

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from .families import FAMILIES, Architecture
 
+#: How to load the file's weights into a module for other bands.
+STEM_OPTION = "stem='repeat', 'mean', 'first' or a list of bands (--stem)"
+
 
 def explain_lack(
     family: str, file: Mapping[str, Tensor], module: Iterable[str]
@@ -77,8 +80,9 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     if file.bands != module.bands:
         reasons.append(
             f'input bands: the file has {file.bands}, the module {module.bands}; '
-            f'{_write("in_channels", file.bands)} and feed it those bands, or take '
-            f'weights of {module.bands}; bands are neither averaged nor left out'
+            f'{_write("in_channels", file.bands)} and feed it those bands, take '
+            f'weights of {module.bands}, or say how the first kernel is made for '
+            f'other bands: {STEM_OPTION}'
         )
     if file.width != module.width:
         reasons.append(f'width: the file has {file.width}, the module {module.width}')

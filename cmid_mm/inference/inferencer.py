@@ -10,7 +10,14 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from ..checkpoints.fitting import load_weights
-from ..configs import build_model, dataset_meta, innermost_dataset, load_config
+from ..checkpoints.stored_images import compare_reading, stored_reading
+from ..configs import (
+    build_model,
+    dataset_meta,
+    first_reading,
+    innermost_dataset,
+    load_config,
+)
 from .task import ErrorHandler, Task
 
 
@@ -51,6 +58,8 @@ class Inferencer:
         innermost_dataset(cfg, 'test')  # refuses a config that has none
         model = build_model(cfg)
         meta = load_weights(model, checkpoint)
+        reading = stored_reading(dict(meta=meta))
+        compare_reading(checkpoint, reading, first_reading(cfg, 'test'))
         try:
             model.to(torch.device(device))
         except (RuntimeError, AssertionError) as error:

@@ -19,7 +19,7 @@ from ..configs import build_model, scope_of
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
 from ..models.heads.assignment_head import AssignmentHead
-from ..models.selfsup.masked_encoder import last_feature_map
+from ..models.measuring import last_feature_map
 from .drawing import (
     Picture,
     box_corners,

@@ -7,7 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
-from torch import nn
+
+from ...models.measuring import input_bands
 
 
 @HOOKS.register_module()
@@ -25,10 +26,10 @@ class InputBandsHook(Hook):
         """Compare the backbone with the data preprocessor."""
         model: Any = get_ori_model(runner.model)
         bands = model.data_preprocessor.num_bands
-        stem = next(m for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
-        if stem.in_channels != bands:
+        taken = input_bands(model.backbone)
+        if taken != bands:
             raise ValueError(
                 f'data_preprocessor has a mean for {bands} bands, but model.backbone '
-                f'takes {stem.in_channels}; set model.backbone.in_channels={bands} '
+                f'takes {taken}; set model.backbone.in_channels={bands} '
                 '(MAE and SimMIM have more settings, see configs/baselines/README.md)'
             )
