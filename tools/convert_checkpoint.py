@@ -4,7 +4,7 @@
 
 import argparse
 
-from cmid_mm.checkpoints import convert_checkpoint
+from cmid_mm.checkpoints import convert_checkpoint, inspect_checkpoint
 from cmid_mm.checkpoints.finding import abbreviate
 from cmid_mm.cli import user_errors
 
@@ -20,8 +20,13 @@ def main() -> None:
         'what our config of its row in the published tables loads strictly, for '
         'tools/test.py. No code in SRC is run, whole pickled modules included.',
     )
-    parser.add_argument('src', metavar='SRC', help='published file')
-    parser.add_argument('dst', metavar='DST', help='file to write')
+    parser.add_argument('src', metavar='SRC', nargs='?', help='published file')
+    parser.add_argument('dst', metavar='DST', nargs='?', help='file to write')
+    parser.add_argument(
+        '--inspect',
+        metavar='F',
+        help='print what any checkpoint holds, and convert nothing',
+    )
     parser.add_argument(
         '--config',
         metavar='CONFIG',
@@ -29,6 +34,11 @@ def main() -> None:
         'if its classes or its data are not those of the published row',
     )
     args = parser.parse_args()
+    if args.inspect:
+        print('\n'.join(inspect_checkpoint(args.inspect)))
+        return
+    if args.dst is None:
+        parser.error('SRC and DST are required, or --inspect F')
     meta = convert_checkpoint(args.src, args.dst, args.config)
     print(f'Wrote {args.dst}: {meta["architecture"]}')
     if 'config' in meta:
