@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from ..dependencies import __version__
+from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
-from .layouts import mmdet_layout, timm_layout
 from .normalization import normalization
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
@@ -51,12 +51,13 @@ def export_backbone(
     state = backbone_only(found, checkpoint)
     if layout == 'timm':
         state = _timm_state(state, checkpoint)
-    elif layout == 'mmdet':
-        own = mmdet_layout(state)
+    elif layout == 'mmdet' and found.layout is not None:
+        family = FAMILIES[found.layout.family]
+        own = family.export_layout('mmdet', state)
         state = own.from_mmpretrain(state) if own else state
-    # mmdet's Swin reads only names with this prefix, its ResNet only those without.
-    is_swin = found.architecture is not None and found.architecture.family == 'Swin'
-    if layout == 'mmpretrain' or (layout == 'mmdet' and is_swin):
+        prefix = family.mmdet_prefix
+        state = {prefix + name: tensor for name, tensor in state.items()}
+    elif layout == 'mmpretrain':
         state = {f'backbone.{name}': tensor for name, tensor in state.items()}
 
     meta: dict[str, Any] = dict(
@@ -90,30 +91,23 @@ def backbone_only(
         )
     if found.layout is None or found.prefix.endswith('backbone.'):
         return found.state
-    parts = re.compile(_PARTS[found.layout.family])
+    parts = re.compile(FAMILIES[found.layout.family].parts)
     return {name: value for name, value in found.state.items() if parts.match(name)}
-
-
-_PARTS = {
-    'ResNet': r'(conv1|bn1|stem|layer\d)\.',
-    'Swin': r'(patch_embed|stages|norm\d)\.|absolute_pos_embed$',
-    'ViT': r'(patch_embed|pre_norm|layers|ln1|ln2)\.|(cls_token|pos_embed)$',
-    'ConvNeXt': r'(downsample_layers|stages|norm\d)\.',
-    'RVSAViT': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-    'RVSAViTAE': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-}
 
 
 def _timm_state(
     state: Mapping[str, Tensor], path: str | os.PathLike[str]
 ) -> dict[str, Tensor]:
-    layout = timm_layout(state)
-    if layout is None:
+    own = recognize_layout(state)
+    family = FAMILIES[own.family] if own else None
+    layout = family.export_layout('timm', state) if family else None
+    if family is None or layout is None:
+        with_timm_names = [f.name for f in FAMILIES.values() if 'timm' in f.exports]
         raise CheckpointError(
-            f'{path}: timm names are known for ResNet, Swin, ViT and ConvNeXt only; '
+            f'{path}: timm names are known for {", ".join(with_timm_names)} only; '
             'use --layout mmpretrain'
         )
-    foreign = [name for name in state if not re.match(_PARTS[layout.family], name)]
+    foreign = [name for name in state if not re.match(family.parts, name)]
     if foreign:
         raise CheckpointError(
             f'{path}: looks like a {layout.family}, but timm has no name for '
