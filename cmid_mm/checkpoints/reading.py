@@ -202,7 +202,7 @@ def _load(
             inert = read_inert(path, _device(map_location), mmap)
         except Exception:
             raise _damaged(path, error) from error
-        if not skip_objects:
+        if inert.left and not skip_objects:
             raise _refusal(path, _unsafe_globals(path) or list(inert.left)) from error
         return inert
 
@@ -212,8 +212,9 @@ def _unsafe_globals(path: Path) -> list[str]:
     try:
         with _harmless_globals():
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    # Before PyTorch 2.6; a file of the format before PyTorch 1.6
-    except (AttributeError, ValueError):
+    # PyTorch before 2.6 lists none, later ones not those of older files and of later
+    # pickle protocols.
+    except Exception:
         return []
 
 
