@@ -5,7 +5,7 @@
 import argparse
 
 from cmid_mm.checkpoints import convert_checkpoint, inspect_checkpoint
-from cmid_mm.checkpoints.finding import abbreviate
+from cmid_mm.checkpoints.containers import abbreviate
 from cmid_mm.cli import user_errors
 
 

@@ -15,9 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from ..configs import build_model, dataset_meta, load_config
 from ..dependencies import __version__
+from .containers import abbreviate
 from .families import Architecture, rename
 from .families.naming import Names
-from .finding import FoundBackbone, abbreviate, find_backbone
+from .finding import FoundBackbone, find_backbone
 from .fitting import compare_weights, shape_of
 from .reading import CheckpointError
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from .containers import abbreviate, state_dict_of
 from .downstream import recognize_network
-from .finding import abbreviate, find_backbone, state_dict_of
+from .finding import FoundBackbone, find_backbone
 from .fitting import shape_of
 from .inert import InertObject, ModuleWeights
 from .normalization import normalization
@@ -73,18 +74,7 @@ def _findings(
     content: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> Iterator[tuple[str, str]]:
     """What was recognised, each with its kind."""
-    for source in ('student', 'teacher'):
-        try:
-            found = find_backbone(content, path, source)
-        except CheckpointError as error:
-            if source == 'student':
-                yield 'backbone', f'none ({error})'
-            continue
-        text = f'{found.architecture or "of an unknown family"}, {found.origin}'
-        if found.layout is not None:
-            text += f', {found.layout.family} names of {found.layout.name}'
-        text += f', {len(found.state)} tensors behind {found.prefix!r}'
-        yield f'backbone, source={source!r}', text
+    yield from _backbones(content, path)
     try:
         state = state_dict_of(content, path)
     except CheckpointError:
@@ -96,6 +86,31 @@ def _findings(
         yield 'classes', abbreviate([str(name) for name in classes], 50)
     for name, values in normalization(content).items():
         yield name, str(values)
+
+
+def _backbones(
+    content: Mapping[str, Any], path: str | os.PathLike[str]
+) -> Iterator[tuple[str, str]]:
+    """All backbones, each by the source that loads it."""
+    for first in ('student', 'teacher'):
+        try:
+            found = find_backbone(content, path, first)
+        except CheckpointError as error:
+            reason = error
+            continue
+        yield f'backbone, source={first!r}', _describe_backbone(found)
+        for other in found.others:
+            found = find_backbone(content, path, other)
+            yield f'backbone, source={other!r}', _describe_backbone(found)
+        return
+    yield 'backbone', f'none ({reason})'
+
+
+def _describe_backbone(found: FoundBackbone) -> str:
+    text = f'{found.architecture or "of an unknown family"}, {found.origin}'
+    if found.layout is not None:
+        text += f', {found.layout.family} names of {found.layout.name}'
+    return f'{text}, {len(found.state)} tensors at {found.place!r}'
 
 
 def _classes(meta: Any) -> Sequence[Any]:

@@ -12,13 +12,15 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .architecture import explain_differences, explain_lack
+from .containers import abbreviate
 from .families import FAMILIES, Family, recognize_layout
-from .finding import FoundBackbone, abbreviate, find_backbone, top_level_names
+from .finding import FoundBackbone, find_backbone, top_level_names
 from .fitting import compare_weights, shape_of, without_computed
 from .reading import CheckpointError, read_checkpoint
 
-#: What mmpretrain's wrapper of timm's networks puts before their names.
-_TIMM_WRAPPER = 'timm_model.'
+#: What mmpretrain's wrapper of timm's networks puts before their names, and timm's own
+#: for the feature maps of transformers.
+_TIMM_WRAPPERS = ('timm_model.model.', 'timm_model.')
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,22 @@ def match_backbone(
         CheckpointError: As :func:`load_backbone`.
     """
     content = read_checkpoint(path, mmap=True, skip_objects=True)
-    file = find_backbone(content, path, source)
     target = dict(module.state_dict())
-    is_wrapped = all(name.startswith(_TIMM_WRAPPER) for name in target)
-    wrapper = _TIMM_WRAPPER if is_wrapped else ''
+    wrapper = os.path.commonprefix([*target])
+    wrapper = next((w for w in _TIMM_WRAPPERS if wrapper.startswith(w)), '')
     target = {name[len(wrapper) :]: value for name, value in target.items()}
     target_layout = recognize_layout(target)
+    file = find_backbone(content, path, source, own_names=target_layout is None)
     family = FAMILIES[target_layout.family] if target_layout else None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)
     target_architecture = family.describe(target) if family else None
     _refuse_caffe_strides(module, content, file, path)
-    weights = without_computed(file.state)
+    weights = {
+        # A run of this package keeps the names of the same wrapper.
+        name.removeprefix(wrapper): value
+        for name, value in without_computed(file.state).items()
+    }
     resized = _resize_position_tables(weights, target, module, family)
 
     differences = compare_weights(weights, target)
@@ -131,10 +137,9 @@ def match_backbone(
 
     state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
     state = {wrapper + name: value for name, value in state.items()}
-    origin = file.origin
-    if file.layout is not None:
-        origin += f', {file.layout.family} names of {file.layout.name}'
-    return state, LoadReport(str(path), origin, len(state), resized, new, unused)
+    return state, LoadReport(
+        str(path), file.description, len(state), resized, new, unused
+    )
 
 
 def load_backbone(

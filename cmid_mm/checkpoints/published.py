@@ -10,10 +10,11 @@ from mmpretrain.models import ResNet, SwinTransformer
 from torch import Tensor
 
 from ..dependencies import __version__
+from .containers import abbreviate, state_dict_of
 from .downstream import convert_network, recognize_network
 from .families import Architecture, rename
 from .families.naming import Names
-from .finding import abbreviate, find_backbone, state_dict_of
+from .finding import find_backbone
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
 #: Normalisation of all published checkpoints, RGB on the 0-255 scale (method

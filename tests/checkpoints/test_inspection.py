@@ -67,6 +67,14 @@ def test_student_and_teacher(tmp_path):
     )
 
 
+def test_several_candidates(tmp_path):
+    state = ResNet(18).state_dict()
+    lines = saved(tmp_path, dict(state_dict=state, state_dict_ema=state))
+    sources = [line.partition(': ')[0] for line in lines if line[:8] == 'backbone']
+    assert sources == ["backbone, source='student'", "backbone, source='teacher'"]
+    assert any(line.endswith("tensors at 'state_dict_ema'") for line in lines)
+
+
 def test_safetensors(tmp_path):
     path = tmp_path / 'a.safetensors'
     classes = dict(classes=['a', 'b'])
