@@ -93,6 +93,7 @@ def marker(tmp_path) -> Path:
 def extension():
     copyreg.add_extension('posix', 'mkdir', EXTENSION)
     yield
+    copyreg.clear_extension_cache()
     copyreg.remove_extension('posix', 'mkdir', EXTENSION)
 
 
@@ -103,8 +104,7 @@ def test_nothing_in_a_file_is_called(tmp_path, marker, extension, payload, form)
     content = content.replace(MARKER, text(str(marker)))
     pickle.loads(content)
     assert marker.is_dir()  # hostile indeed
-    marker.rmdir()
-    copyreg.clear_extension_cache()
+    marker.rmdir()  # and the function with an extension code is known from now on
 
     path = tmp_path / 'a.pth'
     write_bytes(path, form(content))
@@ -230,12 +230,17 @@ def test_hostile_parts_of_a_module_are_no_weights(tmp_path, marker):
 
 
 def test_objects_keep_what_they_were_built_from(tmp_path, marker):
-    torch.save(dict(attack=Attack(marker), of=Attack), tmp_path / 'a.pth')
+    content = {'attack': Attack(marker), 'of': Attack, Path: 1}
+    torch.save(content, tmp_path / 'a.pth')
     inert = read_inert(tmp_path / 'a.pth')
     assert inert.content['attack'].full_name.endswith('.mkdir')
     assert inert.content['attack'].args == (str(marker),)
     assert issubclass(inert.content['of'], InertObject)
-    assert inert.left == {inert.content['attack'].full_name: 1, f'{__name__}.Attack': 1}
+    assert inert.left == {
+        inert.content['attack'].full_name: 1,
+        f'{__name__}.Attack': 1,
+        'pathlib.Path': 1,
+    }
 
 
 def test_a_module_that_holds_itself(tmp_path):
