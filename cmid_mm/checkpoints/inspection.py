@@ -12,8 +12,8 @@ from .downstream import recognize_network
 from .finding import FoundBackbone, find_backbone
 from .fitting import shape_of
 from .inert import InertObject, ModuleWeights
-from .normalization import normalization
 from .reading import CheckpointError, read_content
+from .stored_images import as_stored, normalization, stored_reading
 
 
 def inspect_checkpoint(path: str | os.PathLike[str]) -> list[str]:
@@ -86,6 +86,9 @@ def _findings(
         yield 'classes', abbreviate([str(name) for name in classes], 50)
     for name, values in normalization(content).items():
         yield name, str(values)
+    if reading := stored_reading(content):
+        settings = as_stored(reading).items()
+        yield 'images', ', '.join(f'{k}={v}' for k, v in settings if v is not None)
 
 
 def _backbones(

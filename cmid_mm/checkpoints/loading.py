@@ -5,18 +5,21 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .architecture import explain_differences, explain_lack
+from ..images import Reading
+from .architecture import explain_differences, explain_lack, set_backbone
 from .containers import abbreviate
 from .families import FAMILIES, Family, recognize_layout
 from .finding import FoundBackbone, find_backbone, top_level_names
 from .fitting import compare_weights, shape_of, without_computed
 from .reading import CheckpointError, read_checkpoint
+from .stems import Stem, spread_stem, stem_bands
+from .stored_images import normalization, stored_reading
 
 #: What mmpretrain's wrapper of timm's networks puts before their names, and timm's own
 #: for the feature maps of transformers.
@@ -34,6 +37,9 @@ class LoadReport:
         resized (list[str]): Position tables interpolated to another size.
         new (list[str]): Weights of the module that keep their initial value.
         unused (list[str]): Tensors of the file without a place in the module.
+        normalization: ``mean`` and ``std`` of the file's images; empty if unknown.
+        reading: How the file's images became numbers; None if unknown.
+        stem: What was done to the first kernel for other bands; empty if nothing.
     """
 
     path: str
@@ -42,6 +48,9 @@ class LoadReport:
     resized: list[str]
     new: list[str]
     unused: list[str]
+    normalization: dict[str, list[float]] = field(default_factory=dict)
+    reading: Reading | None = None
+    stem: str = ''
 
     def __str__(self) -> str:
         """The report in one line."""
@@ -53,11 +62,14 @@ class LoadReport:
         ):
             if names:
                 text += f'; {verb}: {abbreviate(names)}'
-        return text
+        return text + (self.stem and f'; {self.stem}')
 
 
 def match_backbone(
-    module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    source: str = 'student',
+    stem: Stem | None = None,
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Find what of a checkpoint belongs where in a backbone, changing nothing.
 
@@ -65,6 +77,7 @@ def match_backbone(
         module (nn.Module): The backbone, as in :func:`load_backbone`.
         path (str | PathLike): The checkpoint.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+        stem: As in :func:`load_backbone`. Defaults to None.
 
     Returns:
         tuple[dict[str, Tensor], LoadReport]: The weights by the module's own names,
@@ -91,6 +104,7 @@ def match_backbone(
         for name, value in without_computed(file.state).items()
     }
     resized = _resize_position_tables(weights, target, module, family)
+    spread = '' if stem is None else _spread(weights, target, family, stem, path)
 
     differences = compare_weights(weights, target)
     new = [name for name in differences.missing if family and family.allows_new(name)]
@@ -138,12 +152,23 @@ def match_backbone(
     state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
     state = {wrapper + name: value for name, value in state.items()}
     return state, LoadReport(
-        str(path), file.description, len(state), resized, new, unused
+        str(path),
+        file.description,
+        len(state),
+        resized,
+        new,
+        unused,
+        normalization(content),
+        stored_reading(content),
+        spread,
     )
 
 
 def load_backbone(
-    module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    source: str = 'student',
+    stem: Stem | None = None,
 ) -> LoadReport:
     """Load a backbone from a checkpoint of any known layout into a module.
 
@@ -161,6 +186,12 @@ def load_backbone(
             ``docs/pretrained_weights.md`` too. Objects among its weights, such as
             the arguments of the program that wrote it, are left unread.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+        stem: How the first kernel is made for other bands than the file's:
+            ``'repeat'``, ``'mean'``, ``'first'``, or for each band of the module a
+            band of the file, counted from 1, None for the mean of all, 0 for none;
+            see :mod:`cmid_mm.checkpoints.stems`. Such a network should be fine-tuned
+            or pre-trained further, not used frozen. Defaults to None: other bands are
+            refused.
 
     Returns:
         LoadReport: What was loaded and what was left.
@@ -169,10 +200,33 @@ def load_backbone(
         CheckpointError: If the file cannot be read, or a weight of the module would
             stay uninitialised, or a shape differs.
     """
-    state, report = match_backbone(module, path, source)
+    state, report = match_backbone(module, path, source, stem)
     module.load_state_dict(state, strict=False)
     print_log(str(report), logger='current', level=logging.INFO)
     return report
+
+
+def _spread(
+    weights: dict[str, Tensor],
+    target: Mapping[str, Tensor],
+    family: Family | None,
+    stem: Stem,
+    path: str | os.PathLike[str],
+) -> str:
+    """Replace the first kernel by one for the module's bands; say what was done."""
+    name = family.stem_name(weights) if family else None
+    if name is None or name not in target:
+        return ''  # other networks; the comparison of names says more
+    before, after = weights[name].shape[1], target[name].shape[1]
+    try:
+        bands = stem_bands(stem, before, after)
+    except ValueError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    weights[name] = spread_stem(weights[name], bands)
+    return (
+        f'{name} made for {after} bands of the {before} of the file by stem={stem!r}: '
+        'train it further, frozen it loses accuracy'
+    )
 
 
 def _refuse_caffe_strides(
@@ -201,8 +255,8 @@ def _refuse_caffe_strides(
         raise CheckpointError(
             f'{path} does not fit {type(module).__name__}, nothing was loaded: with '
             "style='caffe' the backbone has its strides in other convolutions than "
-            "the network of the file; set the backbone's style='pytorch' "
-            '(--cfg-options model.backbone.style=pytorch), and the mean and std of the '
+            f'the network of the file; {set_backbone("style", "pytorch")}, and the '
+            'mean and std of the '
             "data_preprocessor to those of the file's pre-training"
         )
 

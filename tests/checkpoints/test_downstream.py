@@ -424,7 +424,7 @@ def test_config_of_ones_own(tmp_path, trainers, capsys, monkeypatch):
     runpy.run_path(str(script), run_name='__main__')
     said = capsys.readouterr().out
     assert '30 classes: Airport, BareLand' in said
-    assert 'tools/test.py configs/classification/resnet50_aid.py' in said
+    assert f'tools/test.py {config} {paths[1]}' in said
 
 
 def test_change_detectors_are_not_normalised(tmp_path, trainers):

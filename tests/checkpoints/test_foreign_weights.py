@@ -645,7 +645,8 @@ def test_other_bands_are_refused(tmp_path, build, module, bands):
     message = str(error.value)
     assert f'input bands: the file has {bands}, the module 3; set' in message
     assert f'in_channels={bands} (--cfg-options model.backbone.in_channels' in message
-    assert 'or take weights of 3; bands are neither averaged nor left out' in message
+    assert 'take weights of 3, or say how the first kernel is made' in message
+    assert "stem='repeat'" in message
     assert '\n' not in message
 
 

@@ -157,7 +157,7 @@ def test_names_both_ways(network, library):
 @pytest.mark.parametrize('network', SAME_WEIGHTS)
 def test_timm_layout(network):
     common = {name: torch.ones(4) for name in SAME_WEIGHTS[network]['mmpretrain']}
-    layout = FAMILIES[network.split()[0]].export_layout('timm', common)
+    layout = FAMILIES[network.split()[0]].export('timm', common).layout
     assert layout is not None
     assert list(layout.from_mmpretrain(common)) == SAME_WEIGHTS[network]['timm']
 
@@ -165,11 +165,11 @@ def test_timm_layout(network):
 def test_mmdet_layout():
     networks = SAME_WEIGHTS['ResNet V1c']
     common = {name: torch.ones(4) for name in networks['mmpretrain']}
-    layout = FAMILIES['ResNet'].export_layout('mmdet', common)
+    layout = FAMILIES['ResNet'].export('mmdet', common).layout
     assert layout is not None
     assert list(layout.from_mmpretrain(common)) == networks['mmseg']
     plain = {'conv1.weight': torch.ones(4)}
-    assert FAMILIES['ResNet'].export_layout('mmdet', plain) is None
+    assert FAMILIES['ResNet'].export('mmdet', plain) is None
 
 
 def test_unknown_names():

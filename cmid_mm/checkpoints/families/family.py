@@ -66,10 +66,17 @@ class Export:
     Args:
         layout: The layout.
         marks: The names of mmpretrain that a backbone must have for it.
+        has: Pattern of all weights that the library's network has, by mmpretrain's
+            names; None where it has what mmpretrain's has.
+        needs: Weights that it cannot be without.
+        leaves: Pattern of weights that are left out; None for no others.
     """
 
     layout: Layout
     marks: tuple[str, ...] = ()
+    has: str | None = None
+    needs: tuple[str, ...] = ()
+    leaves: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,13 +132,13 @@ class Family:
         Returns:
             None if the stem or the blocks are missing.
         """
-        stems = [state[name] for name in self.stem if name in state]
+        stem = self.stem_name(state)
         blocks = {m.groups() for name in state if (m := re.match(self.block, name))}
-        if not stems or not blocks:
+        if stem is None or not blocks:
             return None
         stages = sorted({stage for stage, _ in blocks})
         depths = tuple(sum(s == stage for s, _ in blocks) for stage in stages)
-        width, bands, _, kernel = stems[0].shape
+        width, bands, _, kernel = state[stem].shape
         details = dict(width=width, bands=bands, kernel=kernel, depths=depths)
         return Architecture(self.name, **{**details, **self.measure(state, depths)})
 
@@ -139,12 +146,21 @@ class Family:
         """Whether a weight of the module may keep its initial value."""
         return self.may_be_new is not None and bool(re.match(self.may_be_new, name))
 
-    def export_layout(self, library: str, state: Mapping[str, Tensor]) -> Layout | None:
-        """The layout to export a backbone to; None if mmpretrain's or not known."""
+    def export(self, library: str, state: Mapping[str, Tensor]) -> Export | None:
+        """How to export a backbone; None if mmpretrain's names stay or none are known.
+
+        Args:
+            library: Whose names are wanted.
+            state: Weights by mmpretrain's names.
+        """
         for export in self.exports.get(library, ()):
             if all(mark in state for mark in export.marks):
-                return export.layout
+                return export
         return None
+
+    def stem_name(self, state: Mapping[str, Tensor]) -> str | None:
+        """Name of the first kernel; None if there is none."""
+        return next((name for name in self.stem if name in state), None)
 
 
 def channels_of_stages(width: int) -> str:

@@ -239,5 +239,18 @@ VIT = Family(
         ),
     ),
     position_tables=((r'pos_embed$', resize_vit_positions),),
-    exports=dict(timm=(Export(_TIMM),)),
+    exports=dict(
+        timm=(Export(_TIMM),),
+        mmdet=(
+            Export(
+                _MMSEG,
+                has=r'(patch_embed\.projection|ln1'
+                r'|layers\.\d+\.(ln1|ln2|attn\.qkv|attn\.proj|ffn\.layers))\.'
+                r'|(cls_token|pos_embed)$',
+                needs=('cls_token', 'pos_embed'),
+                # The norm of averaged patches, which a dense network does not have.
+                leaves=r'ln2\.',
+            ),
+        ),
+    ),
 )
