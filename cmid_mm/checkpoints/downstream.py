@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from ..configs import build_model, dataset_meta, load_config
 from ..dependencies import __version__
 from .containers import abbreviate
-from .families.naming import Names, rename
+from .families import Architecture, rename
+from .families.naming import Names
 from .finding import FoundBackbone, find_backbone
 from .fitting import compare_weights, shape_of
 from .reading import CheckpointError
@@ -48,6 +49,10 @@ class Network:
     resnet: str = 'r50'
     background: int = 0
     in_0_1: bool = False
+
+    def num_classes(self, state: Mapping[str, Any]) -> int:
+        """Number of classes of a file of it, by the shape of its classifier."""
+        return len(rename(state, self.names)[self.classifier]) - self.background
 
 
 def _bit_block(old: str, new: str) -> Names:
@@ -125,7 +130,7 @@ def recognize_network(names: Iterable[str]) -> Network | None:
 
 def convert_network(
     network: Network,
-    content: Mapping[str, Any],
+    meta: Any,
     state: Mapping[str, Any],
     path: str | os.PathLike[str],
     config: str | None = None,
@@ -134,8 +139,8 @@ def convert_network(
 
     Args:
         network: Which one.
-        content: What the file held.
-        state: The state dict in it.
+        meta: What the file says about it.
+        state: Its state dict.
         path: The file, for messages.
         config: The config to convert for, if it is another than that of the published
             row.
@@ -148,9 +153,15 @@ def convert_network(
         CheckpointError: If a weight of the config's model is missing, left over or of
             another shape, or its classes or its normalisation are others.
     """
-    found = find_backbone(content, path)
+    found = find_backbone(state, path)
+    architecture = found.architecture
+    if architecture is None:
+        raise CheckpointError(
+            f'{path} holds a {network.task} with a backbone of no known family; '
+            'expected ResNet-50, Swin-B, ViT-B-RVSA or ViTAE-B-RVSA'
+        )
     if config is None:
-        config = f'cmid_mm::{network.config.format(_backbone(found, network, path))}'
+        config = f'cmid_mm::{_published_config(network, architecture, path)}'
     cfg = load_config(config)
     with _WithoutNumbers():
         model = build_model(cfg)
@@ -159,7 +170,7 @@ def convert_network(
     _add_place_of_class_token(weights, own)
     classes = dataset_meta(cfg, {})
     problems = [
-        *_check_classes(network, content, weights, own, classes),
+        *_check_classes(network, meta, weights, own, classes),
         *_check_normalization(network, cfg),
         *_check_weights(weights, own),
     ]
@@ -169,11 +180,9 @@ def convert_network(
             f'converted: {"; ".join(problems)}. Give a config of your own with what '
             'differs: --config'
         )
-    architecture = found.architecture
-    assert architecture is not None
     mean, std = _normalization(cfg)
     repeats = architecture.bands if len(mean) == 1 else 1
-    meta = dict(
+    written = dict(
         source=Path(path).name,
         origin=f'published CMID {network.task}',
         architecture=str(architecture),
@@ -185,7 +194,7 @@ def convert_network(
         left_out=left_out,
         cmid_mm_version=__version__,
     )
-    return dict(meta=meta, state_dict=weights)
+    return dict(meta=written, state_dict=weights)
 
 
 class _WithoutNumbers(TorchFunctionMode):
@@ -201,17 +210,15 @@ class _WithoutNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _backbone(
-    found: FoundBackbone, network: Network, path: str | os.PathLike[str]
+def _published_config(
+    network: Network, architecture: Architecture, path: str | os.PathLike[str]
 ) -> str:
-    architecture = found.architecture
-    if architecture is not None and architecture.resnet_depth == 50:
-        return network.resnet
-    if architecture is not None and architecture.family in _BACKBONES:
-        return _BACKBONES[architecture.family]
+    if architecture.resnet_depth == 50:
+        return network.config.format(network.resnet)
+    if architecture.family in _BACKBONES:
+        return network.config.format(_BACKBONES[architecture.family])
     raise CheckpointError(
-        f'{path} holds a {network.task} with '
-        f'{architecture or "a backbone of an unknown family"}, and no such row was '
+        f'{path} holds a {network.task} with {architecture}, and no such row was '
         'published; expected ResNet-50, Swin-B, ViT-B-RVSA or ViTAE-B-RVSA. Give a '
         'config of your own with this backbone: --config'
     )
@@ -256,7 +263,7 @@ def _add_place_of_class_token(
 
 def _check_classes(
     network: Network,
-    content: Mapping[str, Any],
+    meta: Any,
     weights: Mapping[str, Tensor],
     own: Mapping[str, Tensor],
     dataset: Mapping[str, Any],
@@ -269,7 +276,6 @@ def _check_classes(
     )
     if count != expected:
         return [f'classes: {count} in the file, {expected} in the config']
-    meta = content.get('meta')
     saved = meta.get('CLASSES') if isinstance(meta, Mapping) else None
     if not saved:
         return []

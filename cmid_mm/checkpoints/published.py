@@ -90,7 +90,7 @@ def convert_checkpoint(
         )
     network = recognize_network(state)
     if network is not None:
-        converted = convert_network(network, content, state, source, config)
+        converted = convert_network(network, meta, state, source, config)
     else:
         converted = _convert_pretraining(content, state, source)
     write_checkpoint(converted, target)
