@@ -3,15 +3,14 @@
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..dependencies import __version__
+from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
-from .layouts import mmdet_layout, timm_layout
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 from .stored_images import as_stored, normalization, stored_reading
 
@@ -43,7 +42,7 @@ def export_backbone(
 
     Raises:
         CheckpointError: If the file holds no backbone, or one that the other library
-            has no names for.
+            does not have.
         ValueError: If ``layout`` or ``source`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
@@ -51,14 +50,10 @@ def export_backbone(
     content = read_checkpoint(checkpoint, mmap=True, skip_objects=True)
     found = find_backbone(content, checkpoint, source)
     state = backbone_only(found, checkpoint)
-    if layout == 'timm':
-        state = _timm_state(state, checkpoint)
-    elif layout == 'mmdet':
-        state = _mmdet_state(state, found, checkpoint)
-    # mmdet's Swin reads only names with this prefix, its ResNet only those without.
-    is_swin = found.architecture is not None and found.architecture.family == 'Swin'
-    if layout == 'mmpretrain' or (layout == 'mmdet' and is_swin):
+    if layout == 'mmpretrain':
         state = {f'backbone.{name}': tensor for name, tensor in state.items()}
+    else:
+        state = _state_for(layout, state, checkpoint)
 
     meta: dict[str, Any] = dict(
         source=Path(checkpoint).name,
@@ -94,66 +89,41 @@ def backbone_only(
         )
     if found.layout is None or found.prefix.endswith('backbone.'):
         return found.state
-    parts = re.compile(_PARTS[found.layout.family])
+    parts = re.compile(FAMILIES[found.layout.family].parts)
     return {name: value for name, value in found.state.items() if parts.match(name)}
 
 
-_PARTS = {
-    'ResNet': r'(conv1|bn1|stem|layer\d)\.',
-    'Swin': r'(patch_embed|stages|norm\d)\.|absolute_pos_embed$',
-    'ViT': r'(patch_embed|pre_norm|layers|ln1|ln2)\.|(cls_token|pos_embed)$',
-    'ConvNeXt': r'(downsample_layers|stages|norm\d)\.',
-    'RVSAViT': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-    'RVSAViTAE': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-}
-
-
-#: What mmseg's ViT has, by mmpretrain's names.
-_MMSEG_VIT = re.compile(
-    r'(patch_embed\.projection|ln1'
-    r'|layers\.\d+\.(ln1|ln2|attn\.qkv|attn\.proj|ffn\.layers))\.'
-    r'|(cls_token|pos_embed)$'
-)
-
-
-def _mmdet_state(
-    state: Mapping[str, Tensor], found: FoundBackbone, path: str | os.PathLike[str]
+def _state_for(
+    library: str, state: dict[str, Tensor], path: str | os.PathLike[str]
 ) -> dict[str, Tensor]:
-    if found.layout is not None and found.layout.family == 'ViT':
-        # The norm of averaged patches, which a dense network does not have.
-        state = {k: v for k, v in state.items() if not k.startswith('ln2.')}
-        foreign = [name for name in state if not _MMSEG_VIT.match(name)]
-        lacking = {'cls_token', 'pos_embed'}.difference(state)
+    """A backbone by the names of mmdet and mmseg, or of timm."""
+    own = recognize_layout(state)
+    family = FAMILIES[own.family] if own else None
+    export = family.export(library, state) if family else None
+    if library == 'timm' and export is None:
+        with_timm_names = [f.name for f in FAMILIES.values() if 'timm' in f.exports]
+        raise CheckpointError(
+            f'{path}: timm names are known for {", ".join(with_timm_names)} only; '
+            'use --layout mmpretrain'
+        )
+    if family and export:
+        left_out = re.compile(export.left_out or r'$.')
+        state = {k: v for k, v in state.items() if not left_out.match(k)}
+        parts = re.compile(export.parts or family.parts)
+        foreign = [name for name in state if not parts.match(name)]
+        lacking = [name for name in export.needs if name not in state]
         if foreign or lacking:
-            what = foreign[0] if foreign else f'no {" and no ".join(sorted(lacking))}'
+            others = 'timm has' if library == 'timm' else 'mmdet and mmseg have'
             raise CheckpointError(
-                f"{path}: mmseg's ViT is another network than that of the file, which "
-                f'has {what}; use --layout mmpretrain and '
-                "type='mmpretrain.VisionTransformer' there"
+                f'{path}: looks like a {family.name}, but '
+                + (
+                    f'{others} no name for {len(foreign)} of its weights, such as '
+                    f'{foreign[0]}'
+                    if foreign
+                    else f'has no {" and no ".join(lacking)}, which {others}'
+                )
+                + '; use --layout mmpretrain'
             )
-    layout = mmdet_layout(state)
-    return layout.from_mmpretrain(state) if layout else dict(state)
-
-
-def _timm_state(
-    state: Mapping[str, Tensor], path: str | os.PathLike[str]
-) -> dict[str, Tensor]:
-    layout = timm_layout(state)
-    if layout is None:
-        raise CheckpointError(
-            f'{path}: timm names are known for ResNet, Swin, ViT and ConvNeXt only; '
-            'use --layout mmpretrain'
-        )
-    foreign = [name for name in state if not re.match(_PARTS[layout.family], name)]
-    if foreign:
-        raise CheckpointError(
-            f'{path}: looks like a {layout.family}, but timm has no name for '
-            f'{len(foreign)} of its weights, such as {foreign[0]}; '
-            'use --layout mmpretrain'
-        )
-    # timm computes the index itself and knows the last norm only.
-    not_in_timm = re.compile(r'.*relative_position_index$|norm[0-2]\.')
-    state = {
-        name: value for name, value in state.items() if not not_in_timm.match(name)
-    }
-    return layout.from_mmpretrain(state)
+        state = export.layout.from_mmpretrain(state)
+    prefix = family.mmdet_prefix if family and library == 'mmdet' else ''
+    return {prefix + name: tensor for name, tensor in state.items()}

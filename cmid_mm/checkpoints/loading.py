@@ -12,27 +12,16 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..images import Reading
-from .architecture import describe, explain_differences, explain_lack, stem_name
+from .architecture import explain_differences, explain_lack
+from .families import FAMILIES, Family, recognize_layout
 from .finding import FoundBackbone, abbreviate, find_backbone, top_level_names
 from .fitting import compare_weights, shape_of, without_computed
-from .layouts import recognize_layout
-from .position_tables import resize_position_tables
 from .reading import CheckpointError, read_checkpoint
 from .stems import Stem, spread_stem, stem_bands
 from .stored_images import normalization, stored_reading
 
 #: What mmpretrain's wrapper of timm's networks puts before their names.
 _TIMM_WRAPPER = 'timm_model.'
-#: Weights that may keep their initial value, by family. Norms of feature maps that
-#: pre-training did not use: those of earlier stages, and ViT's for averaged patches;
-#: and the layers that make RVSA's pyramid.
-_MAY_BE_NEW = {
-    'Swin': re.compile(r'norm[0-2]\.(weight|bias)$'),
-    'ConvNeXt': re.compile(r'norm[0-2]\.(weight|bias)$'),
-    'ViT': re.compile(r'ln2\.(weight|bias)$'),
-    'RVSAViT': re.compile(r'fpn\d\.'),
-    'RVSAViTAE': re.compile(r'fpn\d\.'),
-}
 
 
 @dataclass(frozen=True)
@@ -102,20 +91,19 @@ def match_backbone(
     wrapper = _TIMM_WRAPPER if is_wrapped else ''
     target = {name[len(wrapper) :]: value for name, value in target.items()}
     target_layout = recognize_layout(target)
-    target_architecture = None
+    family = FAMILIES[target_layout.family] if target_layout else None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)
-        target_architecture = describe(target, target_layout.family)
+    target_architecture = family.describe(target) if family else None
     _refuse_caffe_strides(module, content, file, path)
     weights = without_computed(file.state)
-    resized = resize_position_tables(weights, target, module)
-    spread = '' if stem is None else _spread(weights, target, stem, path)
+    resized = _resize_position_tables(weights, target, module, family)
+    spread = ''
+    if stem is not None and family is not None:
+        spread = _spread(weights, target, family, stem, path)
 
     differences = compare_weights(weights, target)
-    may_be_new = _MAY_BE_NEW.get(target_layout.family) if target_layout else None
-    new = [
-        name for name in differences.missing if may_be_new and may_be_new.match(name)
-    ]
+    new = [name for name in differences.missing if family and family.allows_new(name)]
     missing = [name for name in differences.missing if name not in new]
     loaded = {name: value for name, value in weights.items() if name in target}
     differing = [
@@ -126,8 +114,9 @@ def match_backbone(
     unused = [name for name in weights if name not in target]
     homeless = _without_place(differences.surplus, target)
     families = {layout.family for layout in (file.layout, target_layout) if layout}
-    is_transformer = families in ({'ViT'}, {'Swin'})
-    lack = explain_lack(file.state, target) if is_transformer else None
+    lack = None
+    if len(families) == 1:
+        lack = explain_lack(families.pop(), file.state, target)
     if missing or differing or homeless or lack:
         reasons = []
         if lack:
@@ -219,13 +208,14 @@ def load_backbone(
 def _spread(
     weights: dict[str, Tensor],
     target: Mapping[str, Tensor],
+    family: Family,
     stem: Stem,
     path: str | os.PathLike[str],
 ) -> str:
     """Replace the first kernel by one for the module's bands; say what was done."""
-    name = stem_name(weights)
-    if name is None or name not in target:
-        return ''  # other networks; the comparison of names says more
+    name = next((name for name in family.stem if name in weights), '')
+    if name not in target:
+        return ''  # another network, as the comparison of names will say
     before, after = weights[name].shape[1], target[name].shape[1]
     try:
         bands = stem_bands(stem, before, after)
@@ -268,6 +258,26 @@ def _refuse_caffe_strides(
             '(--cfg-options model.backbone.style=pytorch), and the mean and std of the '
             "data_preprocessor to those of the file's pre-training"
         )
+
+
+def _resize_position_tables(
+    weights: dict[str, Tensor],
+    target: Mapping[str, Tensor],
+    module: nn.Module,
+    family: Family | None,
+) -> list[str]:
+    """Resize the position tables in ``weights`` to the module's; tells which."""
+    file = dict(weights)
+    resized = []
+    for name, table in file.items():
+        if name not in target or table.shape == target[name].shape:
+            continue
+        for pattern, resize in family.position_tables if family else ():
+            if re.match(pattern, name):
+                weights[name] = resize(name, file, target, module)
+        if weights[name].shape == target[name].shape:
+            resized.append(name)
+    return resized
 
 
 def _without_place(unused: list[str], target: Mapping[str, Tensor]) -> list[str]:
