@@ -55,7 +55,10 @@ def packaged_config(name: str) -> Path:
         FileNotFoundError: If there is no such package, or no such file in it.
     """
     package, _, path = name.partition('::')
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # of a part of a dotted name, or no name
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
             f'config {name}: package {package} is not installed; pip install it'
@@ -105,36 +108,47 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
     Raises:
         KeyError: If a path leads nowhere; names the closest existing key.
     """
+    for path in options or {}:
+        missing = missing_name(cfg, path)
+        if missing:
+            raise KeyError(f'--cfg-options {path}: {missing}')
+    cfg.merge_from_dict(options or {})
+
+
+def missing_name(cfg: Config, path: str) -> str | None:
+    """What a config lacks to be overridden at a dotted path, or None.
+
+    Args:
+        cfg: The config.
+        path: Its last name may be new, the names before it must exist.
+    """
     runner_keys = {
         *inspect.signature(Runner.__init__).parameters,
         # What the runner reads from the config besides its arguments.
         *('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
     }
-    for path in options or {}:
-        node: Any = cfg
-        names = path.split('.')
-        for depth, name in enumerate(names):
-            if isinstance(node, (list, tuple)):
-                known = name.isdigit() and int(name) < len(node)
-            elif hasattr(node, 'keys'):
-                known = name in node or (depth == 0 and name in runner_keys)
-                known = known or (0 < depth == len(names) - 1)
-            else:
-                known = False
-            if not known:
-                keys = list(node.keys()) if hasattr(node, 'keys') else []
-                close = difflib.get_close_matches(name, keys, 1)
-                hint = f'; did you mean {close[0]!r}?' if close else ''
-                raise KeyError(
-                    f'--cfg-options {path}: the config has no {name!r} there{hint}'
-                )
-            if depth < len(names) - 1:
-                node = (
-                    node[int(name)]
-                    if isinstance(node, (list, tuple))
-                    else node.get(name, {})
-                )
-    cfg.merge_from_dict(options or {})
+    node: Any = cfg
+    names = path.split('.')
+    for depth, name in enumerate(names):
+        if isinstance(node, (list, tuple)):
+            known = name.isdigit() and int(name) < len(node)
+        elif hasattr(node, 'keys'):
+            known = name in node or (depth == 0 and name in runner_keys)
+            known = known or (0 < depth == len(names) - 1)
+        else:
+            known = False
+        if not known:
+            keys = list(node.keys()) if hasattr(node, 'keys') else []
+            close = difflib.get_close_matches(name, keys, 1)
+            hint = f'; did you mean {close[0]!r}?' if close else ''
+            return f'the config has no {name!r} there{hint}'
+        if depth < len(names) - 1:
+            node = (
+                node[int(name)]
+                if isinstance(node, (list, tuple))
+                else node.get(name, {})
+            )
+    return None
 
 
 def wrapped_datasets(dataset: Any) -> Iterator[Any]:
