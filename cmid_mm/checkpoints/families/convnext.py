@@ -120,5 +120,6 @@ CONVNEXT = Family(
     settings=_settings,
     # Pre-training uses the last of the norms behind the stages.
     may_be_new=r'norm[0-2]\.(weight|bias)$',
-    exports=dict(timm=(Export(_TIMM),)),
+    # timm knows the last norm only.
+    exports=dict(timm=(Export(_TIMM, left_out=r'norm[0-2]\.'),)),
 )

@@ -198,7 +198,10 @@ SWIN = Family(
         ),
     ),
     position_tables=((BIAS_TABLE, resize_bias_table),),
-    exports=dict(timm=(Export(_TIMM),)),
+    # timm knows the last norm only.
+    exports=dict(
+        timm=(Export(_TIMM, left_out=r'norm[0-2]\.|.*relative_position_index$'),)
+    ),
     # mmdet's Swin reads only names with this prefix, its ResNet only those without.
     mmdet_prefix='backbone.',
 )

@@ -244,12 +244,12 @@ VIT = Family(
         mmdet=(
             Export(
                 _MMSEG,
-                has=r'(patch_embed\.projection|ln1'
+                parts=r'(patch_embed\.projection|ln1'
                 r'|layers\.\d+\.(ln1|ln2|attn\.qkv|attn\.proj|ffn\.layers))\.'
                 r'|(cls_token|pos_embed)$',
                 needs=('cls_token', 'pos_embed'),
-                # The norm of averaged patches, which a dense network does not have.
-                leaves=r'ln2\.',
+                # The norm of averaged patches
+                left_out=r'ln2\.',
             ),
         ),
     ),
