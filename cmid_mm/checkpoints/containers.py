@@ -36,7 +36,12 @@ def state_dicts(
     Raises:
         CheckpointError: If there are no tensors.
     """
-    found = dict(_walk(checkpoint, ''))
+    try:
+        found = dict(_walk(checkpoint, ''))
+    except RecursionError as error:
+        raise CheckpointError(
+            f'{path} is no checkpoint: it holds a dict that holds itself'
+        ) from error
     if not found:
         keys = abbreviate([str(key) for key in checkpoint]) if checkpoint else 'nothing'
         raise CheckpointError(

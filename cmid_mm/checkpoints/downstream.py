@@ -50,9 +50,10 @@ class Network:
     background: int = 0
     in_0_1: bool = False
 
-    def num_classes(self, state: Mapping[str, Any]) -> int:
-        """Number of classes of a file of it, by the shape of its classifier."""
-        return len(rename(state, self.names)[self.classifier]) - self.background
+    def num_classes(self, state: Mapping[str, Tensor]) -> int | None:
+        """Number of classes in a state dict of it; None if it has no classifier."""
+        classifier = rename(state, self.names).get(self.classifier)
+        return None if classifier is None else len(classifier) - self.background
 
 
 def _bit_block(old: str, new: str) -> Names:
@@ -153,6 +154,7 @@ def convert_network(
         CheckpointError: If a weight of the config's model is missing, left over or of
             another shape, or its classes or its normalisation are others.
     """
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     found = find_backbone(state, path)
     architecture = found.architecture
     if architecture is None:
@@ -225,7 +227,7 @@ def _published_config(
 
 
 def _rename(
-    network: Network, found: FoundBackbone, state: Mapping[str, Any]
+    network: Network, found: FoundBackbone, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Weights by our names, and the names of those that are not computed with."""
     heads: dict[str, Tensor] = {}

@@ -81,7 +81,7 @@ def _findings(
         return
     network = recognize_network(state)
     if network is not None:
-        yield 'network', f'{network.task}, {network.num_classes(state)} classes'
+        yield 'network', f'{network.task}, {network.num_classes(state) or "no"} classes'
     if classes := _classes(content.get('meta')):
         yield 'classes', abbreviate([str(name) for name in classes], 50)
     for name, values in normalization(content).items():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from cmid_mm.checkpoints import CheckpointError, convert_checkpoint, read_checkpoint
@@ -330,6 +331,23 @@ def test_our_config_loads_it_strictly(tmp_path, trainers, task, backbone):
     assert bool(meta['left_out']) == (
         task == 'change' and not backbone.startswith('rvsa')
     )
+
+
+def test_scene_classifier_computes_the_same(tmp_path):
+    torch.manual_seed(0)
+    original = torchvision.models.resnet50(num_classes=21).eval()
+    state = {
+        f'cls_head.{name[3:]}' if name[:3] == 'fc.' else f'backbone.{name}': value
+        for name, value in original.state_dict().items()
+    }
+    torch.save(dict(model=state), tmp_path / 'src.pth')
+    meta = convert_checkpoint(tmp_path / 'src.pth', tmp_path / 'dst.pth')
+    with _WithoutNumbers():
+        model = build_model(load_config(meta['config'])).eval()
+    converted = read_checkpoint(tmp_path / 'dst.pth')['state_dict']
+    model.load_state_dict(converted, strict=True, assign=True)
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(model(images, mode='tensor'), original(images))
 
 
 def changed(task: str, **meta) -> object:

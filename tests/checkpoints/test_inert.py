@@ -294,3 +294,12 @@ def test_a_refusal_names_what_pytorch_lists(tmp_path):
     )
     with pytest.raises(CheckpointError, match=wanted):
         read_checkpoint(tmp_path / 'a.pth')
+
+
+def test_a_dict_that_holds_itself(tmp_path):
+    content: dict = dict(weight=torch.ones(1))
+    content['again'] = content
+    torch.save(content, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='holds a dict that holds itself'):
+        load_backbone(ResNet(18), tmp_path / 'a.pth')
+    assert inspect_checkpoint(tmp_path / 'a.pth')[-1].startswith('backbone: none (')
