@@ -12,20 +12,22 @@ ROOT = Path(__file__).parent
 
 
 class BuildWithConfigs(build_py):
-    """Copies configs and tools to ``cmid_mm/.mim``, where packages look for them."""
+    """Copies configs, their index and tools to ``cmid_mm/.mim``, where mim looks."""
 
     def run(self) -> None:
         """Build the package."""
         super().run()
         if self.editable_mode:
             return
+        target = Path(self.build_lib, 'cmid_mm', '.mim')
         for folder in ('configs', 'tools'):
             shutil.copytree(
                 ROOT / folder,
-                Path(self.build_lib, 'cmid_mm', '.mim', folder),
+                target / folder,
                 dirs_exist_ok=True,
                 ignore=shutil.ignore_patterns('__pycache__'),
             )
+        shutil.copy2(ROOT / 'model-index.yml', target)
 
 
 def requirements(name: str) -> list[str]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from cmid_mm_cli import Command, add_run_arguments, run_tool
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
     from mmengine.runner import Runner
     from torch import nn
 
@@ -38,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.3,
         metavar='S',
         help='detections below this score are not drawn (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--bands',
+        type=int,
+        nargs='+',
+        metavar='B',
+        help='bands of multi-band images to show in pictures, counted from 1 among '
+        'the loaded ones (default: the first three)',
     )
     parser.add_argument('--json', metavar='FILE', help='write the metrics to this file')
     add_run_arguments(parser)
@@ -70,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
     if args.tta:
-        use_tta(cfg)
+        launch.use_tta(cfg)
     cfg.load_from = args.checkpoint
     read: dict[str, dict[str, Any]] = {}
     launch.refuse_unsafe_checkpoints(read)
@@ -79,7 +86,8 @@ def main(args: argparse.Namespace) -> None:
     # The runner itself would load what fits and go on with the rest untrained.
     read[args.checkpoint] = read_fitting_checkpoint(model_of(runner), args.checkpoint)
     if args.show_dir:
-        runner.register_hook(PredictionPicturesHook(args.show_dir, args.score_thr))
+        pictures = PredictionPicturesHook(args.show_dir, args.score_thr, args.bands)
+        runner.register_hook(pictures)
     metrics = runner.test()
     if args.json and is_main_process():
         record = dict(
@@ -89,24 +97,6 @@ def main(args: argparse.Namespace) -> None:
             metrics={name: _number(value) for name, value in metrics.items()},
         )
         write_bytes(Path(args.json), (json.dumps(record, indent=2) + '\n').encode())
-
-
-def use_tta(cfg: 'Config') -> None:
-    """Test with the config's test-time augmentation.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    from cmid_mm.configs import innermost_dataset
-
-    missing = [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]
-    if missing:
-        raise ValueError(
-            f'--tta: the config has no {" and no ".join(missing)}; add them as in '
-            'configs/_base_/segmentation_runtime.py, or test without --tta'
-        )
-    cfg.model = dict(**cfg.tta_model, module=cfg.model)
-    innermost_dataset(cfg, 'test').pipeline = cfg.tta_pipeline
 
 
 def model_of(runner: 'Runner') -> 'nn.Module':

@@ -14,7 +14,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
 from ..checkpoints import read_checkpoint
-from ..configs import is_type, wrapped_datasets
+from ..configs import innermost_dataset, is_type, type_name, wrapped_datasets
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_name: str) -> None:
@@ -86,6 +86,40 @@ def fall_back_to_float32(cfg: Config) -> None:
         wrapper.type = 'OptimWrapper'
         wrapper.pop('loss_scale', None)
         wrapper.pop('dtype', None)
+
+
+def use_tta(cfg: Config) -> None:
+    """Test with the config's test-time augmentation.
+
+    Images and labels are loaded as without it: where the test pipeline chooses bands or
+    maps labels, ``tta_pipeline`` need not repeat it.
+
+    Args:
+        cfg: The config, changed in place.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]
+    if missing:
+        raise ValueError(
+            f'--tta: the config has no {" and no ".join(missing)}; add them as in '
+            'configs/_base_/segmentation_runtime.py, or test without --tta'
+        )
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    dataset = innermost_dataset(cfg, 'test')
+    loaders = {type_name(step): step for step in dataset.pipeline}
+
+    def loading_alike(part: Any) -> Any:
+        if isinstance(part, (list, tuple)):
+            return [loading_alike(step) for step in part]
+        if type_name(part).startswith('Load'):
+            return loaders.get(type_name(part), part)
+        if 'transforms' in part:
+            return {**part, 'transforms': loading_alike(part['transforms'])}
+        return part
+
+    dataset.pipeline = [dataset.pipeline[0], *loading_alike(cfg.tta_pipeline)[1:]]
 
 
 def pin_memory(cfg: Config) -> None:
