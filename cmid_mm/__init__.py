@@ -16,10 +16,12 @@ with without_notices():
     check_dependencies(MINIMUM_VERSIONS)
 
     from . import (
+        building,
         checkpoints,
         datasets,
         engine,
         evaluation,
+        inference,
         models,
         visualization,
     )
@@ -27,11 +29,13 @@ with without_notices():
 __all__ = [
     'MINIMUM_VERSIONS',
     '__version__',
+    'building',
     'check_dependencies',
     'checkpoints',
     'datasets',
     'engine',
     'evaluation',
+    'inference',
     'models',
     'visualization',
 ]

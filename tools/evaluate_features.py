@@ -4,6 +4,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from cmid_mm_cli import Command, ConfigOptions, run_tool, value_range_of
 
@@ -67,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'two for each band',
     )
     parser.add_argument(
+        '--nodata',
+        type=float,
+        metavar='V',
+        help='value of missing pixels in files that do not mark them',
+    )
+    parser.add_argument(
         '--k', type=int, default=20, help='neighbours that vote (default: %(default)s)'
     )
     parser.add_argument(
@@ -115,19 +122,21 @@ def evaluate(args: argparse.Namespace) -> dict:
         load_frozen_encoder,
     )
 
+    reading: dict[str, Any] = dict(
+        bands=args.bands,
+        value_range=value_range_of(args.value_range),
+        nodata=args.nodata,
+    )
     model = load_frozen_encoder(
         args.config,
         args.checkpoint,
         args.backbone_only,
         args.seed,
         args.cfg_options,
+        reading,
     ).to(args.device)
-    loading = dict(
-        size=args.size,
-        num_bands=model.data_preprocessor.mean.numel(),
-        bands=args.bands,
-        value_range=value_range_of(args.value_range),
-    )
+    bands = model.data_preprocessor.mean.numel()
+    loading = dict(reading, size=args.size, num_bands=bands)
     train_set = LabelledFolder(args.train, args.train_list, **loading)
     test_set = LabelledFolder(
         args.test or args.train, args.test_list, train_set.class_names, **loading

@@ -73,11 +73,12 @@ def main(args: argparse.Namespace) -> None:
     if args.tta:
         use_tta(cfg)
     cfg.load_from = args.checkpoint
-    launch.refuse_unsafe_checkpoints()
+    read: dict[str, dict[str, Any]] = {}
+    launch.refuse_unsafe_checkpoints(read)
     check_data(cfg, 'test_dataloader')
     runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
     # The runner itself would load what fits and go on with the rest untrained.
-    read_fitting_checkpoint(model_of(runner), args.checkpoint)
+    read[args.checkpoint] = read_fitting_checkpoint(model_of(runner), args.checkpoint)
     if args.show_dir:
         runner.register_hook(PredictionPicturesHook(args.show_dir, args.score_thr))
     metrics = runner.test()

@@ -52,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='initialise the backbone from this file (a CMID run, an exported '
         'backbone, torchvision, timm, ...); refused unless every weight fits',
     )
+    parser.add_argument(
+        '--stem',
+        metavar='RULE',
+        help='with --backbone-checkpoint: load it into a model for other bands; '
+        'repeat, mean or first, or a band of the file for each band of the model, '
+        'such as 3,2,1,mean (docs/mixing.md)',
+    )
     add_run_arguments(parser)
 
 
@@ -61,8 +68,12 @@ def main(args: argparse.Namespace) -> None:
 
     from cmid_mm.configs import load_config, merge_options
     from cmid_mm.engine import launch
-    from cmid_mm.engine.backbone_checkpoint import set_backbone_checkpoint
-    from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.backbone_checkpoint import (
+        compare_images,
+        set_backbone_checkpoint,
+        stem_option,
+    )
+    from cmid_mm.engine.data_check import check_batches, check_data
     from cmid_mm.engine.initializers import check_backbones
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
@@ -76,7 +87,10 @@ def main(args: argparse.Namespace) -> None:
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     if args.backbone_checkpoint:
-        set_backbone_checkpoint(cfg, args.backbone_checkpoint)
+        stem = stem_option(args.stem) if args.stem else None
+        set_backbone_checkpoint(cfg, args.backbone_checkpoint, stem)
+    elif args.stem:
+        raise ValueError('--stem says how to load --backbone-checkpoint; give both')
     if args.amp:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
@@ -86,7 +100,9 @@ def main(args: argparse.Namespace) -> None:
     launch.refuse_unsafe_checkpoints()
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
-    check_backbones(runner.model)
+    for report in check_backbones(runner.model):
+        compare_images(cfg, report)
+    check_batches(runner)
     runner.train()
 
 

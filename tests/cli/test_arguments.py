@@ -2,6 +2,7 @@
 import argparse
 
 import pytest
+from mmengine.logging import MMLogger
 
 from cmid_mm_cli import TRACEBACK_VARIABLE, add_run_arguments, user_errors
 
@@ -42,3 +43,18 @@ def test_config_options_are_read_as_mmengine_does(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', 'a.b=3', 'work'])
     assert "--cfg-options takes KEY=VALUE ..., got 'work'" in capsys.readouterr().err
+
+
+def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
+    log = tmp_path / 'run.log'
+    MMLogger.get_instance('failing', log_file=str(log))
+
+    @user_errors
+    def main():
+        raise ValueError('no such thing')
+
+    with pytest.raises(SystemExit, match=rf'no such thing \({log} says where\)'):
+        main()
+    MMLogger._instance_dict.clear()
+    text = log.read_text()
+    assert 'Traceback (most recent call last)' in text and 'in main' in text
