@@ -43,13 +43,15 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=find_packages(include=['cmid_mm', 'cmid_mm.*']),
+    packages=find_packages(include=['cmid_mm', 'cmid_mm.*', 'cmid_mm_cli']),
     package_data={'cmid_mm': ['py.typed', 'preparation/splits/*.txt']},
     install_requires=requirements('runtime'),
     extras_require={
         'mm': requirements('mminstall'),
         'tasks': requirements('optional'),
         'tests': requirements('tests'),
+        'completion': ['argcomplete'],
     },
+    entry_points={'console_scripts': ['cmid-mm = cmid_mm_cli:main']},
     cmdclass={'build_py': BuildWithConfigs},
 )

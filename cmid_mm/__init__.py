@@ -10,10 +10,12 @@ from .dependencies import MINIMUM_VERSIONS, __version__, check_dependencies
 check_dependencies(MINIMUM_VERSIONS)
 
 from . import (  # noqa: E402
+    building,
     checkpoints,
     datasets,
     engine,
     evaluation,
+    inference,
     models,
     visualization,
 )
@@ -21,11 +23,13 @@ from . import (  # noqa: E402
 __all__ = [
     'MINIMUM_VERSIONS',
     '__version__',
+    'building',
     'check_dependencies',
     'checkpoints',
     'datasets',
     'engine',
     'evaluation',
+    'inference',
     'models',
     'visualization',
 ]

@@ -4,16 +4,19 @@
 import difflib
 import importlib.util
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, DefaultScope, Registry
 from mmengine.runner import Runner
 
 from .dependencies import check_scope
+from .images import Reading
 
 
 def load_config(name: str) -> Config:
@@ -22,7 +25,9 @@ def load_config(name: str) -> Config:
     Args:
         name (str): A path, or ``package::path`` for a config that an installed
             package ships, such as
-            ``mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py``.
+            ``mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py``. A path such as
+            ``configs/cmid/cmid_r18_demo.py`` that is not there stands for the config
+            that cmid_mm ships.
 
     Returns:
         Config: The config.
@@ -36,10 +41,22 @@ def load_config(name: str) -> Config:
     else:
         file = Path(name)
         if not file.is_file():
-            raise FileNotFoundError(f'config {name} does not exist')
+            file = _shipped_config(file)
     cfg = Config.fromfile(file)
     check_scope(cfg.get('default_scope'))
     return cfg
+
+
+def _shipped_config(path: Path) -> Path:
+    """The file of a config that cmid_mm ships, by its path in a checkout."""
+    if path.parts[:1] != ('configs',):
+        raise FileNotFoundError(f'config {path} does not exist')
+    try:
+        return packaged_config(f'cmid_mm::{path.relative_to("configs").as_posix()}')
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'config {path} does not exist in {Path.cwd()}; and as shipped: {error}'
+        ) from None
 
 
 def packaged_config(name: str) -> Path:
@@ -61,18 +78,14 @@ def packaged_config(name: str) -> Path:
             f'config {name}: package {package} is not installed; pip install it'
         )
     root = Path(spec.submodule_search_locations[0])
-    for folder in (root / '.mim' / 'configs', root.parent / 'configs'):
+    folders = (root / '.mim' / 'configs', root.parent / 'configs')
+    for folder in folders:
         if (folder / path).is_file():
             return folder / path
-    close = difflib.get_close_matches(
-        Path(path).name,
-        [file.name for file in (root / '.mim' / 'configs').rglob('*.py')],
-        1,
-    )
+    known = {file.name for folder in folders for file in folder.rglob('*.py')}
+    close = difflib.get_close_matches(Path(path).name, sorted(known), 1)
     hint = f'; did you mean {close[0]}?' if close else ''
-    raise FileNotFoundError(
-        f'config {name}: {package} has no {path} in {root / ".mim" / "configs"}{hint}'
-    )
+    raise FileNotFoundError(f'config {name}: {package} has no {path}{hint}')
 
 
 # mmengine finds the packages of ``_base_ = 'package::path'`` by the names of their
@@ -180,13 +193,56 @@ def wrapped_datasets(dataset: Any) -> Iterator[Any]:
         yield from wrapped_datasets(part)
 
 
+def resolve_type(registry: Registry, kind: Any) -> Any:
+    """What the ``type`` of a config stands for: a class, or None if it is unknown.
+
+    Args:
+        registry: Where names are looked up.
+        kind: A class, or its name, scoped name or path.
+    """
+    if not isinstance(kind, str):
+        return kind
+    try:
+        return registry.get(kind)
+    except RuntimeError:  # some versions of mmengine raise it, others return None
+        return None
+
+
+def is_type(registry: Registry, kind: Any, base: type) -> bool:
+    """Whether the ``type`` of a config stands for a class or one derived from it."""
+    found = resolve_type(registry, kind)
+    return isinstance(found, type) and issubclass(found, base)
+
+
+def type_name(part: Any) -> str:
+    """The ``type`` of a part of a config without its package, ``''`` if it has none.
+
+    Args:
+        part: A config. Its type is a name, or a class or function in configs of the
+            newer style, which import what they use.
+    """
+    kind = part.get('type') or ''
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+
+
+def collate_function(dataloader: Any) -> Callable[..., Any]:
+    """How a data loader joins samples to a batch; looked up in the current scope.
+
+    Args:
+        dataloader: Its config.
+    """
+    kind = (dataloader.get('collate_fn') or {}).get('type') or pseudo_collate
+    found: Any = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+    return found
+
+
 def scope_of(cfg: Config) -> AbstractContextManager[Any]:
     """Context in which types of a config are looked up as its run does.
 
     Args:
         cfg: Any config.
     """
-    return DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine'))
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine')
 
 
 def build_model(cfg: Config) -> Any:
@@ -221,6 +277,35 @@ def innermost_dataset(cfg: Config, split: str) -> Any:
     return next(wrapped_datasets(dataset))
 
 
+def first_reading(cfg: Any, split: str) -> Reading | None:
+    """How the images of a data loader become numbers.
+
+    Args:
+        cfg: A config, or the plain dict of one.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        What the loading step of the pipeline reads: 8-bit colours if that is
+        ``LoadImageFromFile``. None if there is no such step.
+
+    Raises:
+        ValueError: If the options of the step contradict each other.
+    """
+    for dataset in wrapped_datasets(
+        (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+    ):
+        for step in dataset.get('pipeline') or []:
+            kind = step.get('type')
+            name = (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
+            if name == 'LoadImageFromFile':
+                return Reading()
+            if name in ('LoadImagery', 'LoadImagePair'):
+                names = (field.name for field in fields(Reading))
+                options = {key: step[key] for key in names if step.get(key) is not None}
+                return Reading(**options)
+    return None
+
+
 def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]:
     """Classes and palette: as stored with the checkpoint, else by the config.
 
@@ -235,8 +320,10 @@ def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]
     if stored.get('classes'):
         return dict(stored)
     dataset = innermost_dataset(cfg, 'test')
-    with scope_of(cfg):
-        found: Any = DATASETS.get(dataset['type'])
+    found: Any = dataset['type']
+    if isinstance(found, str):
+        with scope_of(cfg):
+            found = DATASETS.get(found)
     meta = dict(getattr(found, 'METAINFO', None) or {})
     given = dataset.get('metainfo')
     return {**meta, **given} if isinstance(given, dict) else meta

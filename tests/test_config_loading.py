@@ -71,10 +71,20 @@ def test_packaged_configs_are_found():
     assert load_config('cmid_mm::cmid/cmid_r18_demo.py').model.type == 'CMID'
 
 
+def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = 'configs/cmid/cmid_r18_demo.py'
+    assert load_config(name).model.type == 'CMID'
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("model = dict(type='Mine')")  # the nearer one
+    assert load_config(name).model.type == 'Mine'
+
+
 @pytest.mark.parametrize(
     ('name', 'message'),
     [
         ('no_such_config.py', 'no_such_config.py does not exist'),
+        ('configs/cmid/cmid_r18_demos.py', 'did you mean cmid_r18_demo.py'),
         ('nopackage::a.py', 'package nopackage is not installed'),
         ('mmpretrain::resnet/nothing.py', 'mmpretrain has no resnet/nothing.py'),
     ],

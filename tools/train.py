@@ -3,24 +3,16 @@
 
 import argparse
 
-from mmengine.runner import Runner
+from cmid_mm_cli import Command, add_run_arguments, run_tool
 
-import cmid_mm  # noqa: F401
-from cmid_mm.cli import add_run_arguments, user_errors
-from cmid_mm.configs import load_config, merge_options
-from cmid_mm.engine import launch
-from cmid_mm.engine.backbone_checkpoint import set_backbone_checkpoint
-from cmid_mm.engine.data_check import check_data
-from cmid_mm.engine.initializers import check_backbones
+EPILOG = """\
+example: %(prog)s configs/cmid/cmid_r50_millionaid.py --data-root my_images \\
+             --work-dir work_dirs/mine --amp
+"""
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='example: python tools/train.py configs/cmid/cmid_r50_millionaid.py '
-        '--data-root my_images --work-dir work_dirs/mine --amp',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument(
         'config',
         help='config file, or package::path for one that an installed package ships, '
@@ -52,14 +44,30 @@ def parse_args() -> argparse.Namespace:
         help='initialise the backbone from this file (a CMID run, an exported '
         'backbone, torchvision, timm, ...); refused unless every weight fits',
     )
+    parser.add_argument(
+        '--stem',
+        metavar='RULE',
+        help='with --backbone-checkpoint: load it into a model for other bands; '
+        'repeat, mean or first, or a band of the file for each band of the model, '
+        'such as 3,2,1,mean (docs/mixing.md)',
+    )
     add_run_arguments(parser)
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Train."""
-    args = parse_args()
+    from mmengine.runner import Runner
+
+    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.engine import launch
+    from cmid_mm.engine.backbone_checkpoint import (
+        compare_images,
+        set_backbone_checkpoint,
+        stem_option,
+    )
+    from cmid_mm.engine.data_check import check_batches, check_data
+    from cmid_mm.engine.initializers import check_backbones
+
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
     launch.set_launcher(cfg, args.launcher)
@@ -68,7 +76,10 @@ def main() -> None:
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     if args.backbone_checkpoint:
-        set_backbone_checkpoint(cfg, args.backbone_checkpoint)
+        stem = stem_option(args.stem) if args.stem else None
+        set_backbone_checkpoint(cfg, args.backbone_checkpoint, stem)
+    elif args.stem:
+        raise ValueError('--stem says how to load --backbone-checkpoint; give both')
     if args.amp:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
@@ -78,9 +89,13 @@ def main() -> None:
     launch.refuse_unsafe_checkpoints()
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = Runner.from_cfg(cfg)
-    check_backbones(runner.model)
+    for report in check_backbones(runner.model):
+        compare_images(cfg, report)
+    check_batches(runner)
     runner.train()
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

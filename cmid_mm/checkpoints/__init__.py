@@ -2,9 +2,9 @@
 from .exporting import EXPORT_LAYOUTS, export_backbone
 from .finding import FoundBackbone, find_backbone
 from .loading import LoadReport, load_backbone, match_backbone
-from .normalization import normalization
 from .published import convert_checkpoint
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
+from .stored_images import normalization, stored_reading
 
 __all__ = [
     'EXPORT_LAYOUTS',
@@ -18,5 +18,6 @@ __all__ = [
     'match_backbone',
     'normalization',
     'read_checkpoint',
+    'stored_reading',
     'write_checkpoint',
 ]

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from ..dependencies import __version__
+from .families import FAMILIES, Family, recognize_layout
 from .finding import FoundBackbone, find_backbone
-from .layouts import mmdet_layout, timm_layout
-from .normalization import normalization
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
+from .stored_images import as_stored, normalization, stored_reading
 
 EXPORT_LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
 
@@ -33,15 +33,17 @@ def export_backbone(
         layout (str): ``'mmpretrain'``: names behind ``backbone.``, for
             ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
             there; ``'mmdet'``: as ``init_cfg=dict(type='Pretrained',
-            checkpoint=...)`` of mmdet and mmseg expects them; ``'timm'``: timm's
-            names, for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
+            checkpoint=...)`` of mmdet and mmseg expects them, of a ViT as mmseg's
+            own with ``patch_bias=True, final_norm=True``; ``'timm'``: timm's names,
+            for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
 
     Returns:
         dict[str, Any]: The ``meta`` that was written.
 
     Raises:
-        CheckpointError: If the file holds no backbone, or one without timm names.
+        CheckpointError: If the file holds no backbone, or one that the other library
+            has no names for.
         ValueError: If ``layout`` or ``source`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
@@ -51,12 +53,9 @@ def export_backbone(
     state = backbone_only(found, checkpoint)
     if layout == 'timm':
         state = _timm_state(state, checkpoint)
-    elif layout == 'mmdet':
-        own = mmdet_layout(state)
-        state = own.from_mmpretrain(state) if own else state
-    # mmdet's Swin reads only names with this prefix, its ResNet only those without.
-    is_swin = found.architecture is not None and found.architecture.family == 'Swin'
-    if layout == 'mmpretrain' or (layout == 'mmdet' and is_swin):
+    elif layout == 'mmdet' and found.layout is not None:
+        state = _mmdet_state(state, FAMILIES[found.layout.family], checkpoint)
+    elif layout == 'mmpretrain':
         state = {f'backbone.{name}': tensor for name, tensor in state.items()}
 
     meta: dict[str, Any] = dict(
@@ -71,6 +70,9 @@ def export_backbone(
             architecture=str(found.architecture), bands=found.architecture.bands
         )
     meta.update(normalization(content))
+    reading = stored_reading(content)
+    if reading is not None:
+        meta['reading'] = as_stored(reading)
     write_checkpoint(dict(meta=meta, state_dict=state), target)
     return meta
 
@@ -90,33 +92,51 @@ def backbone_only(
         )
     if found.layout is None or found.prefix.endswith('backbone.'):
         return found.state
-    parts = re.compile(_PARTS[found.layout.family])
+    parts = re.compile(FAMILIES[found.layout.family].parts)
     return {name: value for name, value in found.state.items() if parts.match(name)}
 
 
-_PARTS = {
-    'ResNet': r'(conv1|bn1|stem|layer\d)\.',
-    'Swin': r'(patch_embed|stages|norm\d)\.|absolute_pos_embed$',
-    'ViT': r'(patch_embed|pre_norm|layers|ln1|ln2)\.|(cls_token|pos_embed)$',
-    'ConvNeXt': r'(downsample_layers|stages|norm\d)\.',
-    'RVSAViT': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-    'RVSAViTAE': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-}
+def _mmdet_state(
+    state: Mapping[str, Tensor], family: Family, path: str | os.PathLike[str]
+) -> dict[str, Tensor]:
+    export = family.export('mmdet', state)
+    if export is None:
+        exported = dict(state)
+    else:
+        exported = {
+            name: tensor
+            for name, tensor in state.items()
+            if not (export.leaves and re.match(export.leaves, name))
+        }
+        foreign = [n for n in exported if export.has and not re.match(export.has, n)]
+        lacking = set(export.needs).difference(exported)
+        if foreign or lacking:
+            what = foreign[0] if foreign else f'no {" and no ".join(sorted(lacking))}'
+            raise CheckpointError(
+                f"{path}: {export.layout.name}'s {family.name} is another network "
+                f'than that of the file, which has {what}; use --layout mmpretrain '
+                f'and type={family.type!r} there'
+            )
+        exported = export.layout.from_mmpretrain(exported)
+    return {family.mmdet_prefix + name: t for name, t in exported.items()}
 
 
 def _timm_state(
     state: Mapping[str, Tensor], path: str | os.PathLike[str]
 ) -> dict[str, Tensor]:
-    layout = timm_layout(state)
-    if layout is None:
+    own = recognize_layout(state)
+    family = FAMILIES[own.family] if own else None
+    export = family.export('timm', state) if family else None
+    if family is None or export is None:
+        with_timm_names = [f.name for f in FAMILIES.values() if 'timm' in f.exports]
         raise CheckpointError(
-            f'{path}: timm names are known for ResNet, Swin, ViT and ConvNeXt only; '
+            f'{path}: timm names are known for {", ".join(with_timm_names)} only; '
             'use --layout mmpretrain'
         )
-    foreign = [name for name in state if not re.match(_PARTS[layout.family], name)]
+    foreign = [name for name in state if not re.match(family.parts, name)]
     if foreign:
         raise CheckpointError(
-            f'{path}: looks like a {layout.family}, but timm has no name for '
+            f'{path}: looks like a {family.name}, but timm has no name for '
             f'{len(foreign)} of its weights, such as {foreign[0]}; '
             'use --layout mmpretrain'
         )
@@ -125,4 +145,4 @@ def _timm_state(
     state = {
         name: value for name, value in state.items() if not not_in_timm.match(name)
     }
-    return layout.from_mmpretrain(state)
+    return export.layout.from_mmpretrain(state)

@@ -9,9 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .architecture import Architecture, describe
-from .layouts import recognize_layout
-from .naming import Layout
+from .families import FAMILIES, Architecture, Layout, recognize_layout
 from .reading import CheckpointError
 
 #: Where checkpoints keep a backbone: (prefix, what such a file is, how other names
@@ -164,7 +162,7 @@ def find_backbone(
     if layout is None:
         return FoundBackbone(found, prefix, origin, None, None)
     found = layout.to_mmpretrain(found)
-    architecture = describe(found, layout.family)
+    architecture = FAMILIES[layout.family].describe(found)
     return FoundBackbone(found, prefix, origin, layout, architecture)
 
 

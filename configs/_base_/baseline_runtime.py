@@ -8,7 +8,6 @@ data_preprocessor = dict(
 )
 
 custom_hooks = [
-    dict(type='InputBandsHook'),
     dict(type='UnreadableImagesHook'),
     dict(type='ThroughputHook'),
 ]

@@ -12,6 +12,7 @@ default_hooks = dict(
         backend_args=dict(backend='atomic_local'),
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    input_bands=dict(type='InputBandsHook'),
 )
 custom_hooks = [dict(type='ThroughputHook')]
 

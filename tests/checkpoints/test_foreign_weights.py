@@ -27,7 +27,7 @@ from cmid_mm.checkpoints import (
     match_backbone,
     read_checkpoint,
 )
-from cmid_mm.checkpoints.reading import SkippedObject
+from cmid_mm.checkpoints.inert import InertObject
 from cmid_mm.engine.initializers import PretrainedBackbone
 
 Shapes = dict[str, tuple[int, ...]]
@@ -567,7 +567,7 @@ def test_objects_beside_weights_are_skipped(tmp_path, lightning, zipped):
         read_checkpoint(tmp_path / 'a')
     content = read_checkpoint(tmp_path / 'a', skip_objects=True)
     ((callback, saved),) = content['callbacks'].items()
-    assert issubclass(callback, SkippedObject)
+    assert issubclass(callback, InertObject)
     assert saved == dict(best_model_path='epoch=199.ckpt')
     assert content['hyper_parameters'] == dict(base_encoder='resnet50', emb_spaces=3)
     assert content['list'] == [1, 2]
@@ -587,21 +587,27 @@ def test_code_in_a_file_is_never_run(tmp_path, function):
     state = {'conv1.weight': torch.ones(2)}
     torch.save(dict(extra=Attack(), state_dict=state), tmp_path / 'a.pth')
     content = read_checkpoint(tmp_path / 'a.pth', skip_objects=True)
-    assert isinstance(content['extra'], SkippedObject)
-    assert vars(content['extra']) == {}
+    assert isinstance(content['extra'], InertObject)
+    assert content['extra'].args == (f'open({str(trace)!r}, "w")',)
     assert content['state_dict']['conv1.weight'].tolist() == [1, 1]
     assert not trace.exists()
 
 
-def test_whole_modules_are_refused(tmp_path):
-    torch.save(nn.Linear(2, 2), tmp_path / 'a.pth')
-    with pytest.raises(
-        CheckpointError, match=r'was refused.*torch\.nn\.modules\.linear\.Linear would'
-    ):
-        load_backbone(ResNet(18), tmp_path / 'a.pth')
-    torch.save(dict(model=nn.Linear(2, 2)), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match=r'holds no weights.* found 1 \(model\)'):
-        load_backbone(ResNet(18), tmp_path / 'a.pth')
+@pytest.mark.parametrize('wrap', [lambda module: module, lambda m: dict(model=m)])
+@pytest.mark.parametrize('zip_format', [True, False])
+def test_whole_modules_arrive(tmp_path, wrap, zip_format):
+    network = torchvision.models.resnet18()
+    torch.save(
+        wrap(network),
+        tmp_path / 'a.pth',
+        _use_new_zipfile_serialization=zip_format,
+    )
+    module = blank(ResNet(18))
+    report = load_backbone(module, tmp_path / 'a.pth')
+    assert report.unused == ['fc.weight', 'fc.bias']
+    expected = network.state_dict()
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, expected[name]), name
 
 
 def test_haiku_pickles_of_byol_are_refused(tmp_path):
@@ -636,7 +642,8 @@ def test_other_bands_are_refused(tmp_path, build, module, bands):
     message = str(error.value)
     assert f'input bands: the file has {bands}, the module 3; set' in message
     assert f'in_channels={bands} (--cfg-options model.backbone.in_channels' in message
-    assert 'or take weights of 3; bands are neither averaged nor left out' in message
+    assert 'take weights of 3, or say how the first kernel is made' in message
+    assert "stem='repeat'" in message
     assert '\n' not in message
 
 

@@ -22,8 +22,8 @@ from cmid_mm.checkpoints import (
     load_backbone,
     match_backbone,
 )
+from cmid_mm.checkpoints.families import LAYOUTS
 from cmid_mm.checkpoints.finding import abbreviate, find_backbone
-from cmid_mm.checkpoints.layouts import LAYOUTS
 
 SWIN = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 2])
 VIT = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)

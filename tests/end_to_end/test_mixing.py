@@ -198,7 +198,7 @@ MISFITS = {
     'module is a ResNet-50 (width 64, 3 input bands); take a config with such a '
     "backbone, or write type='SwinTransformer', embed_dims=96",
     'bands': "input bands: the file has 4, the module 3; set the backbone's "
-    'in_channels=4 (--cfg-options model.backbone.in_channels=4)',
+    'in_channels=4 (--cfg-options model.backbone.in_channels=4; for CMID as many',
     'other': 'no weight of ResNet is in the file, whose tensors are named 2 (fc: 1, '
     'text: 1)',
     'empty': 'is empty (0 bytes)',

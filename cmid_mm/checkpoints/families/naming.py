@@ -24,8 +24,7 @@ class Layout:
 
     Args:
         name (str): Whose names these are.
-        family (str): ``'ResNet'``, ``'Swin'``, ``'ViT'``, ``'ConvNeXt'``,
-            ``'RVSAViT'`` or ``'RVSAViTAE'``.
+        family (str): The name of the family.
         signature (tuple[str, str]): Two names that only this layout has together.
         names (Names): Where it differs from mmpretrain's names.
         concatenated_merging (bool): Whether Swin's patch merging orders the four

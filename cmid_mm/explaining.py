@@ -1,0 +1,186 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Errors of a run in the words of its config."""
+
+import difflib
+import inspect
+import itertools
+import logging
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+
+from .building import BuildStep, build_steps, named_parameters
+
+#: Errors whose text is made for users; that of others may need its place in the code.
+_TOLD = (ValueError, OSError, KeyError, ImportError)
+
+
+def explain(error: Exception) -> str:
+    """The text of an error, with the place in the config that it is about.
+
+    Args:
+        error: As it was caught.
+
+    Returns:
+        A text that names the key of the config if the error came up while a part of
+        the config was built; and otherwise the line of the code if the error is of a
+        kind that bugs have, too.
+    """
+    steps = [step for step in build_steps(error) if isinstance(step.cfg, dict)]
+    text = _text(error)
+    text = _with_nearest_key(text, error, steps)
+    if not steps:
+        told = isinstance(error, _TOLD) and ' ' in text
+        unknown_key = text.startswith('unknown key')
+        return text if told or unknown_key else f'{_place_in_code(error)}: {text}'
+    step = steps[-1]
+    if isinstance(error, KeyError):
+        text = _with_nearest_type(text, step)
+    if isinstance(error, OSError) and error.errno and step.registry.name == 'dataset':
+        text += '; set data_root (or --data-root) and data_prefix to where the data are'
+    config = _config_of(error)
+    places = [place_of(config, step.cfg) for step in reversed(steps)]
+    place = next(filter(None, places), None)
+    name = getattr(step.type, '__name__', step.cfg.get('type'))
+    where = f'{place} ({name})' if place else name
+    return f'{where}: {text or type(error).__name__}'
+
+
+def record_traceback(error: Exception) -> str | None:
+    """Write the traceback of an error to the log file of the run.
+
+    Args:
+        error: As it was caught.
+
+    Returns:
+        The file; None if there is none.
+    """
+    for handler in MMLogger.get_current_instance().handlers:
+        if isinstance(handler, logging.FileHandler):
+            text = ''.join(traceback.format_exception(error))
+            with open(handler.baseFilename, 'a', encoding='utf-8') as log:
+                log.write(text)
+            return handler.baseFilename
+    return None
+
+
+def place_of(config: Config | None, part: Any) -> str | None:
+    """Path of the node of a config from which a part is made.
+
+    Args:
+        config: The config.
+        part: What is built: the node, perhaps with further settings that it shares with
+            other parts.
+
+    Returns:
+        Such as ``'model.encoder.backbone'``; None if there is no such node.
+    """
+    best, most = None, 0
+    for path, node in nodes_of(config):
+        if len(node) > most and all(
+            key in part and _equal(part[key], value) for key, value in node.items()
+        ):
+            best, most = path, len(node)
+    return best
+
+
+def _text(error: Exception) -> str:
+    """The text of an error, also of one that a data-loading worker reports."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if 'Original Traceback' not in text:
+        return text
+    lines = text.rpartition('Traceback (most recent call last):')[2].splitlines()
+    message = itertools.dropwhile(lambda line: not line or line[0] == ' ', lines)
+    return '\n'.join(message).partition(': ')[2]
+
+
+def _with_nearest_key(text: str, error: Exception, steps: Sequence[BuildStep]) -> str:
+    """Say which key is meant by an unknown one."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", text)
+    refused = found[1] if found and isinstance(error, TypeError) else None
+    if steps:
+        known = _accepted_names(steps[-1].type)
+        if refused:
+            return f'unknown key {refused!r}{_nearest(refused, known)}'
+        # One that a class hands on, and misses under its right name.
+        for key in steps[-1].cfg.keys() - known - {'type', '_scope_'}:
+            if difflib.get_close_matches(key, known, 1):
+                text += f'; unknown key {key!r}{_nearest(key, known)}'
+    elif refused:
+        nodes = nodes_of(_config_of(error))
+        place = next((f' ({path})' for path, node in nodes if refused in node), '')
+        return f'unknown key {refused!r}{place}'
+    return text
+
+
+def _with_nearest_type(text: str, step: BuildStep) -> str:
+    """Say which type is meant by an unknown one."""
+    found = re.match(r'(\S+) is not in the \S+ registry', text)
+    if not found:
+        return text
+    names: list[str] = []
+    registry: Any = step.registry
+    while registry is not None:
+        names += registry.module_dict
+        registry = registry.parent
+    return f'there is no type {found[1]!r}{_nearest(found[1], names)}'
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name.rpartition('.')[2], known, 1)
+    if close:
+        return f'; did you mean {close[0]!r}?'
+    return f'; known are {", ".join(known)}' if 0 < len(known) <= 20 else ''
+
+
+def _accepted_names(kind: Any) -> list[str]:
+    """Names of the arguments of a type, those that it hands on included."""
+    functions = [kind] if callable(kind) else []
+    if inspect.isclass(kind):
+        owners = [cls for cls in kind.__mro__ if '__init__' in vars(cls)]
+        functions = [vars(cls)['__init__'] for cls in owners if cls is not object]
+    names: list[str] = []
+    for function in functions:
+        names += named_parameters(function)
+        if not inspect.getfullargspec(function).varkw:
+            break
+    return names
+
+
+def _place_in_code(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f'{type(error).__name__} in {frame.filename}, line {frame.lineno}'
+
+
+def _config_of(error: Exception) -> Config | None:
+    """The config of the run: the first that a function on the way had."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, Config):
+                return value
+    return None
+
+
+def nodes_of(config: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+    """All mappings within a config with their dotted paths."""
+    if isinstance(config, Config | dict):
+        if path:
+            yield path, config
+        items: Any = config.items()
+    elif isinstance(config, list | tuple):
+        items = enumerate(config)
+    else:
+        return
+    for key, value in items:
+        yield from nodes_of(value, f'{path}.{key}' if path else str(key))
+
+
+def _equal(first: Any, second: Any) -> bool:
+    try:
+        return bool(first == second)
+    except (ValueError, RuntimeError):  # arrays
+        return first is second
