@@ -3,6 +3,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_type_hints
 
@@ -80,7 +81,8 @@ def _check_types(step: BuildStep) -> None:
         if name in types and not has_type(value, types[name]):
             raise WrongSettingError(
                 f'{name}={value!r} is of type {type(value).__name__}, expected '
-                f'{inspect.formatannotation(types[name])}'
+                # Names without their modules.
+                + re.sub(r'\w+\.', '', inspect.formatannotation(types[name]))
             )
 
 

@@ -72,7 +72,10 @@ def packaged_config(name: str) -> Path:
         FileNotFoundError: If there is no such package, or no such file in it.
     """
     package, _, path = name.partition('::')
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # of a part of a dotted name, or no name
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
             f'config {name}: package {package} is not installed; pip install it'
@@ -123,55 +126,66 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
         KeyError: If a path leads nowhere, or to several parts of a list; names the
             closest existing key.
     """
+    resolved = {}
+    for path, value in (options or {}).items():
+        try:
+            resolved[resolve_path(cfg, path)] = value
+        except KeyError as error:
+            raise KeyError(f'--cfg-options {path}: {error.args[0]}') from None
+    cfg.merge_from_dict(resolved)
+
+
+def resolve_path(cfg: Config, path: str) -> str:
+    """A dotted path to override a config at, parts of lists by their indexes.
+
+    Args:
+        cfg: The config.
+        path: As :func:`merge_options` takes it.
+
+    Raises:
+        KeyError: Likewise.
+    """
     runner_keys = {
         *inspect.signature(Runner.__init__).parameters,
         # What the runner reads from the config besides its arguments.
         *('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
     }
-    resolved = {}
-    for path, value in (options or {}).items():
-        node: Any = cfg
-        names = path.split('.')
-        for depth, name in enumerate(names):
-            if isinstance(node, (list, tuple)):
-                names[depth] = str(_index_in(node, name, path))
-                node = node[int(names[depth])]
-                continue
-            keys = list(node.keys()) if hasattr(node, 'keys') else []
-            known = name in keys or (depth == 0 and name in runner_keys)
-            if not known and not (0 < depth == len(names) - 1 and keys):
-                raise _leads_nowhere(path, name, keys)
-            node = node.get(name, {})
-        resolved['.'.join(names)] = value
-    cfg.merge_from_dict(resolved)
+    node: Any = cfg
+    names = path.split('.')
+    for depth, name in enumerate(names):
+        if isinstance(node, (list, tuple)):
+            names[depth] = str(_index_in(node, name))
+            node = node[int(names[depth])]
+            continue
+        is_mapping = hasattr(node, 'keys')
+        keys = list(node.keys()) if is_mapping else []
+        known = name in keys or (depth == 0 and name in runner_keys)
+        if not known and not (0 < depth == len(names) - 1 and is_mapping):
+            raise _leads_nowhere(name, keys)
+        node = node.get(name, {})
+    return '.'.join(names)
 
 
-def _index_in(parts: Sequence[Any], name: str, path: str) -> int:
+def _index_in(parts: Sequence[Any], name: str) -> int:
     """Position of the part of a list with this index or type."""
     if name.isdigit() and int(name) < len(parts):
         return int(name)
-    types = [_short_type(part) for part in parts]
+    types = [type_name(part) if hasattr(part, 'get') else '' for part in parts]
     found = [index for index, kind in enumerate(types) if kind == name]
     if len(found) > 1:
         raise KeyError(
-            f'--cfg-options {path}: several parts there are a {name}; choose one by '
-            f'its index, of {", ".join(map(str, found))}'
+            f'several parts there are a {name}; choose one by its index, of '
+            f'{", ".join(map(str, found))}'
         )
     if not found:
-        raise _leads_nowhere(path, name, types)
+        raise _leads_nowhere(name, types)
     return found[0]
 
 
-def _short_type(part: Any) -> str:
-    """Name of the type in a config, without scope or module."""
-    kind = part.get('type') if hasattr(part, 'get') else None
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
-
-
-def _leads_nowhere(path: str, name: str, keys: Sequence[str]) -> KeyError:
+def _leads_nowhere(name: str, keys: Sequence[str]) -> KeyError:
     close = difflib.get_close_matches(name, keys, 1)
     hint = f'; did you mean {close[0]!r}?' if close else ''
-    return KeyError(f'--cfg-options {path}: the config has no {name!r} there{hint}')
+    return KeyError(f'the config has no {name!r} there{hint}')
 
 
 def wrapped_datasets(dataset: Any) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from . import building
 from .building import BuildStep, build_steps, named_parameters
 
 #: Errors whose text is made for users; that of others may need its place in the code.
@@ -31,23 +32,31 @@ def explain(error: Exception) -> str:
         kind that bugs have, too.
     """
     steps = [step for step in build_steps(error) if isinstance(step.cfg, dict)]
-    text = _text(error)
-    text = _with_nearest_key(text, error, steps)
-    if not steps:
-        told = isinstance(error, _TOLD) and ' ' in text
-        unknown_key = text.startswith('unknown key')
-        return text if told or unknown_key else f'{_place_in_code(error)}: {text}'
-    step = steps[-1]
-    if isinstance(error, KeyError):
-        text = _with_nearest_type(text, step)
-    if isinstance(error, OSError) and error.errno and step.registry.name == 'dataset':
-        text += '; set data_root (or --data-root) and data_prefix to where the data are'
+    step = steps[-1] if steps else None
     config = _config_of(error)
-    places = [place_of(config, step.cfg) for step in reversed(steps)]
-    place = next(filter(None, places), None)
-    name = getattr(step.type, '__name__', step.cfg.get('type'))
-    where = f'{place} ({name})' if place else name
-    return f'{where}: {text or type(error).__name__}'
+    text = _text(error)
+    place = _place_on_the_way(error, config)
+    key = re.search(r"unexpected keyword argument '(\w+)'", text)
+    if key and isinstance(error, TypeError):
+        text = f'unknown key {key[1]!r}'
+        if step and key[1] in step.cfg:
+            text += _nearest(key[1], _accepted_names(step.type))
+        else:
+            nodes = (path for path, node in nodes_of(config) if key[1] in node)
+            return f'{next(nodes, place or _place_in_code(error))}: {text}'
+    if step:
+        text = _with_nearest(text, step)
+        is_missing = isinstance(error, OSError) and error.errno
+        if is_missing and step.registry.name == 'dataset':
+            text += '; set data_root (or --data-root) and data_prefix to the data'
+        name = getattr(step.type, '__name__', step.cfg.get('type'))
+        if not place:
+            place = name
+        elif name and place == place_of(config, step.cfg):
+            place = f'{place} ({name})'
+    elif not place and not (isinstance(error, _TOLD) and ' ' in text):
+        place = _place_in_code(error)
+    return f'{place}: {text or type(error).__name__}' if place else text
 
 
 def record_traceback(error: Exception) -> str | None:
@@ -98,36 +107,23 @@ def _text(error: Exception) -> str:
     return '\n'.join(message).partition(': ')[2]
 
 
-def _with_nearest_key(text: str, error: Exception, steps: Sequence[BuildStep]) -> str:
-    """Say which key is meant by an unknown one."""
-    found = re.search(r"unexpected keyword argument '(\w+)'", text)
-    refused = found[1] if found and isinstance(error, TypeError) else None
-    if steps:
-        known = _accepted_names(steps[-1].type)
-        if refused:
-            return f'unknown key {refused!r}{_nearest(refused, known)}'
-        # One that a class hands on, and misses under its right name.
-        for key in steps[-1].cfg.keys() - known - {'type', '_scope_'}:
+def _with_nearest(text: str, step: BuildStep) -> str:
+    """Say which type or key is meant by an unknown one."""
+    kind = re.match(r'(\S+) is not in the \S+ registry', text)
+    if kind:
+        names: list[str] = []
+        registry: Any = step.registry
+        while registry is not None:
+            names += registry.module_dict
+            registry = registry.parent
+        return f'there is no type {kind[1]!r}{_nearest(kind[1], names)}'
+    if not text.startswith('unknown key'):
+        # A key that the class hands on, and misses under its right name.
+        known = _accepted_names(step.type)
+        for key in step.cfg.keys() - known - {'type', '_scope_'}:
             if difflib.get_close_matches(key, known, 1):
                 text += f'; unknown key {key!r}{_nearest(key, known)}'
-    elif refused:
-        nodes = nodes_of(_config_of(error))
-        place = next((f' ({path})' for path, node in nodes if refused in node), '')
-        return f'unknown key {refused!r}{place}'
     return text
-
-
-def _with_nearest_type(text: str, step: BuildStep) -> str:
-    """Say which type is meant by an unknown one."""
-    found = re.match(r'(\S+) is not in the \S+ registry', text)
-    if not found:
-        return text
-    names: list[str] = []
-    registry: Any = step.registry
-    while registry is not None:
-        names += registry.module_dict
-        registry = registry.parent
-    return f'there is no type {found[1]!r}{_nearest(found[1], names)}'
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -154,6 +150,21 @@ def _accepted_names(kind: Any) -> list[str]:
 def _place_in_code(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f'{type(error).__name__} in {frame.filename}, line {frame.lineno}'
+
+
+def _place_on_the_way(error: Exception, config: Config | None) -> str | None:
+    """Place of the last part of a config that a function of mmengine was given."""
+    last = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals['__name__'].startswith(('mmengine.', building.__name__)):
+            names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+            arguments = [frame.f_locals.get(name) for name in names if name != 'self']
+            parts = [value for value in arguments if isinstance(value, dict)]
+            builds = frame.f_code.co_name.lstrip('_').startswith('build')
+            # One that is given several parts does not say which is meant.
+            if len(parts) == 1 and (builds or len(arguments) == 1):
+                last = place_of(config, parts[0]) or last
+    return last
 
 
 def _config_of(error: Exception) -> Config | None:

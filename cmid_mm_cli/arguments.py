@@ -76,6 +76,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='K=V',
         help='override settings, such as train_dataloader.batch_size=32',
     )
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='show all that goes to the log file: environment, config, hooks, ...',
+    )
     add_launcher_arguments(parser)
 
 

@@ -4,6 +4,7 @@
 import argparse
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,8 @@ COMPLETION = """\
 completion of commands and options (needs argcomplete, cmid_mm[completion]):
   eval "$(register-python-argcomplete cmid-mm)"
 """
+#: Modules whose use of deprecated code is for their authors to change.
+_OTHERS = r'(mm(engine|cv|pretrain|seg|det|rotate)|torch|torchvision|timm)\b'
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,21 @@ def _run(parser: argparse.ArgumentParser) -> None:
     # Neither is an argument of the command.
     work = vars(args).pop('main')
     vars(args).pop('command', None)
+    if not getattr(args, 'verbose', False):
+        hide_deprecations()
     user_errors(partial(work, args))()
+
+
+def hide_deprecations() -> None:
+    """Hide what other packages warn each other of, unless Python was told otherwise.
+
+    Warnings that concern code of this package or of the user are shown.
+    """
+    if sys.warnoptions:
+        return
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings('ignore', category=category, module=_OTHERS)
+    warnings.filterwarnings('ignore', message='(?s).*deprecat', module=_OTHERS)
 
 
 def load_commands() -> dict[str, Command]:

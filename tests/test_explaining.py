@@ -105,7 +105,7 @@ def test_keys_of_parts_that_are_not_registered(tmp_path):
         Runner.build_dataloader(cfg.train_dataloader)
 
     text = message_of(build, cfg)
-    assert text.startswith("error: unknown key 'batch_sise' (train_dataloader)")
+    assert text.startswith("error: train_dataloader: unknown key 'batch_sise'")
 
 
 def test_an_error_of_no_setting_says_where_it_is():

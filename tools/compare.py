@@ -56,6 +56,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.comparison import (
         CellRunner,
         check_records,
+        check_spec,
         exclusive,
         is_done,
         plan,
@@ -70,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
     spec = read_spec(args.spec, args.output)
     spec = spec.with_data(dict(entry.split('=', 1) for entry in args.data))
     part = spec.only(args.only, args.seeds)
+    check_spec(spec, args.spec, inputs=None if args.dry_run else part)
     every_cell = plan(spec, Path(__file__).parent)
     cells = [
         cell
@@ -79,7 +81,6 @@ def main(args: argparse.Namespace) -> None:
     if args.dry_run:
         print_commands(cells)
         return
-    part.check_inputs()
     # As Ctrl-C does: end what was started, then oneself.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with exclusive(spec.output) as lock:
@@ -91,18 +92,21 @@ def main(args: argparse.Namespace) -> None:
         def finished(cell: 'Cell', error: str | None) -> None:
             nonlocal remaining
             remaining -= 1
-            name = f'{cell.method} {cell.backbone} {cell.data} seed {cell.seed}'
-            print(f'{name}: {error or "done"} ({remaining} to go)', flush=True)
+            print(f'{cell.name}: {error or "done"} ({remaining} to go)', flush=True)
             write_report(spec, every_cell)
 
         try:
-            succeeded = CellRunner(missing, args.jobs, lock).run(finished)
+            failed = CellRunner(missing, args.jobs, lock).run(finished)
         except KeyboardInterrupt:
             sys.exit('Interrupted; the same command goes on from here.')
         write_report(spec, every_cell)
     print(f'Table, values, figure and commands: {spec.output}')
-    if not succeeded:
-        sys.exit('error: some cells failed, see above; the same command retries them')
+    if failed:
+        errors = ''.join(f'\n  {name}: {error}' for name, error in failed.items())
+        sys.exit(
+            f'error: {len(failed)} of {len(cells)} cells failed; the same command '
+            f'retries them:{errors}'
+        )
 
 
 def print_commands(cells: 'list[Cell]') -> None:
@@ -110,6 +114,8 @@ def print_commands(cells: 'list[Cell]') -> None:
     for cell in cells:
         for step in cell.steps:
             print(f'# {cell.folder}: {step.name}, {step.config_hash}')
+            if step.run_config is not None:
+                print(f'# {step.run_config.file}: {step.run_config.origin}')
             for command in step.commands:
                 print(shlex.join(command))
 

@@ -17,8 +17,13 @@ modules included.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    parser.add_argument('src', metavar='SRC', help='published file')
-    parser.add_argument('dst', metavar='DST', help='file to write')
+    parser.add_argument('src', metavar='SRC', nargs='?', help='published file')
+    parser.add_argument('dst', metavar='DST', nargs='?', help='file to write')
+    parser.add_argument(
+        '--inspect',
+        metavar='F',
+        help='print what any checkpoint holds, and convert nothing',
+    )
     parser.add_argument(
         '--config',
         metavar='CONFIG',
@@ -29,9 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Convert and say what was written."""
-    from cmid_mm.checkpoints import convert_checkpoint
-    from cmid_mm.checkpoints.finding import abbreviate
+    from cmid_mm.checkpoints import convert_checkpoint, inspect_checkpoint
+    from cmid_mm.checkpoints.containers import abbreviate
 
+    if args.inspect:
+        print('\n'.join(inspect_checkpoint(args.inspect)))
+        return
+    if args.dst is None:
+        raise ValueError('SRC and DST are required, or --inspect F')
     meta = convert_checkpoint(args.src, args.dst, args.config)
     print(f'Wrote {args.dst}: {meta["architecture"]}')
     if 'config' in meta:
@@ -39,8 +49,7 @@ def main(args: argparse.Namespace) -> None:
         print(f'{meta["origin"]}, {len(classes)} classes: {", ".join(classes)}')
         if meta['left_out']:
             print(f'Left out, as not used: {abbreviate(meta["left_out"])}')
-        config = meta['config'].replace('cmid_mm::', 'configs/')
-        print(f'Test it: python tools/test.py {config} {args.dst}')
+        print(f'Test it: python tools/test.py {meta["config"]} {args.dst}')
 
 
 COMMAND = Command(__doc__, add_arguments, main, EPILOG)

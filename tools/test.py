@@ -58,6 +58,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.configs import load_config, merge_options
     from cmid_mm.engine import launch
     from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.files import write_bytes
     from cmid_mm.inference import read_fitting_checkpoint
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook
@@ -82,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
     read: dict[str, dict[str, Any]] = {}
     launch.refuse_unsafe_checkpoints(read)
     check_data(cfg, 'test_dataloader')
-    runner = Runner.from_cfg(cfg)
+    runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
     # The runner itself would load what fits and go on with the rest untrained.
     read[args.checkpoint] = read_fitting_checkpoint(model_of(runner), args.checkpoint)
     if args.show_dir:

@@ -38,6 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='scale the learning rate to the batch of all processes, relative to '
         'auto_scale_lr.base_batch_size of the config',
     )
+    for unit, name in (('epochs', '--max-epochs'), ('iterations', '--max-iters')):
+        parser.add_argument(
+            name,
+            type=int,
+            metavar='N',
+            help=f'train for N {unit}, of a config that counts these; warm-up and '
+            'learning rate schedules are scaled with the run',
+        )
     parser.add_argument(
         '--backbone-checkpoint',
         metavar='F',
@@ -67,9 +75,12 @@ def main(args: argparse.Namespace) -> None:
     )
     from cmid_mm.engine.data_check import check_batches, check_data
     from cmid_mm.engine.initializers import check_backbones
+    from cmid_mm.engine.quiet_runner import QuietRunner
+    from cmid_mm.engine.run_length import set_run_length
 
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
+    set_run_length(cfg, args.max_epochs, args.max_iters, args.cfg_options or ())
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
     launch.set_work_dir(cfg, args.work_dir, args.config)
@@ -88,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
     launch.set_resume(cfg, args.resume)
     launch.refuse_unsafe_checkpoints()
     check_data(cfg, 'train_dataloader', 'val_dataloader')
-    runner = Runner.from_cfg(cfg)
+    runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
     for report in check_backbones(runner.model):
         compare_images(cfg, report)
     check_batches(runner)

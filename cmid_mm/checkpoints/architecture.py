@@ -8,9 +8,6 @@ from torch import Tensor
 
 from .families import FAMILIES, Architecture
 
-#: How to load the file's weights into a module for other bands.
-STEM_OPTION = "stem='repeat', 'mean', 'first' or a list of bands (--stem)"
-
 
 def explain_lack(
     family: str, file: Mapping[str, Tensor], module: Iterable[str]
@@ -82,7 +79,7 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
             f'input bands: the file has {file.bands}, the module {module.bands}; '
             f'{set_backbone("in_channels", file.bands)} and feed it those bands, take '
             f'weights of {module.bands}, or say how the first kernel is made for '
-            f'other bands: {STEM_OPTION}'
+            "other bands: stem='repeat', 'mean', 'first' or a list of bands (--stem)"
         )
     if file.width != module.width:
         reasons.append(f'width: the file has {file.width}, the module {module.width}')

@@ -3,14 +3,13 @@
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..dependencies import __version__
-from .families import FAMILIES, Family, recognize_layout
+from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 from .stored_images import as_stored, normalization, stored_reading
@@ -43,7 +42,7 @@ def export_backbone(
 
     Raises:
         CheckpointError: If the file holds no backbone, or one that the other library
-            has no names for.
+            does not have.
         ValueError: If ``layout`` or ``source`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
@@ -51,12 +50,10 @@ def export_backbone(
     content = read_checkpoint(checkpoint, mmap=True, skip_objects=True)
     found = find_backbone(content, checkpoint, source)
     state = backbone_only(found, checkpoint)
-    if layout == 'timm':
-        state = _timm_state(state, checkpoint)
-    elif layout == 'mmdet' and found.layout is not None:
-        state = _mmdet_state(state, FAMILIES[found.layout.family], checkpoint)
-    elif layout == 'mmpretrain':
+    if layout == 'mmpretrain':
         state = {f'backbone.{name}': tensor for name, tensor in state.items()}
+    else:
+        state = _state_for(layout, state, checkpoint)
 
     meta: dict[str, Any] = dict(
         source=Path(checkpoint).name,
@@ -96,53 +93,37 @@ def backbone_only(
     return {name: value for name, value in found.state.items() if parts.match(name)}
 
 
-def _mmdet_state(
-    state: Mapping[str, Tensor], family: Family, path: str | os.PathLike[str]
+def _state_for(
+    library: str, state: dict[str, Tensor], path: str | os.PathLike[str]
 ) -> dict[str, Tensor]:
-    export = family.export('mmdet', state)
-    if export is None:
-        exported = dict(state)
-    else:
-        exported = {
-            name: tensor
-            for name, tensor in state.items()
-            if not (export.leaves and re.match(export.leaves, name))
-        }
-        foreign = [n for n in exported if export.has and not re.match(export.has, n)]
-        lacking = set(export.needs).difference(exported)
-        if foreign or lacking:
-            what = foreign[0] if foreign else f'no {" and no ".join(sorted(lacking))}'
-            raise CheckpointError(
-                f"{path}: {export.layout.name}'s {family.name} is another network "
-                f'than that of the file, which has {what}; use --layout mmpretrain '
-                f'and type={family.type!r} there'
-            )
-        exported = export.layout.from_mmpretrain(exported)
-    return {family.mmdet_prefix + name: t for name, t in exported.items()}
-
-
-def _timm_state(
-    state: Mapping[str, Tensor], path: str | os.PathLike[str]
-) -> dict[str, Tensor]:
+    """A backbone by the names of mmdet and mmseg, or of timm."""
     own = recognize_layout(state)
     family = FAMILIES[own.family] if own else None
-    export = family.export('timm', state) if family else None
-    if family is None or export is None:
+    export = family.export(library, state) if family else None
+    if library == 'timm' and export is None:
         with_timm_names = [f.name for f in FAMILIES.values() if 'timm' in f.exports]
         raise CheckpointError(
             f'{path}: timm names are known for {", ".join(with_timm_names)} only; '
             'use --layout mmpretrain'
         )
-    foreign = [name for name in state if not re.match(family.parts, name)]
-    if foreign:
-        raise CheckpointError(
-            f'{path}: looks like a {family.name}, but timm has no name for '
-            f'{len(foreign)} of its weights, such as {foreign[0]}; '
-            'use --layout mmpretrain'
-        )
-    # timm computes the index itself and knows the last norm only.
-    not_in_timm = re.compile(r'.*relative_position_index$|norm[0-2]\.')
-    state = {
-        name: value for name, value in state.items() if not not_in_timm.match(name)
-    }
-    return export.layout.from_mmpretrain(state)
+    if family and export:
+        left_out = re.compile(export.left_out or r'$.')
+        state = {k: v for k, v in state.items() if not left_out.match(k)}
+        parts = re.compile(export.parts or family.parts)
+        foreign = [name for name in state if not parts.match(name)]
+        lacking = [name for name in export.needs if name not in state]
+        if foreign or lacking:
+            others = 'timm has' if library == 'timm' else 'mmdet and mmseg have'
+            raise CheckpointError(
+                f'{path}: looks like a {family.name}, but '
+                + (
+                    f'{others} no name for {len(foreign)} of its weights, such as '
+                    f'{foreign[0]}'
+                    if foreign
+                    else f'has no {" and no ".join(lacking)}, which {others}'
+                )
+                + '; use --layout mmpretrain'
+            )
+        state = export.layout.from_mmpretrain(state)
+    prefix = family.mmdet_prefix if family and library == 'mmdet' else ''
+    return {prefix + name: tensor for name, tensor in state.items()}

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
@@ -135,3 +136,21 @@ def test_completion(line, expected, tmp_path):
         _ARGCOMPLETE_STDOUT_FILENAME=str(out),
     )
     assert {word.strip() for word in out.read_text().splitlines()} == expected
+
+
+@pytest.mark.parametrize(
+    ('module', 'category', 'message', 'shown'),
+    [
+        ('mmengine.runner.amp', FutureWarning, 'torch.cuda.amp.x is deprecated', False),
+        ('mmcv', UserWarning, 'pkg_resources\nis deprecated', False),
+        ('mmseg.models.losses', UserWarning, 'avg_non_ignore is False', True),
+        ('cmid_mm.models', FutureWarning, 'x is deprecated', True),
+        ('mmengine_of_mine', FutureWarning, 'x is deprecated', True),
+    ],
+)
+def test_deprecations_in_other_packages_are_hidden(module, category, message, shown):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        cmid_mm_cli.commands.hide_deprecations()
+        warnings.warn_explicit(message, category, 'file.py', 1, module)
+    assert bool(caught) == shown

@@ -24,7 +24,7 @@ PAGES = sorted(
     ]
 )
 _FENCE = re.compile(r'^( *)```(\w+)\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r'`((?:python )?(?:tools|benchmarks)/\w+\.(?:py|sh) [^`]+)`')
+_INLINE = re.compile(r'`(python (?:tools|benchmarks)/\w+\.py [^`]+)`')
 _SETTING = re.compile(r'[A-Z_]+=.*')
 
 

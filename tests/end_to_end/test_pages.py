@@ -127,19 +127,19 @@ def write_files(page: Path) -> None:
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, slow):
     """Few scenes, and runs of which only two steps are computed."""
     write = cmid_mm.demo_scenes.write_demo_data
 
     def write_few(out, train, test, size, *args, **kwargs):
-        few = min(train, 40), min(test, 8), min(size, 128)
+        few = min(train, 400 if slow else 40), min(test, 8), min(size, 128)
         return write(out, *few, *args, **kwargs)
 
     def only_twice(original):
-        def wrapped(self, *args):
+        def wrapped(self, *args, **kwargs):
             done = self.__dict__.setdefault('done_in_test', [])
             if len(done) < 2:
-                done.append(original(self, *args))
+                done.append(original(self, *args, **kwargs))
             return done[-1]
 
         return wrapped
@@ -179,17 +179,7 @@ def test_commands_run_in_the_order_of_the_page(page, slow, run, place, small):
         for words in block.commands:
             if command := as_tool(words):
                 tool, arguments = command
-                import os
-                import sys
-
-                t0 = sum(os.times()[:4])
                 error = run(f'../{tool}', *arguments)
-                print(
-                    'TIME',
-                    round(sum(os.times()[:4]) - t0, 1),
-                    words,
-                    file=sys.__stderr__,
-                )
                 assert not error, f'{block}: {" ".join(words)}: {error}'
 
 

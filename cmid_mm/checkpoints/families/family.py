@@ -65,18 +65,19 @@ class Export:
 
     Args:
         layout: The layout.
-        marks: The names of mmpretrain that a backbone must have for it.
-        has: Pattern of all weights that the library's network has, by mmpretrain's
-            names; None where it has what mmpretrain's has.
-        needs: Weights that it cannot be without.
-        leaves: Pattern of weights that are left out; None for no others.
+        marks: The names of mmpretrain that a backbone must have for it to be chosen.
+        parts: Pattern of the weights that the other library's network has; None if
+            those of the family. A backbone with others is another network.
+        needs: Weights without which a backbone is another network.
+        left_out: Pattern of weights that the other library computes itself or can do
+            without.
     """
 
     layout: Layout
     marks: tuple[str, ...] = ()
-    has: str | None = None
+    parts: str | None = None
     needs: tuple[str, ...] = ()
-    leaves: str | None = None
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,7 @@ class Family:
         return self.may_be_new is not None and bool(re.match(self.may_be_new, name))
 
     def export(self, library: str, state: Mapping[str, Tensor]) -> Export | None:
-        """How to export a backbone; None if mmpretrain's names stay or none are known.
-
-        Args:
-            library: Whose names are wanted.
-            state: Weights by mmpretrain's names.
-        """
+        """How to export a backbone; None if by mmpretrain's names or not known."""
         for export in self.exports.get(library, ()):
             if all(mark in state for mark in export.marks):
                 return export
