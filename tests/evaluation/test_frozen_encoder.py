@@ -15,6 +15,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 import cmid_mm_cli
+from cmid_mm.checkpoints import stored_images
 from cmid_mm.checkpoints.reading import CheckpointError
 from cmid_mm.evaluation.features import LabelledFolder, extract_features, knn_accuracy
 from cmid_mm.evaluation.frozen_encoder import (
@@ -73,6 +74,44 @@ def scenes(tmp_path):
     for name, lines in lists.items():
         (root / f'{name}.txt').write_text('\n'.join(lines))
     return root
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is said of readings."""
+    messages = []
+    monkeypatch.setattr(
+        stored_images, 'print_log', lambda message, *_, **__: messages.append(message)
+    )
+    return messages
+
+
+@pytest.mark.parametrize('backbone_only', [False, True])
+def test_images_read_otherwise_than_in_training_are_said(
+    tmp_path, config, said, backbone_only
+):
+    run = (
+        'train_dataloader = dict(dataset=dict(pipeline=[dict('
+        "type='LoadImagery', bands=[4, 3, 2], value_range=(0, 3000), nodata=0)]))"
+    )
+    model = load_frozen_encoder(config, 'random')
+    path = tmp_path / 'run.pth'
+    torch.save(dict(meta=dict(cfg=run), state_dict=model.state_dict()), path)
+    if backbone_only:
+        state = model.student.backbone.state_dict()
+        state = {f'backbone.{name}': value for name, value in state.items()}
+        torch.save(dict(meta=dict(cfg=run), state_dict=state), path)
+
+    def load(**loading):
+        load_frozen_encoder(config, path, backbone_only, loading=loading)
+
+    load(bands=[4, 3, 2], value_range=(0, 3000), nodata=0)
+    assert not said
+    load(bands=None, value_range=(0, 3000), nodata=None)
+    (message,) = said
+    assert f'{path} learnt from images read with num_bands=3, bands=[4, 3' in message
+    assert 'value_range=[0, 3000], nodata=0; here' in message
+    assert 'read with num_bands=3, bands=None, value_range=[0, 3000], nod' in message
 
 
 def equal(first, second):
