@@ -6,22 +6,15 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cmid_mm.cli import user_errors
-from cmid_mm.comparison import (
-    Cell,
-    CellRunner,
-    check_records,
-    check_spec,
-    exclusive,
-    is_done,
-    plan,
-    read_spec,
-    write_report,
-)
+from cmid_mm_cli import Command, run_tool
+
+if TYPE_CHECKING:
+    from cmid_mm.comparison import Cell
 
 EPILOG = """\
-example: python tools/compare.py configs/compare/small_real.yaml \\
+example: %(prog)s configs/compare/small_real.yaml \\
              --data ucmerced=/data/UCMerced --jobs 2
 
 Each cell (method, backbone, pre-training data, seed) is pre-trained, then measured
@@ -30,13 +23,8 @@ on where it was when the same command is given again.
 """
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('spec', help='YAML file, see docs/comparison.md')
     parser.add_argument('--output', metavar='D', help='folder for everything')
     parser.add_argument(
@@ -61,18 +49,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--dry-run', action='store_true', help='print the commands, run nothing'
     )
-    args = parser.parse_args()
-    if args.jobs < 1:
-        parser.error(f'--jobs must be at least 1, got {args.jobs}')
-    if any('=' not in entry for entry in args.data):
-        parser.error('--data takes NAME=FOLDER')
-    return args
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Compare."""
-    args = parse_args()
+    from cmid_mm.comparison import (
+        CellRunner,
+        check_records,
+        check_spec,
+        exclusive,
+        is_done,
+        plan,
+        read_spec,
+        write_report,
+    )
+
+    if args.jobs < 1:
+        raise ValueError(f'--jobs must be at least 1, got {args.jobs}')
+    if any('=' not in entry for entry in args.data):
+        raise ValueError(f'--data takes NAME=FOLDER ..., got {" ".join(args.data)}')
     spec = read_spec(args.spec, args.output)
     spec = spec.with_data(dict(entry.split('=', 1) for entry in args.data))
     part = spec.only(args.only, args.seeds)
@@ -94,7 +89,7 @@ def main() -> None:
         print(f'{len(cells) - len(missing)} of {len(cells)} cells are done.')
         remaining = len(missing)
 
-        def finished(cell: Cell, error: str | None) -> None:
+        def finished(cell: 'Cell', error: str | None) -> None:
             nonlocal remaining
             remaining -= 1
             print(f'{cell.name}: {error or "done"} ({remaining} to go)', flush=True)
@@ -114,7 +109,7 @@ def main() -> None:
         )
 
 
-def print_commands(cells: list[Cell]) -> None:
+def print_commands(cells: 'list[Cell]') -> None:
     """Print what would be run."""
     for cell in cells:
         for step in cell.steps:
@@ -125,5 +120,7 @@ def print_commands(cells: list[Cell]) -> None:
                 print(shlex.join(command))
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

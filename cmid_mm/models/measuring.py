@@ -28,19 +28,11 @@ class FeatureShape:
     stride: int
 
 
-def input_bands(backbone: nn.Module) -> int:
-    """Bands that a backbone takes: those of its first convolution.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            return module.in_channels
-    raise ValueError(
-        f'{type(backbone).__name__} has no convolution that tells how many bands it '
-        'takes'
-    )
+def input_bands(backbone: nn.Module) -> int | None:
+    """Bands that a backbone takes: those of its first convolution; None without one."""
+    convolutions = (m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    return None if first is None else first.in_channels
 
 
 def measure(backbone: nn.Module, layer: str | None = None) -> FeatureShape:
@@ -63,7 +55,13 @@ def measure(backbone: nn.Module, layer: str | None = None) -> FeatureShape:
     size = getattr(backbone, 'img_size', _IMAGE_SIZE)
     height, width = (size, size) if isinstance(size, int) else size
     weight = next(backbone.parameters())
-    images = weight.new_zeros(1, input_bands(backbone), height, width)
+    bands = input_bands(backbone)
+    if bands is None:
+        raise ValueError(
+            f'{type(backbone).__name__} has no convolution that tells how many bands '
+            'it takes'
+        )
+    images = weight.new_zeros(1, bands, height, width)
     try:
         with rng_unchanged(), modes_unchanged(backbone), torch.no_grad():
             backbone.eval()  # mmpretrain's return nothing

@@ -236,7 +236,16 @@ def test_testing_with_pictures_and_metrics(task, run, trained, tmp_path, monkeyp
         monkeypatch.setattr(dota_metric, 'eval_rbbox_map', lambda *_, **__: (0.5, []))
     work = ('--work-dir', tmp_path / 'work')
     workers = ('test_dataloader.persistent_workers=False',)
+    reads = []
+    load = torch.load
+
+    def counting_load(path, *args, **kwargs):
+        reads.append(path)
+        return load(path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, 'load', counting_load)
     assert run('test.py', config, checkpoint, *options, *work, *quiet, *workers) is None
+    assert reads == [checkpoint]
     assert json.loads(result.read_text())['metrics']
     pictures = list(shown.rglob('*.jpg'))
     assert len(pictures) == 8

@@ -61,4 +61,5 @@ def test_what_cannot_be_measured_says_what_to_give():
     with pytest.raises(ValueError, match='0 x 0 pixels .*give channels and stride'):
         measure(backbone)
     with pytest.raises(ValueError, match='Linear has no convolution'):
-        input_bands(nn.Linear(3, 2))
+        measure(nn.Linear(3, 2))
+    assert input_bands(nn.Linear(3, 2)) is None

@@ -133,7 +133,8 @@ class CMID(BaseModel):
         return cast(Iterable[BranchHead], self.heads.values())
 
     def _check_teacher_is_updated(self) -> None:
-        if in_a_run() and not self.teacher_is_updated:
+        has_teacher = any(True for _ in self.teacher_pairs())
+        if has_teacher and in_a_run() and not self.teacher_is_updated:
             raise ValueError(
                 'the run has no TeacherUpdateHook, so the teacher would never move; '
                 "add dict(type='TeacherUpdateHook') to custom_hooks (in a loop of "
@@ -179,6 +180,17 @@ class CMID(BaseModel):
             teacher += target.parameters()
         if teacher:
             get_ema_multi_avg_fn(momentum)(teacher, student, None)
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
+        """The student's last feature map, as mmpretrain's models give theirs.
+
+        Args:
+            inputs: Normalised whole images, (B, C, H, W).
+
+        Returns:
+            One map, (B, D, h, w).
+        """
+        return (self.student(inputs),)
 
     @torch.no_grad()
     def extract_feats(self, images: Tensor) -> Tensor:

@@ -81,9 +81,13 @@ class MaskedEncoder(BaseModule):
         return measure(self.backbone)
 
     def copy_backbone(self) -> nn.Module:
-        """A copy of the backbone without the mask token's hook."""
+        """A copy of the backbone without the mask token's hook.
+
+        It takes its initial weights from this one, not from a file of its own.
+        """
         self._hook.remove()
-        backbone = copy.deepcopy(self.backbone)
+        backbone: Any = copy.deepcopy(self.backbone)
+        backbone.is_init = True
         module = self.backbone.get_submodule(self.insert_after)
         self._hook = module.register_forward_hook(self._insert)
         return backbone
