@@ -4,7 +4,6 @@
 import inspect
 
 import pytest
-from cmid_mm.cli import user_errors
 from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS
 from mmengine.runner import Runner
@@ -12,6 +11,7 @@ from torch import nn
 
 from cmid_mm.building import WrongSettingError, has_type, setting_types
 from cmid_mm.explaining import place_of
+from cmid_mm_cli import user_errors
 from tests.end_to_end.pretraining import write_images
 from tests.toy import toy_config
 
