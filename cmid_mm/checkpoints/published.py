@@ -17,8 +17,7 @@ from .families.naming import Names
 from .finding import find_backbone
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
-#: Normalisation of all published checkpoints, RGB on the 0-255 scale (method
-#: section 1).
+#: Normalisation of all published checkpoints, RGB on the 0-255 scale.
 PUBLISHED_MEAN = [255 * value for value in (0.33797, 0.3605, 0.3348)]
 PUBLISHED_STD = [255 * value for value in (0.1359, 0.1352, 0.1407)]
 

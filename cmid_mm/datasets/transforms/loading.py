@@ -13,7 +13,7 @@ from ...images.notices import say_once
 
 @TRANSFORMS.register_module()
 class LoadImagery(BaseTransform):
-    """Load an image of any supported format, RGB (method.md section 1).
+    """Load an image of any supported format, RGB (docs/method.md, Views).
 
     Required keys: ``img_path`` and optionally ``window``; or, of an image in memory,
     ``img`` as OpenMMLab's inferencers give it: with three bands blue first, as OpenCV

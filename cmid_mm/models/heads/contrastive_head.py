@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Global branch: global semantic separability (method section 5)."""
+"""Global branch: global semantic separability (docs/method.md, branch 2)."""
 
 import copy
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Reconstruction branch: local spatial perceptibility (method section 4)."""
+"""Reconstruction branch: local spatial perceptibility (docs/method.md, branch 1)."""
 
 import torch
 from mmengine.registry import MODELS

@@ -21,7 +21,7 @@ class MaskedEncoder(BaseModule):
 
     The token enters behind a named sub-module of an unmodified backbone, by a
     forward hook, so the backbone's class and its state-dict names stay what they
-    are. It is added to the features of masked positions (method section 2).
+    are. It is added to the features of masked positions (docs/method.md, Hiding).
 
     Args:
         backbone (dict | nn.Module): A backbone that returns a tuple of feature
