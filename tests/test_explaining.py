@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from cmid_mm.building import WrongSettingError, has_type, setting_types
-from cmid_mm.cli import user_errors
 from cmid_mm.explaining import place_of
+from cmid_mm_cli import user_errors
 from tests.end_to_end.pretraining import write_images
 from tests.toy import toy_config
 

@@ -10,8 +10,8 @@ import random
 import pytest
 import torch
 
-from cmid_mm.cli import user_errors
 from cmid_mm.configs import load_config
+from cmid_mm_cli import user_errors
 from tests.wrong_settings import (
     CONFIGS,
     ROOT,

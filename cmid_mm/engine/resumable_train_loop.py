@@ -72,7 +72,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def _check_checkpoints(self) -> None:
         loader = self.dataloader
-        accumulative = self.runner.cfg.optim_wrapper.get('accumulative_counts', 1)
+        # A runner that was built without a config has an empty one.
+        wrapper = self.runner.cfg.get('optim_wrapper') or {}
+        accumulative = wrapper.get('accumulative_counts', 1)
         hooks = self.runner.cfg.get('default_hooks') or {}
         checkpoint = hooks.get('checkpoint') or {}
         by_epoch = checkpoint.get('by_epoch', True)

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from cmid_mm.checkpoints import CheckpointError
@@ -69,6 +70,15 @@ def test_amp_config_trains_in_float32_without_a_gpu(capsys):
     launch.fall_back_to_float32(cfg)
     assert cfg.optim_wrapper == config().optim_wrapper
     assert 'training in float32' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the CPU fallback')
+@pytest.mark.parametrize('kind', [AmpOptimWrapper, 'mmengine.AmpOptimWrapper'])
+def test_mixed_precision_is_known_by_its_class(kind):
+    cfg = config()
+    cfg.optim_wrapper.update(type=kind, loss_scale='dynamic')
+    launch.fall_back_to_float32(cfg)
+    assert cfg.optim_wrapper == config().optim_wrapper
 
 
 @pytest.mark.parametrize('gpu', [True, False])

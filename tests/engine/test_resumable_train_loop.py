@@ -44,6 +44,23 @@ def test_checkpoints_between_optimiser_steps_are_reported(tmp_path, caplog):
     assert 'gradients of 3 iterations' in log
 
 
+def test_a_runner_built_without_a_config(tmp_path):
+    cfg = toy_run(write_images(tmp_path / 'images'), tmp_path / 'work')
+    cfg.train_cfg.max_epochs = 1
+    runner = Runner(
+        model={**cfg.model, 'data_preprocessor': cfg.data_preprocessor},
+        work_dir=cfg.work_dir,
+        train_dataloader=cfg.train_dataloader,
+        train_cfg=cfg.train_cfg,
+        optim_wrapper=cfg.optim_wrapper,
+        custom_hooks=cfg.custom_hooks,
+        default_scope='mmpretrain',
+        experiment_name='without-config',
+    )
+    runner.train()
+    assert runner.iter == 5
+
+
 def test_a_run_without_checkpoints(tmp_path):
     cfg = toy_run(write_images(tmp_path / 'images'), tmp_path / 'work')
     cfg.default_hooks.checkpoint = None

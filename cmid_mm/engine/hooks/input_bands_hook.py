@@ -7,7 +7,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
-from torch import Tensor, nn
+from torch import Tensor
+
+from ...models.measuring import input_bands
 
 
 @HOOKS.register_module()
@@ -66,11 +68,10 @@ class InputBandsHook(Hook):
         key, owner = 'model.backbone', model
         if hasattr(model, 'student'):
             key, owner = 'model.encoder.backbone', model.student
-        convolutions = (m for m in owner.backbone.modules() if isinstance(m, nn.Conv2d))
-        stem = next(convolutions, None)
-        if stem is not None and stem.in_channels != bands:
+        taken = input_bands(owner.backbone)
+        if taken not in (None, bands):
             raise ValueError(
                 f'the images have {bands} bands, but {key} takes '
-                f'{stem.in_channels}; set {key}.in_channels={bands} '
+                f'{taken}; set {key}.in_channels={bands} '
                 '(MAE and SimMIM have more settings, see configs/baselines/README.md)'
             )

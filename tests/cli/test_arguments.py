@@ -1,8 +1,10 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import argparse
+
 import pytest
 from mmengine.logging import MMLogger
 
-from cmid_mm.cli import TRACEBACK_VARIABLE, user_errors
+from cmid_mm_cli import TRACEBACK_VARIABLE, add_run_arguments, user_errors
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,17 @@ def test_user_errors_are_one_line(error, text, monkeypatch):
     monkeypatch.setenv(TRACEBACK_VARIABLE, '1')
     with pytest.raises(type(error)):
         main()
+
+
+def test_config_options_are_read_as_mmengine_does(capsys):
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    given = ['--cfg-options', 'a.b=3', 'c=[1,2]', 'd=x=y', 'e=None']
+    args = parser.parse_args(given)
+    assert args.cfg_options == {'a.b': 3, 'c': [1, 2], 'd': 'x=y', 'e': None}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a.b=3', 'work'])
+    assert "--cfg-options takes KEY=VALUE ..., got 'work'" in capsys.readouterr().err
 
 
 def test_the_traceback_is_in_the_log_of_the_run(tmp_path):

@@ -6,11 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-
-from mmengine.config import DictAction
-
-from .explaining import explain, record_traceback
-from .images.pixels import ValueRange
+from typing import Any
 
 #: Set this variable to see where an error came from.
 TRACEBACK_VARIABLE = 'CMID_MM_TRACEBACK'
@@ -31,6 +27,8 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
+            from cmid_mm.explaining import explain, record_traceback
+
             log = record_traceback(error)
             shown = (
                 f'{log} says where' if log else f'{TRACEBACK_VARIABLE}=1 shows where'
@@ -38,6 +36,26 @@ def user_errors(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(f'error: {explain(error)} ({shown})')
 
     return wrapper
+
+
+class ConfigOptions(argparse.Action):
+    """Reads ``K=V ...`` as mmengine does, which is imported once there are some."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Put a dict of the values into the namespace."""
+        for entry in values:
+            if '=' not in entry:
+                parser.error(f'{option_string} takes KEY=VALUE ..., got {entry!r}')
+        from mmengine.config import DictAction
+
+        read = DictAction(self.option_strings, self.dest, nargs=self.nargs)
+        read(parser, namespace, values, option_string)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +72,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='K=V',
         help='override settings, such as train_dataloader.batch_size=32',
+    )
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='show all that goes to the log file: environment, config, hooks, ...',
     )
     add_launcher_arguments(parser)
 
@@ -74,7 +97,7 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def value_range_of(numbers: Sequence[float] | None) -> ValueRange | None:
+def value_range_of(numbers: Sequence[float] | None) -> Any:
     """The value range that numbers on a command line mean.
 
     Args:
