@@ -46,7 +46,7 @@ def explain(error: Exception) -> str:
             return f'{next(nodes, place or _place_in_code(error))}: {text}'
     if step:
         text = _with_nearest(text, step)
-        is_missing = isinstance(error, OSError) and error.errno
+        is_missing = isinstance(error, FileNotFoundError) and 'data_root' not in text
         if is_missing and step.registry.name == 'dataset':
             text += '; set data_root (or --data-root) and data_prefix to the data'
         name = getattr(step.type, '__name__', step.cfg.get('type'))
