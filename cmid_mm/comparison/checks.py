@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..configs import merge_options, missing_name
+from ..configs import merge_options, resolve_path
 from .scores import score_names
 from .settings import Training, data_of, load, max_epochs, schedules, trainings
 from .spec import ByBackbone, FeatureTask, Spec, TrainedTask, for_backbone, refuse
@@ -139,13 +139,15 @@ def _faults_of_training(training: Training) -> Iterator[str]:
 
 def _merge_fault(cfg: Config, path: str, value: Any) -> str | None:
     """Override one value of a config, or tell why it cannot be."""
-    missing = missing_name(cfg, path)
-    if missing is None:
-        try:
-            cfg.merge_from_dict({path: copy.deepcopy(value)})
-        except (TypeError, KeyError, ValueError, IndexError) as error:
-            return f'cannot be merged: {" ".join(str(error).split())}'
-    return missing
+    try:
+        path = resolve_path(cfg, path)
+    except KeyError as error:
+        return str(error.args[0])
+    try:
+        cfg.merge_from_dict({path: copy.deepcopy(value)})
+    except (TypeError, KeyError, ValueError, IndexError) as error:
+        return f'cannot be merged: {" ".join(str(error).split())}'
+    return None
 
 
 def _faults_of_length(cfg: Config) -> Iterator[str]:
@@ -211,9 +213,11 @@ def _faults_of_inputs(part: Spec) -> Iterator[str]:
         if method.config:
             used |= dict.fromkeys(data_of(part, method))
         files = method.checkpoint
+        if not files:
+            continue
         for backbone in method.backbones or part.backbones:
-            if files is None or (isinstance(files, dict) and backbone not in files):
-                continue  # nothing to load, or said already
+            if isinstance(files, dict) and backbone not in files:
+                continue  # said already
             file = for_backbone(files, backbone)
             if not Path(file).is_file():
                 yield (
