@@ -213,9 +213,11 @@ def _faults_of_inputs(part: Spec) -> Iterator[str]:
         if method.config:
             used |= dict.fromkeys(data_of(part, method))
         files = method.checkpoint
+        if not files:
+            continue
         for backbone in method.backbones or part.backbones:
-            if files is None or (isinstance(files, dict) and backbone not in files):
-                continue  # nothing to load, or said already
+            if isinstance(files, dict) and backbone not in files:
+                continue  # said already
             file = for_backbone(files, backbone)
             if not Path(file).is_file():
                 yield (

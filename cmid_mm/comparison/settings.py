@@ -99,10 +99,12 @@ def trainings(spec: Spec) -> Iterator[Training]:
                     continue
                 yield pretraining
     for name, task in spec.tasks.items():
-        if isinstance(task, TrainedTask):
-            for backbone in spec.backbones:
-                if training := training_of(task, name, backbone):
-                    yield training
+        if not isinstance(task, TrainedTask):
+            continue
+        for backbone in spec.backbones:
+            training = training_of(task, name, backbone)
+            if training:
+                yield training
 
 
 def epoch_options(cfg: Config, epochs: int | None) -> dict[str, Any]:
