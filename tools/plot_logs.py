@@ -11,10 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'logs',
         nargs='+',
-        help='work directories (their newest log is read) or scalars.json files',
+        help='work directories (a resumed run is one curve) or scalars.json files',
     )
     parser.add_argument(
-        '--out', default='curves.png', help='picture to write (default: %(default)s)'
+        '--out',
+        default='curves.png',
+        help='png, svg, pdf, ... (default: %(default)s)',
     )
     parser.add_argument(
         '--names',
