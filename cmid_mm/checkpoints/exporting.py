@@ -3,17 +3,16 @@
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..dependencies import __version__
+from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
-from .layouts import mmdet_layout, timm_layout
-from .normalization import normalization
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
+from .stored_images import as_stored, normalization, stored_reading
 
 EXPORT_LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
 
@@ -33,15 +32,17 @@ def export_backbone(
         layout (str): ``'mmpretrain'``: names behind ``backbone.``, for
             ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
             there; ``'mmdet'``: as ``init_cfg=dict(type='Pretrained',
-            checkpoint=...)`` of mmdet and mmseg expects them; ``'timm'``: timm's
-            names, for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
+            checkpoint=...)`` of mmdet and mmseg expects them, of a ViT as mmseg's
+            own with ``patch_bias=True, final_norm=True``; ``'timm'``: timm's names,
+            for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
 
     Returns:
         dict[str, Any]: The ``meta`` that was written.
 
     Raises:
-        CheckpointError: If the file holds no backbone, or one without timm names.
+        CheckpointError: If the file holds no backbone, or one that the other library
+            does not have.
         ValueError: If ``layout`` or ``source`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
@@ -49,15 +50,10 @@ def export_backbone(
     content = read_checkpoint(checkpoint, mmap=True, skip_objects=True)
     found = find_backbone(content, checkpoint, source)
     state = backbone_only(found, checkpoint)
-    if layout == 'timm':
-        state = _timm_state(state, checkpoint)
-    elif layout == 'mmdet':
-        own = mmdet_layout(state)
-        state = own.from_mmpretrain(state) if own else state
-    # mmdet's Swin reads only names with this prefix, its ResNet only those without.
-    is_swin = found.architecture is not None and found.architecture.family == 'Swin'
-    if layout == 'mmpretrain' or (layout == 'mmdet' and is_swin):
+    if layout == 'mmpretrain':
         state = {f'backbone.{name}': tensor for name, tensor in state.items()}
+    else:
+        state = _state_for(layout, state, checkpoint)
 
     meta: dict[str, Any] = dict(
         source=Path(checkpoint).name,
@@ -71,6 +67,9 @@ def export_backbone(
             architecture=str(found.architecture), bands=found.architecture.bands
         )
     meta.update(normalization(content))
+    reading = stored_reading(content)
+    if reading is not None:
+        meta['reading'] = as_stored(reading)
     write_checkpoint(dict(meta=meta, state_dict=state), target)
     return meta
 
@@ -90,39 +89,41 @@ def backbone_only(
         )
     if found.layout is None or found.prefix.endswith('backbone.'):
         return found.state
-    parts = re.compile(_PARTS[found.layout.family])
+    parts = re.compile(FAMILIES[found.layout.family].parts)
     return {name: value for name, value in found.state.items() if parts.match(name)}
 
 
-_PARTS = {
-    'ResNet': r'(conv1|bn1|stem|layer\d)\.',
-    'Swin': r'(patch_embed|stages|norm\d)\.|absolute_pos_embed$',
-    'ViT': r'(patch_embed|pre_norm|layers|ln1|ln2)\.|(cls_token|pos_embed)$',
-    'ConvNeXt': r'(downsample_layers|stages|norm\d)\.',
-    'RVSAViT': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-    'RVSAViTAE': r'(patch_embed|blocks|norm|fpn\d)\.|pos_embed$',
-}
-
-
-def _timm_state(
-    state: Mapping[str, Tensor], path: str | os.PathLike[str]
+def _state_for(
+    library: str, state: dict[str, Tensor], path: str | os.PathLike[str]
 ) -> dict[str, Tensor]:
-    layout = timm_layout(state)
-    if layout is None:
+    """A backbone by the names of mmdet and mmseg, or of timm."""
+    own = recognize_layout(state)
+    family = FAMILIES[own.family] if own else None
+    export = family.export(library, state) if family else None
+    if library == 'timm' and export is None:
+        with_timm_names = [f.name for f in FAMILIES.values() if 'timm' in f.exports]
         raise CheckpointError(
-            f'{path}: timm names are known for ResNet, Swin, ViT and ConvNeXt only; '
+            f'{path}: timm names are known for {", ".join(with_timm_names)} only; '
             'use --layout mmpretrain'
         )
-    foreign = [name for name in state if not re.match(_PARTS[layout.family], name)]
-    if foreign:
-        raise CheckpointError(
-            f'{path}: looks like a {layout.family}, but timm has no name for '
-            f'{len(foreign)} of its weights, such as {foreign[0]}; '
-            'use --layout mmpretrain'
-        )
-    # timm computes the index itself and knows the last norm only.
-    not_in_timm = re.compile(r'.*relative_position_index$|norm[0-2]\.')
-    state = {
-        name: value for name, value in state.items() if not not_in_timm.match(name)
-    }
-    return layout.from_mmpretrain(state)
+    if family and export:
+        left_out = re.compile(export.left_out or r'$.')
+        state = {k: v for k, v in state.items() if not left_out.match(k)}
+        parts = re.compile(export.parts or family.parts)
+        foreign = [name for name in state if not parts.match(name)]
+        lacking = [name for name in export.needs if name not in state]
+        if foreign or lacking:
+            others = 'timm has' if library == 'timm' else 'mmdet and mmseg have'
+            raise CheckpointError(
+                f'{path}: looks like a {family.name}, but '
+                + (
+                    f'{others} no name for {len(foreign)} of its weights, such as '
+                    f'{foreign[0]}'
+                    if foreign
+                    else f'has no {" and no ".join(lacking)}, which {others}'
+                )
+                + '; use --layout mmpretrain'
+            )
+        state = export.layout.from_mmpretrain(state)
+    prefix = family.mmdet_prefix if family and library == 'mmdet' else ''
+    return {prefix + name: tensor for name, tensor in state.items()}

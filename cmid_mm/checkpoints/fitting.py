@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .finding import abbreviate, state_dict_of
+from .containers import abbreviate, state_dict_of
 from .reading import CheckpointError, read_checkpoint
 
 #: Buffers that every module computes from its own settings.
@@ -78,7 +78,9 @@ def read_fitting_checkpoint(model: nn.Module, path: str | Path) -> dict[str, Any
         path (str | Path): Checkpoint of a run.
 
     Returns:
-        dict[str, Any]: The checkpoint, ``state_dict`` and ``meta`` among it.
+        dict[str, Any]: The checkpoint, ``state_dict`` and ``meta`` among it. The
+        state dict has just the model's names: what modules compute from their
+        settings is the model's own.
 
     Raises:
         CheckpointError: If the file cannot be read, or a weight is missing, left
@@ -107,7 +109,10 @@ def read_fitting_checkpoint(model: nn.Module, path: str | Path) -> dict[str, Any
             f'{"; ".join(problems)}. Give the config that the checkpoint was trained '
             f'with{_hint(state, own)}'
         )
-    return {**checkpoint, 'state_dict': without_computed(state)}
+    loaded = {
+        name: value for name, value in without_computed(state).items() if name in own
+    }
+    return {**checkpoint, 'state_dict': {**own, **loaded}}
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         CheckpointError: As :func:`read_fitting_checkpoint` does.
     """
     checkpoint = read_fitting_checkpoint(model, path)
-    model.load_state_dict(checkpoint['state_dict'], strict=False)
+    model.load_state_dict(checkpoint['state_dict'])
     return dict(checkpoint.get('meta') or {})
 
 

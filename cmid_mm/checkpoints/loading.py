@@ -5,31 +5,25 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .architecture import describe, explain_differences, explain_lack
-from .finding import FoundBackbone, abbreviate, find_backbone, top_level_names
+from ..images import Reading
+from .architecture import explain_differences, explain_lack, set_backbone
+from .containers import abbreviate
+from .families import FAMILIES, Family, recognize_layout
+from .finding import FoundBackbone, find_backbone, top_level_names
 from .fitting import compare_weights, shape_of, without_computed
-from .layouts import recognize_layout
-from .position_tables import resize_position_tables
 from .reading import CheckpointError, read_checkpoint
+from .stems import Stem, spread_stem, stem_bands
+from .stored_images import normalization, stored_reading
 
-#: What mmpretrain's wrapper of timm's networks puts before their names.
-_TIMM_WRAPPER = 'timm_model.'
-#: Weights that may keep their initial value, by family. Norms of feature maps that
-#: pre-training did not use: those of earlier stages, and ViT's for averaged patches;
-#: and the layers that make RVSA's pyramid.
-_MAY_BE_NEW = {
-    'Swin': re.compile(r'norm[0-2]\.(weight|bias)$'),
-    'ConvNeXt': re.compile(r'norm[0-2]\.(weight|bias)$'),
-    'ViT': re.compile(r'ln2\.(weight|bias)$'),
-    'RVSAViT': re.compile(r'fpn\d\.'),
-    'RVSAViTAE': re.compile(r'fpn\d\.'),
-}
+#: What mmpretrain's wrapper of timm's networks puts before their names, and timm's own
+#: for the feature maps of transformers.
+_TIMM_WRAPPERS = ('timm_model.model.', 'timm_model.')
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,9 @@ class LoadReport:
         resized (list[str]): Position tables interpolated to another size.
         new (list[str]): Weights of the module that keep their initial value.
         unused (list[str]): Tensors of the file without a place in the module.
+        normalization: ``mean`` and ``std`` of the file's images; empty if unknown.
+        reading: How the file's images became numbers; None if unknown.
+        stem: What was done to the first kernel for other bands; empty if nothing.
     """
 
     path: str
@@ -51,6 +48,9 @@ class LoadReport:
     resized: list[str]
     new: list[str]
     unused: list[str]
+    normalization: dict[str, list[float]] = field(default_factory=dict)
+    reading: Reading | None = None
+    stem: str = ''
 
     def __str__(self) -> str:
         """The report in one line."""
@@ -62,11 +62,14 @@ class LoadReport:
         ):
             if names:
                 text += f'; {verb}: {abbreviate(names)}'
-        return text
+        return text + (self.stem and f'; {self.stem}')
 
 
 def match_backbone(
-    module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    source: str = 'student',
+    stem: Stem | None = None,
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Find what of a checkpoint belongs where in a backbone, changing nothing.
 
@@ -74,6 +77,7 @@ def match_backbone(
         module (nn.Module): The backbone, as in :func:`load_backbone`.
         path (str | PathLike): The checkpoint.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+        stem: As in :func:`load_backbone`. Defaults to None.
 
     Returns:
         tuple[dict[str, Tensor], LoadReport]: The weights by the module's own names,
@@ -83,25 +87,27 @@ def match_backbone(
         CheckpointError: As :func:`load_backbone`.
     """
     content = read_checkpoint(path, mmap=True, skip_objects=True)
-    file = find_backbone(content, path, source)
     target = dict(module.state_dict())
-    is_wrapped = all(name.startswith(_TIMM_WRAPPER) for name in target)
-    wrapper = _TIMM_WRAPPER if is_wrapped else ''
+    wrapper = os.path.commonprefix([*target])
+    wrapper = next((w for w in _TIMM_WRAPPERS if wrapper.startswith(w)), '')
     target = {name[len(wrapper) :]: value for name, value in target.items()}
     target_layout = recognize_layout(target)
-    target_architecture = None
+    file = find_backbone(content, path, source, own_names=target_layout is None)
+    family = FAMILIES[target_layout.family] if target_layout else None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)
-        target_architecture = describe(target, target_layout.family)
+    target_architecture = family.describe(target) if family else None
     _refuse_caffe_strides(module, content, file, path)
-    weights = without_computed(file.state)
-    resized = resize_position_tables(weights, target, module)
+    weights = {
+        # A run of this package keeps the names of the same wrapper.
+        name.removeprefix(wrapper): value
+        for name, value in without_computed(file.state).items()
+    }
+    resized = _resize_position_tables(weights, target, module, family)
+    spread = '' if stem is None else _spread(weights, target, family, stem, path)
 
     differences = compare_weights(weights, target)
-    may_be_new = _MAY_BE_NEW.get(target_layout.family) if target_layout else None
-    new = [
-        name for name in differences.missing if may_be_new and may_be_new.match(name)
-    ]
+    new = [name for name in differences.missing if family and family.allows_new(name)]
     missing = [name for name in differences.missing if name not in new]
     loaded = {name: value for name, value in weights.items() if name in target}
     differing = [
@@ -112,8 +118,9 @@ def match_backbone(
     unused = [name for name in weights if name not in target]
     homeless = _without_place(differences.surplus, target)
     families = {layout.family for layout in (file.layout, target_layout) if layout}
-    is_transformer = families in ({'ViT'}, {'Swin'})
-    lack = explain_lack(file.state, target) if is_transformer else None
+    lack = None
+    if len(families) == 1:
+        lack = explain_lack(families.pop(), file.state, target)
     if missing or differing or homeless or lack:
         reasons = []
         if lack:
@@ -144,14 +151,24 @@ def match_backbone(
 
     state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
     state = {wrapper + name: value for name, value in state.items()}
-    origin = file.origin
-    if file.layout is not None:
-        origin += f', {file.layout.family} names of {file.layout.name}'
-    return state, LoadReport(str(path), origin, len(state), resized, new, unused)
+    return state, LoadReport(
+        str(path),
+        file.description,
+        len(state),
+        resized,
+        new,
+        unused,
+        normalization(content),
+        stored_reading(content),
+        spread,
+    )
 
 
 def load_backbone(
-    module: nn.Module, path: str | os.PathLike[str], source: str = 'student'
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    source: str = 'student',
+    stem: Stem | None = None,
 ) -> LoadReport:
     """Load a backbone from a checkpoint of any known layout into a module.
 
@@ -169,6 +186,12 @@ def load_backbone(
             ``docs/pretrained_weights.md`` too. Objects among its weights, such as
             the arguments of the program that wrote it, are left unread.
         source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+        stem: How the first kernel is made for other bands than the file's:
+            ``'repeat'``, ``'mean'``, ``'first'``, or for each band of the module a
+            band of the file, counted from 1, None for the mean of all, 0 for none;
+            see :mod:`cmid_mm.checkpoints.stems`. Such a network should be fine-tuned
+            or pre-trained further, not used frozen. Defaults to None: other bands are
+            refused.
 
     Returns:
         LoadReport: What was loaded and what was left.
@@ -177,10 +200,33 @@ def load_backbone(
         CheckpointError: If the file cannot be read, or a weight of the module would
             stay uninitialised, or a shape differs.
     """
-    state, report = match_backbone(module, path, source)
+    state, report = match_backbone(module, path, source, stem)
     module.load_state_dict(state, strict=False)
     print_log(str(report), logger='current', level=logging.INFO)
     return report
+
+
+def _spread(
+    weights: dict[str, Tensor],
+    target: Mapping[str, Tensor],
+    family: Family | None,
+    stem: Stem,
+    path: str | os.PathLike[str],
+) -> str:
+    """Replace the first kernel by one for the module's bands; say what was done."""
+    name = family.stem_name(weights) if family else None
+    if name is None or name not in target:
+        return ''  # other networks; the comparison of names says more
+    before, after = weights[name].shape[1], target[name].shape[1]
+    try:
+        bands = stem_bands(stem, before, after)
+    except ValueError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    weights[name] = spread_stem(weights[name], bands)
+    return (
+        f'{name} made for {after} bands of the {before} of the file by stem={stem!r}: '
+        'train it further, frozen it loses accuracy'
+    )
 
 
 def _refuse_caffe_strides(
@@ -209,10 +255,30 @@ def _refuse_caffe_strides(
         raise CheckpointError(
             f'{path} does not fit {type(module).__name__}, nothing was loaded: with '
             "style='caffe' the backbone has its strides in other convolutions than "
-            "the network of the file; set the backbone's style='pytorch' "
-            '(--cfg-options model.backbone.style=pytorch), and the mean and std of the '
+            f'the network of the file; {set_backbone("style", "pytorch")}, and the '
+            'mean and std of the '
             "data_preprocessor to those of the file's pre-training"
         )
+
+
+def _resize_position_tables(
+    weights: dict[str, Tensor],
+    target: Mapping[str, Tensor],
+    module: nn.Module,
+    family: Family | None,
+) -> list[str]:
+    """Resize the position tables in ``weights`` to the module's; tells which."""
+    file = dict(weights)
+    resized = []
+    for name, table in file.items():
+        if name not in target or table.shape == target[name].shape:
+            continue
+        for pattern, resize in family.position_tables if family else ():
+            if re.match(pattern, name):
+                weights[name] = resize(name, file, target, module)
+        if weights[name].shape == target[name].shape:
+            resized.append(name)
+    return resized
 
 
 def _without_place(unused: list[str], target: Mapping[str, Tensor]) -> list[str]:

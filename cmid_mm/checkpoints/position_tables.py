@@ -1,8 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Position tables resized to another number of positions."""
+"""Position tables resized to another number of positions.
+
+Each function takes the table's name, the file's weights, the module's and the module,
+and returns the table, as it was if it cannot be made to fit.
+"""
 
 import math
-import re
 from collections.abc import Mapping
 
 import torch
@@ -10,49 +13,28 @@ import torch.nn.functional as F
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from ..models.backbones.rotated_window_attention import resize_relative_vectors
-from ..models.backbones.rvsa import RVSAViT
+#: Pattern of Swin's and RVSA's biases in windows.
+BIAS_TABLE = r'.*relative_position_bias_table$'
 
-#: RVSA's vectors of relative positions.
-_RELATIVE_VECTORS = re.compile(r'blocks\.\d+\.attn\.rel_pos_[hw]$')
-
-
-def resize_position_tables(
-    weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
-) -> list[str]:
-    """Interpolate position tables in ``weights`` to the sizes in ``target``."""
-    grid = _rvsa_grid(weights)
-    resized = []
-    for name, table in weights.items():
-        if name not in target or table.shape == target[name].shape:
-            continue
-        size = target[name].shape
-        if name == 'pos_embed' and isinstance(module, RVSAViT):
-            weights[name] = _resize_rvsa_pos_embed(table, grid, module.grid_size)
-        elif name == 'pos_embed' and table.shape[2] == size[2]:
-            weights[name] = _resize_pos_embed(
-                table, 'cls_token' in weights, target, module
-            )
-        elif name.endswith('relative_position_bias_table') and (
-            table.shape[1] == size[1]
-        ):
-            weights[name] = _resize_bias_table(table, size[0])
-        elif _RELATIVE_VECTORS.match(name) and table.shape[1] == size[1]:
-            weights[name] = resize_relative_vectors(table, size[0])
-        if weights[name].shape == size:
-            resized.append(name)
-    return resized
+_Weights = Mapping[str, Tensor]
 
 
-def _resize_pos_embed(
-    table: Tensor, has_cls: bool, target: Mapping[str, Tensor], module: nn.Module
+def resize_vit_positions(
+    name: str, file: _Weights, target: _Weights, module: nn.Module
 ) -> Tensor:
-    """Interpolate ViT's position embedding, (1, tokens, width)."""
-    needs_cls = 'cls_token' in target
-    if needs_cls and not has_cls:
+    """Interpolate ViT's position embedding, (1, tokens, width).
+
+    Beside registers the class token has no position.
+    """
+    table = file[name]
+    has_cls, needs_cls = (
+        'cls_token' in weights and 'reg_token' not in weights
+        for weights in (file, target)
+    )
+    if table.shape[2] != target[name].shape[2] or (needs_cls and not has_cls):
         return table
     side = math.isqrt(table.shape[1] - has_cls)
-    tokens = target['pos_embed'].shape[1] - needs_cls
+    tokens = target[name].shape[1] - needs_cls
     grid = getattr(getattr(module, 'patch_embed', None), 'init_out_size', None)
     if grid is None or math.prod(grid) != tokens:
         grid = (math.isqrt(tokens),) * 2
@@ -64,8 +46,26 @@ def _resize_pos_embed(
     return table[:, has_cls - needs_cls :]
 
 
-def _rvsa_grid(weights: Mapping[str, Tensor]) -> tuple[int, int] | None:
-    """Rows and columns of an RVSA file's position tables.
+def resize_rvsa_positions(
+    name: str, file: _Weights, target: _Weights, module: nn.Module
+) -> Tensor:
+    """Interpolate RVSA's position embedding, (1, 1 + positions, width).
+
+    The first place is a class token's, which is not in use. The released models of
+    dense tasks have the positions only.
+    """
+    table, grid, target_grid = file[name], _rvsa_grid(file), _rvsa_grid(target)
+    if grid is None or target_grid is None:
+        return table
+    if table.shape[1] == math.prod(grid):
+        table = torch.cat((torch.zeros_like(table[:, :1]), table), 1)
+    if table.shape[1] != 1 + math.prod(grid):
+        return table
+    return resize_pos_embed(table, grid, target_grid)
+
+
+def _rvsa_grid(weights: _Weights) -> tuple[int, int] | None:
+    """Rows and columns of an RVSA network's position tables.
 
     Blocks that attend to the whole map, not in windows, have vectors for them.
     """
@@ -77,31 +77,35 @@ def _rvsa_grid(weights: Mapping[str, Tensor]) -> tuple[int, int] | None:
     return None
 
 
-def _resize_rvsa_pos_embed(
-    table: Tensor, grid: tuple[int, int] | None, target: tuple[int, int]
+def resize_rvsa_vectors(
+    name: str, file: _Weights, target: _Weights, module: nn.Module
 ) -> Tensor:
-    """Interpolate RVSA's position embedding, (1, 1 + positions, width).
+    """Interpolate RVSA's vectors of relative positions, (distances, d)."""
+    if file[name].shape[1] != target[name].shape[1]:
+        return file[name]
+    return resize_relative_vectors(file[name], len(target[name]))
 
-    The first place is a class token's, which is not in use. The released models of
-    dense tasks have the positions only.
-    """
-    if grid is None:
+
+def resize_relative_vectors(table: Tensor, length: int) -> Tensor:
+    """Interpolate vectors by distance, (distances, d) to (``length``, d), linearly."""
+    if table.shape[0] == length:
         return table
-    if table.shape[1] == math.prod(grid):
-        table = torch.cat((torch.zeros_like(table[:, :1]), table), 1)
-    if table.shape[1] != 1 + math.prod(grid):
-        return table
-    return resize_pos_embed(table, grid, target)
+    return F.interpolate(table.t()[None], length, mode='linear')[0].t()
 
 
-def _resize_bias_table(table: Tensor, length: int) -> Tensor:
+def resize_bias_table(
+    name: str, file: _Weights, target: _Weights, module: nn.Module
+) -> Tensor:
     """Interpolate Swin's table of relative position biases, (positions, heads).
 
     Bicubic, as mmdet and mmseg do; mmpretrain's function for it needs a routine that
     SciPy has removed.
     """
+    table, length = file[name], len(target[name])
     sides = math.isqrt(table.shape[0]), math.isqrt(length)
-    if (sides[0] ** 2, sides[1] ** 2) != (table.shape[0], length):
+    if table.shape[1] != target[name].shape[1] or (
+        (sides[0] ** 2, sides[1] ** 2) != (table.shape[0], length)
+    ):
         return table
     image = table.t().unflatten(1, (sides[0], sides[0]))[None].float()
     image = F.interpolate(image, (sides[1], sides[1]), mode='bicubic')

@@ -10,13 +10,14 @@ from mmpretrain.models import ResNet, SwinTransformer
 from torch import Tensor
 
 from ..dependencies import __version__
-from .architecture import Architecture
-from .finding import abbreviate, find_backbone, state_dict_of
-from .naming import Names, rename
+from .containers import abbreviate, state_dict_of
+from .downstream import convert_network, recognize_network
+from .families import Architecture, rename
+from .families.naming import Names
+from .finding import find_backbone
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
-#: Normalisation of all published checkpoints, RGB on the 0-255 scale (method
-#: section 1).
+#: Normalisation of all published checkpoints, RGB on the 0-255 scale.
 PUBLISHED_MEAN = [255 * value for value in (0.33797, 0.3605, 0.3348)]
 PUBLISHED_STD = [255 * value for value in (0.1359, 0.1352, 0.1407)]
 
@@ -51,29 +52,60 @@ _NAMES: Names = (
 
 
 def convert_checkpoint(
-    source: str | os.PathLike[str], target: str | os.PathLike[str]
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    config: str | None = None,
 ) -> dict[str, Any]:
-    """Convert a published CMID checkpoint to one that :class:`CMID` loads strictly.
+    """Convert a published CMID checkpoint to one that our config of it loads strictly.
 
-    Nothing is lost: student, teacher, projectors, prototypes, queue and centre keep
-    their values under the names of :class:`CMID`. Kernels of 1-D convolutions of
-    length one become matrices.
+    Of a pre-training (ResNet or Swin) nothing is lost: student, teacher, projectors,
+    prototypes, queue and centre keep their values under the names of :class:`CMID`.
+    Kernels of 1-D convolutions of length one become matrices. Of the fine-tuned
+    networks see :mod:`cmid_mm.checkpoints.downstream`; they may have been saved as
+    whole modules.
 
     Args:
-        source (str | PathLike): The published file, ResNet or Swin.
+        source (str | PathLike): The published file.
         target (str | PathLike): The file to write.
+        config (str, optional): Config to convert a fine-tuned network for, as for
+            :func:`cmid_mm.configs.load_config`. Defaults to None: that of its row in
+            the published tables.
 
     Returns:
         dict[str, Any]: The ``meta`` that was written: architecture, bands and
-        normalisation.
+        normalisation; of fine-tuned networks also the config and the classes.
 
     Raises:
         CheckpointError: If a name is unknown or missing, or a shape is not as
             published.
     """
-    checkpoint = read_checkpoint(source, mmap=True)
-    state = state_dict_of(checkpoint, source)
-    architecture = _published_architecture(checkpoint, source)
+    content = read_checkpoint(source, mmap=True, skip_objects=True)
+    state = state_dict_of(content, source)
+    meta = content.get('meta')
+    if isinstance(meta, Mapping) and not _OURS.isdisjoint(meta):
+        raise CheckpointError(
+            f'{source} is no published CMID checkpoint, but one of a present run or '
+            'converted already; use it as it is'
+        )
+    network = recognize_network(state)
+    if network is not None:
+        converted = convert_network(network, meta, state, source, config)
+    else:
+        converted = _convert_pretraining(content, state, source)
+    write_checkpoint(converted, target)
+    return converted['meta']
+
+
+#: What meta has that no published file has.
+_OURS = frozenset(('cmid_mm_version', 'mmengine_version'))
+
+
+def _convert_pretraining(
+    content: Mapping[str, Any],
+    state: Mapping[str, Any],
+    source: str | os.PathLike[str],
+) -> dict[str, Any]:
+    architecture = _published_architecture(content, source)
     _check_names(state, architecture, source)
     converted = {
         name: _reshape(name, value, source)
@@ -88,8 +120,7 @@ def convert_checkpoint(
         std=PUBLISHED_STD,
         cmid_mm_version=__version__,
     )
-    write_checkpoint(dict(meta=meta, state_dict=converted), target)
-    return meta
+    return dict(meta=meta, state_dict=converted)
 
 
 def _published_architecture(

@@ -3,20 +3,21 @@
 
 import contextlib
 import json
+import logging
 import os
 import pickle
-import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
 from ..files import whole_file
+from .inert import InertContent, InertObject, ModuleWeights, read_inert
 
 
 class CheckpointError(ValueError):
@@ -24,20 +25,6 @@ class CheckpointError(ValueError):
 
     The message is one line that names the file, what was expected and what to do.
     """
-
-
-class SkippedObject:
-    """Stands where a checkpoint holds an object whose class was not looked up.
-
-    Takes whatever the file gives to build the object and keeps none of it.
-    """
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Ignore the arguments."""
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        """Ignore the attributes."""
 
 
 def read_checkpoint(
@@ -49,7 +36,8 @@ def read_checkpoint(
     """Read a checkpoint, never executing code from it.
 
     Files of ``torch.save`` are read with ``weights_only``, plus the few harmless
-    types that the checkpoints of an mmengine run hold.
+    types that the checkpoints of an mmengine run hold; with ``skip_objects`` those
+    that hold other objects as data alone, see :mod:`cmid_mm.checkpoints.inert`.
 
     Args:
         path (str | PathLike): A file written by ``torch.save``, or one whose name
@@ -57,18 +45,49 @@ def read_checkpoint(
         map_location: Where tensors go, as in ``torch.load``. Defaults to ``'cpu'``.
         mmap (bool): Read tensors from the file only when they are used. For callers
             that drop them before the file can change. Defaults to False.
-        skip_objects (bool): Put a :class:`SkippedObject` where the file holds an
+        skip_objects (bool): Put an :class:`InertObject` where the file holds an
             object that only code from outside PyTorch could rebuild, such as the
-            arguments of the program that wrote it. For callers that want weights and
-            nothing else. Needs PyTorch 2.5. Defaults to False: refuse the file.
+            arguments of the program that wrote it, and the state dict of a module
+            where it holds a whole one; log their classes. For callers that want
+            weights and nothing else. Defaults to False: refuse the file.
 
     Returns:
         dict[str, Any]: What was saved. A safetensors file gives ``state_dict`` and
-        ``meta``.
+        ``meta``, a module that was saved whole ``state_dict``.
 
     Raises:
         CheckpointError: If the file is missing, empty, truncated, no checkpoint, is
             or holds an object that only code from outside PyTorch could rebuild.
+    """
+    inert = read_content(path, map_location, mmap, skip_objects)
+    if inert.left:
+        print_log(
+            f'{path}: left inert, none of it was run: {_few(list(inert.left))}',
+            logger='current',
+            level=logging.INFO,
+        )
+    return inert.content
+
+
+def read_content(
+    path: str | os.PathLike[str],
+    map_location: Any = 'cpu',
+    mmap: bool = False,
+    skip_objects: bool = True,
+) -> InertContent:
+    """Read a checkpoint and tell what was left inert.
+
+    Args:
+        path: See :func:`read_checkpoint`, as the others.
+        map_location: Where tensors go.
+        mmap: Whether to read tensors from the file only when they are used.
+        skip_objects: Whether to read objects as data.
+
+    Returns:
+        A dict as the content, and what it has that was left inert.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -79,7 +98,7 @@ def read_checkpoint(
             f'{path} is empty (0 bytes); download or copy it once more'
         )
     if path.suffix == '.safetensors':
-        return _read_safetensors(path, map_location)
+        return InertContent(_read_safetensors(path, map_location), {})
 
     with path.open('rb') as file:
         starts_as_zip = file.read(2) == b'PK'
@@ -88,15 +107,18 @@ def read_checkpoint(
             f'{path} is truncated: the end of the archive is missing after '
             f'{path.stat().st_size} bytes; download or copy it once more'
         )
-    checkpoint = _load(path, map_location, mmap and starts_as_zip, skip_objects)
-    if isinstance(checkpoint, SkippedObject):
-        raise _refusal(path, _full_name(type(checkpoint)))
-    if not isinstance(checkpoint, Mapping):
+    inert = _load(path, map_location, mmap and starts_as_zip, skip_objects)
+    content = inert.content
+    if isinstance(content, InertObject):
+        raise _refusal(path, [content.full_name])
+    if isinstance(content, ModuleWeights):
+        content = dict(state_dict=content)
+    if not isinstance(content, Mapping):
         raise CheckpointError(
-            f'{path} holds a {type(checkpoint).__name__}, expected a dict with a '
-            'state dict'
+            f'{path} holds a {type(content).__name__}, expected a dict with a state '
+            'dict'
         )
-    return dict(checkpoint)
+    return InertContent(dict(content), inert.left)
 
 
 def write_checkpoint(
@@ -129,9 +151,7 @@ def write_checkpoint(
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
     import safetensors
 
-    # torch.load takes functions and None as well.
-    is_device = isinstance(map_location, (str, torch.device))
-    device = map_location if is_device else 'cpu'
+    device = _device(map_location)
     try:
         with safetensors.safe_open(path, framework='pt') as file:
             state_dict = {
@@ -162,80 +182,70 @@ def _save_safetensors(checkpoint: Mapping[str, Any], path: Path) -> None:
     save_file(tensors, path, {name: json.dumps(value) for name, value in meta})
 
 
-def _load(path: Path, map_location: Any, mmap: bool, skip_objects: bool) -> Any:
-    """``torch.load``, with a stand-in for one more class after each refusal."""
-    stand_ins: dict[str, Any] = {}
-    while True:
+def _device(map_location: Any) -> str | torch.device:
+    """Where tensors go; torch.load takes functions and None as well."""
+    return map_location if isinstance(map_location, (str, torch.device)) else 'cpu'
+
+
+def _load(
+    path: Path, map_location: Any, mmap: bool, skip_objects: bool
+) -> InertContent:
+    try:
+        with _harmless_globals():
+            content = torch.load(
+                path, map_location=map_location, weights_only=True, mmap=mmap
+            )
+        return InertContent(content, {})
+    # A file that torch.save did not write can raise nearly any exception.
+    except Exception as error:
         try:
-            with _harmless_globals(stand_ins.values()):
-                return torch.load(
-                    path, map_location=map_location, weights_only=True, mmap=mmap
-                )
-        # A file that torch.save did not write can raise nearly any exception.
-        except Exception as error:
-            stand_in = _next_stand_in(str(error), stand_ins) if skip_objects else None
-            if stand_in is None:
-                raise _explain(path, error) from error
-            stand_ins[_full_name(stand_in)] = stand_in
+            inert = read_inert(path, _device(map_location), mmap)
+        except Exception:
+            raise _damaged(path, error) from error
+        if inert.left and not skip_objects:
+            raise _refusal(path, _unsafe_globals(path) or list(inert.left)) from error
+        return inert
 
 
-_UNKNOWN = re.compile(r'Unsupported global: GLOBAL ([\w.]+) was not an allowed global')
-_NO_CONTAINER = re.compile(
-    r"Can only (?:(?P<dict>SETITEM)|append|extend).* got <class '(?P<name>\S+)'>"
-)
+def _unsafe_globals(path: Path) -> list[str]:
+    """Classes and functions that a file needs beside those that are allowed."""
+    try:
+        with _harmless_globals():
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    # PyTorch before 2.6 lists none, later ones not those of older files and of later
+    # pickle protocols.
+    except Exception:
+        return []
 
 
-def _next_stand_in(message: str, stand_ins: Mapping[str, Any]) -> Any:
-    """What lets reading go beyond a refusal; None if nothing does."""
-    if unknown := _UNKNOWN.search(message):
-        stand_in = _stand_in(unknown[1])
-        return None if _full_name(stand_in) in stand_ins else stand_in
-    # A dict or list with a class of its own: its items go into a plain one.
-    if (found := _NO_CONTAINER.search(message)) and found['name'] in stand_ins:
-        container = dict if found['dict'] else list
-        return _stand_in(found['name'], __new__=lambda cls, *args: container())
-    return None
+def _few(names: Sequence[str]) -> str:
+    more = f' and {len(names) - 5} more' if len(names) > 5 else ''
+    return ', '.join(names[:5]) + more
 
 
-def _stand_in(full_name: str, **members: Any) -> Any:
-    module, _, name = full_name.rpartition('.')
-    return type(
-        name, (SkippedObject,), dict(__module__=module or 'builtins', **members)
-    )
-
-
-def _full_name(cls: Any) -> str:
-    return f'{cls.__module__}.{cls.__qualname__}'
-
-
-# GLOBAL: to be looked up; function: to be called; class: to be filled
-_REFUSED = r'(?:GLOBAL|unrecognized function|allowlisted via .* but got) (\S+)'
-
-
-def _refusal(path: Path, wanted: str) -> CheckpointError:
+def _refusal(path: Path, wanted: Sequence[str]) -> CheckpointError:
     advice = ''
     if not hasattr(torch.serialization, 'safe_globals'):
         advice = 'the checkpoints of a run need PyTorch 2.5 or later to be read; else, '
     return CheckpointError(
-        f'{path} was refused: to read it, {wanted} would have to be called, and a '
-        f'checkpoint must not run code; {advice}if you trust its source, load it '
-        'there with torch.load(..., weights_only=False) and save its state dict '
-        'alone: torch.save(model.state_dict(), ...)'
+        f'{path} was refused: to read it, {_few(wanted)} would have to be called, and '
+        f'a checkpoint must not run code; {advice}look into it with '
+        'tools/convert_checkpoint.py --inspect; its backbone alone can be loaded, by '
+        '--backbone-checkpoint; else save its state dict where it was made: '
+        'torch.save(model.state_dict(), ...)'
     )
 
 
-def _explain(path: Path, error: Exception) -> CheckpointError:
-    # PyTorch wraps its unpickler's own message in advice that does not fit here.
-    text = str(error).partition('WeightsUnpickler error:')[2] or str(error)
-    if wanted := re.search(_REFUSED, text):
-        return _refusal(path, wanted[1])
+def _damaged(path: Path, error: Exception) -> CheckpointError:
     with path.open('rb') as file:
         is_pickle = file.read(1) == b'\x80'
-    if is_pickle and 'Unsupported operand' in text:  # a later pickle protocol
+    if is_pickle and not zipfile.is_zipfile(path):
         return CheckpointError(
-            f'{path} is a Python pickle that torch.save did not write; save a state '
-            'dict with torch.save'
+            f'{path} is a Python pickle that torch.save did not write, or a damaged '
+            'one; save a state dict with torch.save'
         )
+    # PyTorch wraps its unpickler's own message in advice that does not fit here.
+    text = str(error).partition('WeightsUnpickler error:')[2] or str(error)
     reason = ' '.join(f'{type(error).__name__}: {text}'.split())[:120]
     return CheckpointError(
         f'{path} is no checkpoint, or a damaged one ({reason}); expected a file of '
@@ -243,14 +253,12 @@ def _explain(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _harmless_globals(
-    stand_ins: Iterable[Any],
-) -> contextlib.AbstractContextManager[Any]:
-    """Allow what an mmengine run's checkpoint holds besides tensors, and stand-ins."""
+def _harmless_globals() -> contextlib.AbstractContextManager[Any]:
+    """Allow what an mmengine run's checkpoint holds besides tensors."""
     safe_globals = getattr(torch.serialization, 'safe_globals', None)
     if safe_globals is None:  # PyTorch < 2.5: state dicts only
         return contextlib.nullcontext()
-    return safe_globals([*_run_checkpoint_types(), *stand_ins])
+    return safe_globals(list(_run_checkpoint_types()))
 
 
 def _run_checkpoint_types() -> Iterator[Any]:

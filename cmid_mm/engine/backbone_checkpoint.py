@@ -6,30 +6,51 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..checkpoints import normalization, read_checkpoint
+from ..checkpoints import LoadReport
+from ..checkpoints.stems import STEM_RULES, Stem
+from ..checkpoints.stored_images import compare_reading
+from ..configs import first_reading
 
 
-def set_backbone_checkpoint(cfg: Config, checkpoint: str) -> None:
+def stem_option(text: str) -> Stem:
+    """What ``--stem`` of a command line asks for.
+
+    Args:
+        text: A rule of :data:`cmid_mm.checkpoints.stems.STEM_RULES`, or a band of the
+            file for each band of the model, ``mean`` among them, such as
+            ``'3,2,1,mean'``.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if text in STEM_RULES:
+        return text
+    bands = text.split(',')
+    if not all(band == 'mean' or band.isdecimal() for band in bands):
+        raise ValueError(
+            f'--stem {text}: expected {", ".join(STEM_RULES)}, or a band of the file '
+            'for each band of the model, such as 3,2,1,mean'
+        )
+    return [None if band == 'mean' else int(band) for band in bands]
+
+
+def set_backbone_checkpoint(
+    cfg: Config, checkpoint: str, stem: Stem | None = None
+) -> None:
     """Initialise the model's backbone from a file, completely or not at all.
-
-    Prints how the images of the pre-training were normalised if the file tells so and
-    the config does it differently.
 
     Args:
         cfg (Config): The config, changed in place.
         checkpoint (str): Any file that ``PretrainedBackbone`` understands.
+        stem: Its ``stem``. Defaults to None: other bands are refused.
 
     Raises:
-        CheckpointError: If the file cannot be read.
         FileNotFoundError: If the file does not exist.
         ValueError: If the model has no ``backbone`` or more than one, or would load
             something else over it.
     """
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(f'--backbone-checkpoint {checkpoint} does not exist')
-    pretraining = normalization(
-        read_checkpoint(checkpoint, mmap=True, skip_objects=True)
-    )
     path, parent = _parent_of_backbone(cfg)
     overwriting = {f'{path}.init_cfg': parent.get('init_cfg')}
     if path != 'model':
@@ -45,10 +66,26 @@ def set_backbone_checkpoint(cfg: Config, checkpoint: str) -> None:
                 f'backbone; add --cfg-options {key}=None'
             )
     parent.backbone.init_cfg = dict(type='PretrainedBackbone', checkpoint=checkpoint)
+    if stem is not None:
+        parent.backbone.init_cfg.stem = stem
     # Stock configs may name other weights in this older place.
     parent.backbone.pop('pretrained', None)
     parent.pop('pretrained', None)
-    _compare_normalization(cfg, pretraining)
+
+
+def compare_images(cfg: Config, report: LoadReport) -> None:
+    """Say so if a config reads or normalises images otherwise than a backbone's run.
+
+    Nothing is said of a backbone whose first kernel was made for other bands.
+
+    Args:
+        cfg: The config of the run that begins.
+        report: What was loaded, with what the file tells of its images.
+    """
+    if report.stem:
+        return
+    compare_reading(report.path, report.reading, first_reading(cfg, 'train'))
+    _compare_normalization(cfg, report.normalization)
 
 
 def _parent_of_backbone(cfg: Config) -> tuple[str, Any]:

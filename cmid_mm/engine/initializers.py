@@ -5,12 +5,26 @@ import functools
 import types
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from mmengine.model import BaseModule, initialize, update_init_info
+from mmengine.logging import print_log
+from mmengine.model import (
+    BaseAveragedModel,
+    BaseModule,
+    initialize,
+    update_init_info,
+)
 from mmengine.registry import WEIGHT_INITIALIZERS
-from torch import nn
+from torch import Tensor, nn
 
-from ..checkpoints import load_backbone, match_backbone
+from ..checkpoints import LoadReport, match_backbone
+from ..checkpoints.stems import Stem
+from ..configs import type_name
+
+#: What :func:`check_backbones` found for a module, until it is loaded.
+_matched: WeakKeyDictionary[nn.Module, tuple[dict[str, Tensor], LoadReport]] = (
+    WeakKeyDictionary()
+)
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -26,19 +40,32 @@ class PretrainedBackbone:
         checkpoint (str): Path of the file.
         source (str): ``'student'`` or ``'teacher'``, for the checkpoints of
             self-supervised training. Defaults to ``'student'``.
+        stem: How the first kernel is made for other bands than the file's, as in
+            :func:`cmid_mm.checkpoints.load_backbone`. Defaults to None: other bands
+            are refused.
 
     Raises:
         CheckpointError: When called, if the file cannot be read or a weight of the
             module would stay uninitialised.
     """
 
-    def __init__(self, checkpoint: str, source: str = 'student') -> None:
+    def __init__(
+        self, checkpoint: str, source: str = 'student', stem: Stem | None = None
+    ) -> None:
         self.checkpoint = checkpoint
         self.source = source
+        self.stem = stem
+
+    def match(self, module: nn.Module) -> tuple[dict[str, Tensor], LoadReport]:
+        """The weights for a module and what loading them does; changes nothing."""
+        return match_backbone(module, self.checkpoint, self.source, self.stem)
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint into a backbone."""
-        load_backbone(module, self.checkpoint, self.source)
+        known = module in _matched
+        state, report = _matched.pop(module) if known else self.match(module)
+        module.load_state_dict(state, strict=False)
+        print_log(str(report), logger='current')
         if hasattr(module, '_params_init_info'):
             update_init_info(
                 module, f'{type(self).__name__}: load from {self.checkpoint}'
@@ -55,22 +82,41 @@ def init_weights(self: BaseModule) -> None:
     self.is_init = True
 
 
-def check_backbones(model: nn.Module) -> None:
+def check_backbones(model: nn.Module) -> list[LoadReport]:
     """Refuse checkpoints that do not fit, before data is read and training begins.
+
+    What fits is kept for the initialisation, so that no file is read twice.
 
     Args:
         model (nn.Module): A built model. It is not changed.
 
+    Returns:
+        What will be loaded, a report for each module that asks for a
+        :class:`PretrainedBackbone`.
+
     Raises:
-        CheckpointError: If a module asks for a :class:`PretrainedBackbone` that does
-            not fit it; names the module.
+        CheckpointError: If a checkpoint does not fit such a module; names it.
     """
+    # Averages and copies of a network take its weights, not those of the file.
+    averaged = {
+        inner
+        for module in model.modules()
+        if isinstance(module, BaseAveragedModel)
+        for inner in module.modules()
+    }
+    reports = []
     for module in model.modules():
+        if module in averaged or getattr(module, 'is_init', False):
+            continue
         for init_cfg in _as_list(getattr(module, 'init_cfg', None)):
             if _asks_for_backbone(init_cfg):
                 settings = {k: v for k, v in init_cfg.items() if k != 'type'}
-                asked = PretrainedBackbone(**settings)
-                match_backbone(module, asked.checkpoint, asked.source)
+                state, report = PretrainedBackbone(**settings).match(module)
+                # Own tensors: the file may change until they are loaded.
+                state = {name: value.clone() for name, value in state.items()}
+                _matched[module] = state, report
+                reports.append(report)
+    return reports
 
 
 def _as_list(init_cfg: Any) -> Sequence[Any]:
@@ -80,9 +126,7 @@ def _as_list(init_cfg: Any) -> Sequence[Any]:
 def _asks_for_backbone(init_cfg: Any) -> bool:
     if not isinstance(init_cfg, dict):
         return False
-    kind = init_cfg.get('type')
-    name = kind.rpartition('.')[2] if isinstance(kind, str) else None
-    return kind is PretrainedBackbone or name == PretrainedBackbone.__name__
+    return type_name(init_cfg) == PretrainedBackbone.__name__
 
 
 # Backbones know only mmengine's own 'Pretrained': with any other initialiser,

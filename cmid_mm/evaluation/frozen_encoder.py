@@ -4,14 +4,16 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ..checkpoints.fitting import load_weights
 from ..checkpoints.loading import load_backbone
+from ..checkpoints.stored_images import compare_reading, stored_reading
 from ..configs import build_model, load_config, merge_options
+from ..images import Reading
 from .features import (
     LabelledFolder,
     accuracy_per_class,
@@ -20,6 +22,9 @@ from .features import (
     linear_probe_predict,
 )
 from .features import accuracy as share_right
+
+FeatureScore = Literal['knn_top1', 'linear_top1']
+"""Names of the accuracies, in percent."""
 
 RANDOM = 'random'
 """Stands for the untrained encoder where a checkpoint is expected."""
@@ -31,6 +36,7 @@ def load_frozen_encoder(
     backbone_only: bool = False,
     seed: int = 0,
     options: dict[str, Any] | None = None,
+    loading: dict[str, Any] | None = None,
 ) -> nn.Module:
     """Build a model and load its weights, all of them.
 
@@ -44,6 +50,8 @@ def load_frozen_encoder(
         seed (int): Seed of the initial weights. Defaults to 0.
         options (dict, optional): Config options of the run, by dotted key. Defaults
             to None.
+        loading: Options of ``LoadImagery`` by which images will be read, to warn if
+            those of the checkpoint were read otherwise. Defaults to None, unknown.
 
     Returns:
         nn.Module: The model, in eval mode, on the CPU.
@@ -67,9 +75,12 @@ def load_frozen_encoder(
         return model.eval()
     if backbone_only:
         encoder = getattr(model, 'student', model)
-        load_backbone(encoder.backbone, checkpoint)
+        stored = load_backbone(encoder.backbone, checkpoint).reading
     else:
-        load_weights(model, checkpoint)
+        stored = stored_reading(dict(meta=load_weights(model, checkpoint)))
+    if loading is not None:
+        bands = model.data_preprocessor.mean.numel()
+        compare_reading(checkpoint, stored, Reading(bands, **loading))
     return model.eval()
 
 

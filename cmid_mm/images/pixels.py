@@ -61,6 +61,24 @@ class Reading:
             checked = _checked_range(self.value_range, self.num_bands)
             object.__setattr__(self, 'value_range', checked)
 
+    def is_like(self, other: 'Reading') -> bool:
+        """Whether both take the same bands and make the same numbers of them.
+
+        The size of the image is not compared, and bands that are not named count as
+        the first ones.
+        """
+
+        def numbers(reading: Reading) -> tuple[Any, ...]:
+            value_range: Any = reading.value_range
+            if value_range is not None and np.ndim(value_range) == 1:
+                value_range = (value_range,) * reading.num_bands
+            # NaN is no number, and never the same as itself.
+            nodata = None if reading.nodata is None else repr(float(reading.nodata))
+            bands = reading.bands or range(1, reading.num_bands + 1)
+            return tuple(bands), np.array(value_range).tolist(), nodata
+
+        return numbers(self) == numbers(other)
+
     def limits(self, dtype: np.dtype, path: str | Path) -> tuple[Any, Any]:
         """Values that become 0 and 255, each a number or an array (C,).
 

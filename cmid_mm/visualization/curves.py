@@ -2,6 +2,7 @@
 """Training curves from the logs of runs."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from ..files import whole_file
 BOOKKEEPING = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
 """Logged values that are not worth a curve."""
 
-Curves = dict[str, tuple[list[float], list[float]]]
+#: Okabe and Ito's palette, told apart with any kind of colour vision; without its
+#: yellow, which is faint on white.
+COLOURS = (
+    *('#0072B2', '#E69F00', '#009E73', '#D55E00', '#56B4E9', '#CC79A7', '#000000'),
+)
+#: More curves than colours, and further runs, differ by these.
+STYLES = ('-', '--', ':', '-.')
+
+Curves = dict[str, tuple[list[float], ...]]
 """Steps and values of each scalar."""
 
 
@@ -21,28 +30,67 @@ def read_scalars(log: str | Path) -> Curves:
     """Read the scalars that a run has logged.
 
     Args:
-        log (str | Path): A ``scalars.json`` (one JSON object a line), or a folder:
-            the newest ``scalars.json`` below it is read.
+        log: A ``scalars.json`` (one JSON object a line), or a folder: all
+            ``scalars.json`` below it, which a run writes one of each time it is
+            resumed, are read as one.
 
     Returns:
-        dict: Name to steps and values; after a resumption the later value of a step
-        replaces the earlier one.
+        Name to steps and values. What a resumed run repeats replaces what was logged
+        before, and what an interrupted one logged beyond the resumption is dropped.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If a line is not a JSON object or nothing is logged.
     """
     path = Path(log)
-    if path.is_dir():
-        logs = sorted(path.rglob('scalars.json'), key=lambda file: file.stat().st_mtime)
-        if not logs:
-            raise FileNotFoundError(f'{path} has no scalars.json below it')
-        path = logs[-1]
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f'{path} does not exist; expected the work_dir of a run or its scalars.json'
         )
     points: dict[str, dict[float, float]] = {}
+    for file in _files_of(path):
+        read, start = _read_file(file)
+        # What was logged after the checkpoint that this file goes on from.
+        for values in points.values():
+            for step in [step for step in values if step >= start]:
+                del values[step]
+        for name, values in read.items():
+            points.setdefault(name, {}).update(values)
+    curves = {
+        name: tuple(map(list, zip(*sorted(values.items()), strict=True)))
+        for name, values in points.items()
+        if values
+    }
+    if not curves:
+        raise ValueError(f'{path} has no scalars in it')
+    return curves
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    # Their folders are named by the time of the start.
+    files = sorted(path.rglob('scalars.json'))
+    if not files:
+        raise FileNotFoundError(f'{path} has no scalars.json below it')
+    # RUN/TIME/vis_data/scalars.json
+    runs = sorted({str(file.parents[2]) for file in files})
+    if len(runs) > 1 and path not in files[0].parents[:2]:
+        raise ValueError(
+            f'{path} holds several runs, whose curves would be mixed; name them one by '
+            f'one: {", ".join(runs)}'
+        )
+    return files
+
+
+def _read_file(path: Path) -> tuple[dict[str, dict[float, float]], float]:
+    """Value by step of each scalar, and the first step of training.
+
+    The later value of a step counts.
+    """
+    points: dict[str, dict[float, float]] = {}
+    start = float('inf')
+    iteration, epoch = 0, None
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             record = dict(json.loads(line))
@@ -52,18 +100,16 @@ def read_scalars(log: str | Path) -> Curves:
                 'as training writes it'
             ) from error
         step = record.get('step', number)
+        if 'iter' in record or 'loss' in record:
+            iteration, epoch = step, record.get('epoch', 0)
+            start = min(start, step)
+        elif step == epoch:
+            # mmengine counts validations in epochs, which stay 0 in some loops.
+            step = iteration
         for name, value in record.items():
             if name not in BOOKKEEPING and isinstance(value, (int, float)):
                 points.setdefault(name, {})[step] = value
-    if not points:
-        raise ValueError(f'{path} has no scalars in it')
-    return {
-        name: (
-            [step for step, _ in sorted(values.items())],
-            [value for _, value in sorted(values.items())],
-        )
-        for name, values in points.items()
-    }
+    return points, start
 
 
 def plot_training_curves(
@@ -71,13 +117,14 @@ def plot_training_curves(
 ) -> None:
     """Draw the curves of one or more runs into a picture.
 
-    Losses share a plot, accuracies (``*top1``) another; each other scalar has its
-    own. Runs differ in line style.
+    What is of one kind shares a panel: losses, learning rates, accuracies of frozen
+    features, metrics of the validation; each other scalar has its own. Runs differ in
+    line style.
 
     Args:
-        logs (Sequence[str | Path]): Work directories or ``scalars.json`` files.
-        out (str | Path): Picture to write; its suffix decides the format.
-        names (Sequence[str], optional): Scalars to draw. Defaults to None, all.
+        logs: Work directories or ``scalars.json`` files.
+        out: Picture to write; its suffix decides the format: png, svg, pdf, ...
+        names: Scalars to draw. Defaults to all.
 
     Raises:
         FileNotFoundError: If a log does not exist.
@@ -91,49 +138,65 @@ def plot_training_curves(
             f'no log has a scalar named {", ".join(names or ())}; '
             f'there are: {", ".join(found)}'
         )
-    plots: dict[str, list[str]] = {}
+    panels: dict[str, list[str]] = {}
     for name in wanted:
-        if 'loss' in name:
-            title = 'losses'
-        elif name.endswith('top1'):
-            title = 'accuracy of frozen features (%)'
-        else:
-            title = name
-        plots.setdefault(title, []).append(name)
-    columns = min(3, len(plots))
-    rows = -(-len(plots) // columns)
+        panels.setdefault(_panel_of(name), []).append(name)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.8 * columns, 3.2 * rows), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (title, members) in zip(axes, plots.items(), strict=False):
+    for ax, (title, members) in zip(axes, panels.items(), strict=False):
         _draw_curves(ax, title, members, runs)
-    for ax in axes[len(plots) :]:
+    for ax in axes[len(panels) :]:
         ax.set_axis_off()
     out = Path(out)
     with whole_file(out) as part:
         figure.savefig(part, format=out.suffix[1:] or 'png', dpi=120)
 
 
+_METRIC = re.compile('[am]?(acc|iou|dice|f1|fscore|precision|recall|oa|ap)([_0-9].*)?')
+
+
+def _panel_of(name: str) -> str:
+    """Title of the panel that a scalar is drawn in."""
+    group, _, _ = name.rpartition('/')
+    last = name.rpartition('.')[2]
+    if 'loss' in name:
+        return 'losses'
+    if last in ('lr', 'base_lr'):
+        return 'learning rate'
+    if name.endswith('top1'):
+        return 'accuracy of frozen features (%)'
+    if last in ('acc', 'acc_seg'):
+        return 'accuracy in the training batch (%)'
+    if group:
+        return group
+    return 'validation' if _METRIC.fullmatch(name.lower()) else name
+
+
 def _draw_curves(
     ax: Axes, title: str, names: Sequence[str], runs: dict[str, Curves]
 ) -> None:
-    styles = ('-', '--', ':', '-.')
-    for index, (run, curves) in enumerate(runs.items()):
-        for colour, name in enumerate(names):
+    labels = [Path(run).name for run in runs]
+    if len(set(labels)) < len(labels):
+        labels = list(runs)
+    for index, (label, curves) in enumerate(zip(labels, runs.values(), strict=True)):
+        for number, name in enumerate(names):
             if name not in curves:
                 continue
-            label = name if len(runs) == 1 else f'{name} ({Path(run).name})'
             steps, values = curves[name]
+            round_, colour = divmod(number, len(COLOURS))
             ax.plot(
                 steps,
                 values,
-                linestyle=styles[index % len(styles)],
-                color=f'C{colour}',
+                linestyle=STYLES[(index + round_) % len(STYLES)],
+                color=COLOURS[colour],
                 marker='o' if len(steps) < 20 else None,
                 markersize=3,
-                label=label,
+                label=name if len(runs) == 1 else f'{name} ({label})',
             )
     ax.set_title(title, fontsize=10)
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)
     if len(names) > 1 or len(runs) > 1:
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=7)

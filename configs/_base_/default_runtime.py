@@ -11,7 +11,9 @@ default_hooks = dict(
         max_keep_ckpts=3,
         backend_args=dict(backend='atomic_local'),
     ),
+    log_history=dict(type='LogHistoryHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    input_bands=dict(type='InputBandsHook'),
 )
 custom_hooks = [dict(type='ThroughputHook')]
 

@@ -10,7 +10,8 @@ from mmpretrain.models import (
     VisionTransformer,
 )
 
-from cmid_mm.checkpoints.architecture import describe, explain_differences
+from cmid_mm.checkpoints.architecture import explain_differences
+from cmid_mm.checkpoints.families import FAMILIES
 
 
 def swin(**kwargs) -> SwinTransformer:
@@ -60,11 +61,11 @@ def vit(**kwargs) -> VisionTransformer:
     ],
 )
 def test_describe(family, module, text):
-    assert str(describe(module().state_dict(), family)) == text
+    assert str(FAMILIES[family].describe(module().state_dict())) == text
 
 
 def test_incomplete_backbone_is_not_described():
-    assert describe({}, 'Swin') is None
+    assert FAMILIES['Swin'].describe({}) is None
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,9 @@ def test_incomplete_backbone_is_not_described():
     ],
 )
 def test_explain_differences(family, file, module, reasons):
+    describe = FAMILIES[family].describe
     found = explain_differences(
-        describe(file.state_dict(), family), describe(module.state_dict(), family)
+        describe(file.state_dict()), describe(module.state_dict())
     )
     assert len(found) == len(reasons)
     for text, pattern in zip(found, reasons, strict=True):
@@ -115,12 +117,11 @@ def test_last_stages_may_be_missing_in_the_module():
     short = ResNet(
         18, num_stages=3, strides=(1, 2, 2), dilations=(1,) * 3, out_indices=(2,)
     )
-    full = describe(ResNet(18).state_dict(), 'ResNet')
-    assert explain_differences(full, describe(short.state_dict(), 'ResNet')) == []
-    assert (
-        'has 3 stages'
-        in explain_differences(describe(short.state_dict(), 'ResNet'), full)[0]
-    )
+    describe = FAMILIES['ResNet'].describe
+    full = describe(ResNet(18).state_dict())
+    assert explain_differences(full, describe(short.state_dict())) == []
+    (reason,) = explain_differences(describe(short.state_dict()), full)
+    assert 'has 3 stages' in reason
 
 
 @pytest.mark.parametrize(
@@ -144,12 +145,13 @@ def test_last_stages_may_be_missing_in_the_module():
     ],
 )
 def test_settings_to_write(family, module, text):
-    assert describe(module().state_dict(), family).settings == text
+    network = FAMILIES[family].describe(module().state_dict())
+    assert FAMILIES[family].settings(network) == text
 
 
 def test_other_family():
-    file = describe(swin().state_dict(), 'Swin')
-    module = describe(vit().state_dict(), 'ViT')
+    file = FAMILIES['Swin'].describe(swin().state_dict())
+    module = FAMILIES['ViT'].describe(vit().state_dict())
     (reason,) = explain_differences(file, module)
     assert reason.startswith('the file holds a Swin 1-1-3-1')
     assert 'module is a ViT 2' in reason

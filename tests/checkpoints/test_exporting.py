@@ -22,9 +22,11 @@ from cmid_mm.checkpoints import (
     CheckpointError,
     export_backbone,
     load_backbone,
+    normalization,
     read_checkpoint,
+    stored_reading,
 )
-from cmid_mm.checkpoints.normalization import normalization
+from cmid_mm.images import Reading
 
 ROOT = Path(__file__).parents[2]
 SWIN = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 2])
@@ -85,6 +87,49 @@ def test_mmdet_layout_by_their_own_initialiser(tmp_path, library):
     module = library.SwinTransformer(**SWIN, init_cfg=Config(init_cfg))
     module.init_weights()
     assert_same_features(module, source, 224)
+
+
+def test_vit_for_mmseg(tmp_path):
+    source = save_run(
+        tmp_path / 'run.pth',
+        VisionTransformer(
+            VIT,
+            img_size=32,
+            patch_size=8,
+            out_type='featmap',
+            norm_cfg=dict(type='LN', eps=1e-5),
+            pre_norm=False,
+        ),
+    )
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'mmdet')
+    module = mmseg.models.VisionTransformer(
+        img_size=32,
+        patch_size=8,
+        embed_dims=8,
+        num_layers=2,
+        num_heads=2,
+        mlp_ratio=2,
+        final_norm=True,
+        patch_bias=True,
+    )
+    state = read_checkpoint(tmp_path / 'out.pth')['state_dict']
+    module.load_state_dict(state)
+    assert_same_features(module, source, 32)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(pre_norm=True), 'no name for 2 of its weights, such as pre_norm.weight'),
+        (dict(layer_scale_init_value=0.1), 'such as layers.0.attn.gamma1.weight'),
+        (dict(with_cls_token=False, out_type='featmap'), 'has no cls_token, which mmd'),
+    ],
+)
+def test_vit_that_mmseg_does_not_have(tmp_path, options, message):
+    save_run(tmp_path / 'run.pth', VisionTransformer(VIT, img_size=32, **options))
+    with pytest.raises(CheckpointError, match=f'{message}.*; use --layout mmpretrain'):
+        export_backbone(tmp_path / 'run.pth', tmp_path / 'out.pth', 'mmdet')
+    assert not (tmp_path / 'out.pth').exists()
 
 
 def test_mmpretrain_layout_by_its_own_initialiser(tmp_path):
@@ -205,6 +250,13 @@ def test_own_backbone_has_no_timm_names(tmp_path):
             dict(cfg='model = dict(data_preprocessor=dict(mean=[1], std=(2,)))'),
             dict(mean=[1.0], std=[2.0]),
         ),
+        (
+            dict(
+                cfg='model = dict(data_preprocessor=dict(data_preprocessor='
+                'dict(mean=[1], std=[2])))'
+            ),
+            dict(mean=[1.0], std=[2.0]),
+        ),
         # Nothing in a config is run, not even to find a number.
         (dict(cfg='data_preprocessor = dict(mean=[exit()], std=[1])'), {}),
         (dict(cfg='data_preprocessor = dict(type="X")'), {}),
@@ -214,6 +266,52 @@ def test_own_backbone_has_no_timm_names(tmp_path):
 )
 def test_normalization(meta, expected):
     assert normalization(dict(meta=meta)) == expected
+
+
+def loading_run(path: Path, **step) -> Path:
+    """A run whose pipeline begins with a loading step, as mmengine records it."""
+    dataset = dict(type='D', pipeline=[step, dict(type='PackInputs')])
+    cfg = Config(
+        dict(
+            train_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dataset)),
+        )
+    )
+    state = ResNet(18, stem_channels=8, base_channels=8).state_dict()
+    state = {f'student.backbone.{name}': value for name, value in state.items()}
+    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict=state), path)
+    return path
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize(
+    ('step', 'reading'),
+    [
+        (
+            dict(type='LoadImagery', size=96, bands=[4, 3, 2], value_range=(0, 3000)),
+            Reading(3, (4, 3, 2), (0, 3000), 96),
+        ),
+        (
+            dict(
+                type='cmid_mm.LoadImagePair',
+                num_bands=2,
+                value_range=[(-20.5, 0), (-25, 1e-3)],
+                nodata=-9999,
+            ),
+            Reading(2, None, ((-20.5, 0), (-25, 1e-3)), nodata=-9999),
+        ),
+        (dict(type='LoadImageFromFile'), Reading()),
+        (dict(type='LoadSomething'), None),
+        (dict(type='LoadImagery', bands=[1, 2], num_bands=3), None),
+    ],
+)
+def test_reading_is_exported(tmp_path, suffix, step, reading):
+    run = loading_run(tmp_path / 'run.pth', **step)
+    assert stored_reading(read_checkpoint(run)) == reading
+    for source, target in ((run, f'once{suffix}'), (f'once{suffix}', f'twice{suffix}')):
+        export_backbone(tmp_path / source, tmp_path / target)
+        exported = read_checkpoint(tmp_path / target)
+        assert stored_reading(exported) == reading
+        assert ('reading' in exported['meta']) == (reading is not None)
 
 
 def run(monkeypatch, *arguments):

@@ -4,13 +4,12 @@ import torch
 from mmpretrain.models.utils import PatchMerging
 from torch import nn
 
-from cmid_mm.checkpoints.layouts import (
+from cmid_mm.checkpoints.families import (
+    FAMILIES,
     LAYOUTS,
-    mmdet_layout,
     recognize_layout,
-    timm_layout,
+    rename,
 )
-from cmid_mm.checkpoints.naming import rename
 
 # The same weights in every library, from the libraries' own state dicts.
 SAME_WEIGHTS = {
@@ -158,7 +157,7 @@ def test_names_both_ways(network, library):
 @pytest.mark.parametrize('network', SAME_WEIGHTS)
 def test_timm_layout(network):
     common = {name: torch.ones(4) for name in SAME_WEIGHTS[network]['mmpretrain']}
-    layout = timm_layout(common)
+    layout = FAMILIES[network.split()[0]].export('timm', common).layout
     assert layout is not None
     assert list(layout.from_mmpretrain(common)) == SAME_WEIGHTS[network]['timm']
 
@@ -166,15 +165,15 @@ def test_timm_layout(network):
 def test_mmdet_layout():
     networks = SAME_WEIGHTS['ResNet V1c']
     common = {name: torch.ones(4) for name in networks['mmpretrain']}
-    layout = mmdet_layout(common)
+    layout = FAMILIES['ResNet'].export('mmdet', common).layout
     assert layout is not None
     assert list(layout.from_mmpretrain(common)) == networks['mmseg']
-    assert mmdet_layout({'conv1.weight': torch.ones(4)}) is None
+    plain = {'conv1.weight': torch.ones(4)}
+    assert FAMILIES['ResNet'].export('mmdet', plain) is None
 
 
 def test_unknown_names():
     assert recognize_layout(['fc.weight', 'fc.bias']) is None
-    assert timm_layout({'fc.weight': torch.ones(1)}) is None
 
 
 def test_rename_respects_dots():

@@ -67,6 +67,7 @@ def toy_run(images: Path, work_dir: Path, **changes) -> Config:
                 backend_args=dict(backend='atomic_local'),
             ),
             logger=dict(type='LoggerHook', interval=1),
+            log_history=dict(type='LogHistoryHook', keep=3),
         ),
         custom_hooks=[
             dict(type='TeacherUpdateHook'),

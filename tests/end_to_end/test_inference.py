@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from rasterio.transform import from_origin
 
+from cmid_mm.checkpoints import read_checkpoint, stored_images
 from cmid_mm.configs import build_model
 from cmid_mm.demo_scenes import make_scene
 from cmid_mm.images.writing import write_image
@@ -99,6 +100,25 @@ def test_scenes_to_a_table(run, trained, data, tmp_path):
         assert scores == sorted(scores, reverse=True) and len(scores) == 5
         relative = Path(row['image']).relative_to(folder).with_suffix('.jpg')
         assert cv2.imread(str(out / relative)) is not None
+
+
+def test_images_read_otherwise_are_said(trained, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        stored_images, 'print_log', lambda message, *_, **__: said.append(message)
+    )
+    cfg, checkpoint = trained('scene')
+    run = read_checkpoint(checkpoint)
+    run['meta']['cfg'] = cfg.pretty_text
+    torch.save(run, tmp_path / 'run.pth')
+    Inferencer(cfg, tmp_path / 'run.pth')
+    assert not said
+    changed = cfg.copy()
+    changed.test_dataloader.dataset.pipeline[0].nodata = 7
+    Inferencer(changed, tmp_path / 'run.pth')
+    (message,) = said
+    assert 'nodata=None; here they are read with num_bands=3, bands=None' in message
+    assert 'nodata=7. If' in message
 
 
 def test_large_raster_to_a_geotiff(run, trained, large, tmp_path):
@@ -236,7 +256,16 @@ def test_testing_with_pictures_and_metrics(task, run, trained, tmp_path, monkeyp
         monkeypatch.setattr(dota_metric, 'eval_rbbox_map', lambda *_, **__: (0.5, []))
     work = ('--work-dir', tmp_path / 'work')
     workers = ('test_dataloader.persistent_workers=False',)
+    reads = []
+    load = torch.load
+
+    def counting_load(path, *args, **kwargs):
+        reads.append(path)
+        return load(path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, 'load', counting_load)
     assert run('test.py', config, checkpoint, *options, *work, *quiet, *workers) is None
+    assert reads == [checkpoint]
     assert json.loads(result.read_text())['metrics']
     pictures = list(shown.rglob('*.jpg'))
     assert len(pictures) == 8

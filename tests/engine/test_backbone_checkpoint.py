@@ -1,10 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import pytest
-import torch
 from mmengine.config import Config
 
-from cmid_mm.checkpoints import CheckpointError
-from cmid_mm.engine.backbone_checkpoint import set_backbone_checkpoint
+from cmid_mm.checkpoints import LoadReport, stored_images
+from cmid_mm.engine.backbone_checkpoint import (
+    compare_images,
+    set_backbone_checkpoint,
+    stem_option,
+)
+from cmid_mm.images import Reading
 
 
 def config(**changes):
@@ -21,10 +27,14 @@ def config(**changes):
 
 @pytest.fixture
 def backbone_file(tmp_path):
-    """A file that says how its images were normalised."""
-    source = 'data_preprocessor = dict(mean=[10, 20.5, 30], std=[1, 2, 3])'
-    torch.save(dict(state_dict={}, meta=dict(cfg=source)), tmp_path / 'backbone.pth')
+    """A file; what is in it does not matter before the model is built."""
+    (tmp_path / 'backbone.pth').touch()
     return str(tmp_path / 'backbone.pth')
+
+
+def report(**told):
+    """What a file told of its images, besides weights."""
+    return LoadReport('backbone.pth', 'run of cmid_mm', 1, [], [], [], **told)
 
 
 def test_backbone_checkpoint(backbone_file, tmp_path):
@@ -38,9 +48,22 @@ def test_backbone_checkpoint(backbone_file, tmp_path):
     assert stock.model.get('pretrained') is None
     with pytest.raises(FileNotFoundError, match='missing.pth does not exist'):
         set_backbone_checkpoint(cfg, str(tmp_path / 'missing.pth'))
-    (tmp_path / 'empty.pth').touch()
-    with pytest.raises(CheckpointError, match='empty.pth is empty'):
-        set_backbone_checkpoint(cfg, str(tmp_path / 'empty.pth'))
+
+
+@pytest.mark.parametrize(
+    ('text', 'stem'),
+    [('repeat', 'repeat'), ('3,2,1,mean,0', [3, 2, 1, None, 0]), ('2', [2])],
+)
+def test_stem(backbone_file, text, stem):
+    cfg = config()
+    set_backbone_checkpoint(cfg, backbone_file, stem_option(text))
+    assert cfg.model.encoder.backbone.init_cfg.stem == stem
+
+
+@pytest.mark.parametrize('text', ['all', '1,x', '-1', ''])
+def test_unknown_stem(text):
+    with pytest.raises(ValueError, match=f'--stem {text}: expected repeat, mean, fir'):
+        stem_option(text)
 
 
 def test_outermost_backbone_is_meant(backbone_file):
@@ -103,17 +126,50 @@ def test_backbone_checkpoint_needs_one_place(backbone_file, model, others, messa
         ),
     ],
 )
-def test_other_normalization_is_said(backbone_file, where, path, capsys):
+def test_other_normalization_is_said(where, path, capsys):
+    file = report(normalization=dict(mean=[10, 20.5, 30], std=[1, 2, 3]))
     other = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-    set_backbone_checkpoint(Config(where(other)), backbone_file)
+    compare_images(Config(where(other)), file)
     text = capsys.readouterr().out
     assert 'on images with mean [10,20.5,30] and std [1,2,3], this' in text
     assert 'with mean [123.675,116.28,103.53] and std [58.395,57.12,57.375]' in text
     assert f"{path}_preprocessor.mean=[10,20.5,30]' " in text
     assert 'in RGB order' in text
-    set_backbone_checkpoint(Config(where(dict(to_rgb=True))), backbone_file)
+    compare_images(Config(where(dict(to_rgb=True))), file)
     text = capsys.readouterr().out
     assert 'normalises with mean none and' in text and 'RGB order' not in text
     same = dict(mean=[10.0, 20.5, 30.0], std=(1, 2, 3))
-    set_backbone_checkpoint(Config(where(same)), backbone_file)
+    compare_images(Config(where(same)), file)
+    compare_images(Config(where(other)), report())
+    compare_images(Config(where(other)), replace(file, stem='made for 5 bands'))
     assert capsys.readouterr().out == ''
+
+
+RANGES = ((0.0, 3000.0), (0.0, 5000.0), (0.0, 5000.0))
+
+
+@pytest.mark.parametrize(
+    ('step', 'said'),
+    [
+        (dict(type='LoadImagery', bands=[4, 3, 2], value_range=RANGES), False),
+        (dict(type='LoadImagery', bands=[4, 3, 2], value_range=(0, 3000)), True),
+        (dict(type='LoadImagery', bands=[2, 3, 4], value_range=RANGES), True),
+        (dict(type='LoadImageFromFile'), True),
+        (dict(type='LoadSomething'), False),
+    ],
+)
+def test_other_reading_is_said(step, said, monkeypatch):
+    messages = []
+    monkeypatch.setattr(
+        stored_images, 'print_log', lambda message, *_, **__: messages.append(message)
+    )
+    file = report(reading=Reading(3, (4, 3, 2), RANGES, size=96))
+    cfg = Config(
+        dict(model={}, train_dataloader=dict(dataset=dict(type='D', pipeline=[step])))
+    )
+    compare_images(cfg, file)
+    assert len(messages) == said
+    for text in messages:
+        assert text.startswith('backbone.pth learnt from images read with num_bands=3')
+        assert 'bands=[4, 3, 2], value_range=[[0.0, 3000.0], [0.0, 5000.0], ' in text
+        assert 'here they are read with num_bands=3, bands=' in text

@@ -1,6 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import copy
 import pickle
+import weakref
+from pathlib import Path
 
 import mmdet.registry
 import mmpretrain.registry
@@ -8,15 +10,19 @@ import mmseg.registry
 import pytest
 import torch
 from mmdet.utils import register_all_modules as register_mmdet
-from mmengine.model import BaseModule, initialize
+from mmengine.config import Config
+from mmengine.model import BaseModule, ExponentialMovingAverage, initialize
 from mmengine.registry import WEIGHT_INITIALIZERS, DefaultScope
 from mmpretrain.models import ResNet, SwinTransformer, VisionTransformer
 from mmseg.utils import register_all_modules as register_mmseg
 from torch import nn
 
 import cmid_mm  # noqa: F401
-from cmid_mm.checkpoints import CheckpointError
+from cmid_mm.checkpoints import CheckpointError, match_backbone
+from cmid_mm.engine import initializers
+from cmid_mm.engine.backbone_checkpoint import set_backbone_checkpoint
 from cmid_mm.engine.initializers import PretrainedBackbone, check_backbones
+from tests.toy import toy_config
 
 REGISTRIES = dict(
     mmpretrain=mmpretrain.registry.MODELS,
@@ -176,6 +182,89 @@ def test_other_modules_keep_their_method():
     assert 'init_weights' not in vars(backbone)
     backbone.init_weights()
     assert backbone.layer1[0].bn2.weight.eq(0).all()  # mmpretrain's own default
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The files that are read, one entry each time."""
+    paths = []
+
+    def counting_load(path, *args, **kwargs):
+        paths.append(Path(path).name)
+        return load(path, *args, **kwargs)
+
+    load = torch.load
+    monkeypatch.setattr(torch, 'load', counting_load)
+    return paths
+
+
+@pytest.mark.parametrize('pretraining', [False, True])
+def test_read_and_matched_once_a_start(tmp_path, reads, monkeypatch, pretraining):
+    source = ResNet(18, stem_channels=8, base_channels=8)
+    expected = save_run(tmp_path / 'run.pth', source)
+    cfg = Config(dict(model=toy_config()))
+    if not pretraining:
+        cfg.model = dict(type='Parent', backbone=cfg.model.encoder.backbone)
+    set_backbone_checkpoint(cfg, str(tmp_path / 'run.pth'))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        if pretraining:
+            model = mmpretrain.registry.MODELS.build(cfg.model)
+        else:
+            model = Parent(mmpretrain.registry.MODELS.build(cfg.model.backbone))
+    kept = []
+
+    def matched(*args):
+        kept.append(match_backbone(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(initializers, 'match_backbone', matched)
+    (report,) = check_backbones(model)
+    assert report.loaded == len(expected)
+    state = dict(next(iter(initializers._matched.values()))[0])
+    kept_tensor = weakref.ref(state['conv1.weight'])
+    del state
+    assert kept_tensor() is not None
+    model.init_weights()
+    assert len(kept) == 1
+    assert reads == ['run.pth']
+    assert kept_tensor() is None and not initializers._matched
+    student = model.student.backbone if pretraining else model.backbone
+    torch.testing.assert_close(dict(student.state_dict()), dict(expected))
+    if pretraining:
+        torch.testing.assert_close(dict(model.teacher.state_dict()), dict(expected))
+
+
+def test_moving_averages_ask_for_no_file(tmp_path):
+    save_run(tmp_path / 'run.pth', ResNet(18, stem_channels=8, base_channels=8))
+    model = Parent(tiny_resnet(tmp_path / 'run.pth'))
+    model.average = ExponentialMovingAverage(model.backbone)
+    assert len(check_backbones(model)) == 1
+
+
+def test_file_may_change_between_check_and_start(tmp_path):
+    source = ResNet(18, stem_channels=8, base_channels=8)
+    expected = save_run(tmp_path / 'run.pth', source)
+    model = Parent(tiny_resnet(tmp_path / 'run.pth'))
+    check_backbones(model)
+    (tmp_path / 'run.pth').write_bytes(b'')
+    model.init_weights()
+    torch.testing.assert_close(model.backbone.conv1.weight, expected['conv1.weight'])
+
+
+def test_stem_for_other_bands(tmp_path):
+    source = ResNet(18, stem_channels=8, base_channels=8)
+    expected = save_run(tmp_path / 'run.pth', source)
+    init_cfg = dict(
+        type='PretrainedBackbone', checkpoint=str(tmp_path / 'run.pth'), stem='first'
+    )
+    backbone = ResNet(
+        18, in_channels=5, stem_channels=8, base_channels=8, init_cfg=init_cfg
+    )
+    (report,) = check_backbones(backbone)
+    backbone.init_weights()
+    assert 'made for 5 bands' in report.stem
+    assert torch.equal(backbone.conv1.weight[:, :3], expected['conv1.weight'])
+    assert not backbone.conv1.weight[:, 3:].any()
 
 
 def test_checked_before_training(tmp_path):

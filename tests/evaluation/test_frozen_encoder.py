@@ -14,6 +14,8 @@ from mmpretrain.models import ResNet
 from mmpretrain.registry import MODELS
 from torch import nn
 
+import cmid_mm_cli
+from cmid_mm.checkpoints import stored_images
 from cmid_mm.checkpoints.reading import CheckpointError
 from cmid_mm.evaluation.features import LabelledFolder, extract_features, knn_accuracy
 from cmid_mm.evaluation.frozen_encoder import (
@@ -72,6 +74,44 @@ def scenes(tmp_path):
     for name, lines in lists.items():
         (root / f'{name}.txt').write_text('\n'.join(lines))
     return root
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is said of readings."""
+    messages = []
+    monkeypatch.setattr(
+        stored_images, 'print_log', lambda message, *_, **__: messages.append(message)
+    )
+    return messages
+
+
+@pytest.mark.parametrize('backbone_only', [False, True])
+def test_images_read_otherwise_than_in_training_are_said(
+    tmp_path, config, said, backbone_only
+):
+    run = (
+        'train_dataloader = dict(dataset=dict(pipeline=[dict('
+        "type='LoadImagery', bands=[4, 3, 2], value_range=(0, 3000), nodata=0)]))"
+    )
+    model = load_frozen_encoder(config, 'random')
+    path = tmp_path / 'run.pth'
+    torch.save(dict(meta=dict(cfg=run), state_dict=model.state_dict()), path)
+    if backbone_only:
+        state = model.student.backbone.state_dict()
+        state = {f'backbone.{name}': value for name, value in state.items()}
+        torch.save(dict(meta=dict(cfg=run), state_dict=state), path)
+
+    def load(**loading):
+        load_frozen_encoder(config, path, backbone_only, loading=loading)
+
+    load(bands=[4, 3, 2], value_range=(0, 3000), nodata=0)
+    assert not said
+    load(bands=None, value_range=(0, 3000), nodata=None)
+    (message,) = said
+    assert f'{path} learnt from images read with num_bands=3, bands=[4, 3' in message
+    assert 'value_range=[0, 3000], nodata=0; here' in message
+    assert 'read with num_bands=3, bands=None, value_range=[0, 3000], nod' in message
 
 
 def equal(first, second):
@@ -148,7 +188,7 @@ def run_tool(monkeypatch):
 
     def run(*args):
         monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
-        tool.main()
+        cmid_mm_cli.run_tool(tool.COMMAND)
 
     return run
 
@@ -184,11 +224,10 @@ def test_tool_ends_with_one_line(run_tool, config, scenes, workers):
     assert '\n' not in message
 
 
-def test_tool_wants_a_test_set(run_tool, config, scenes, capsys):
+def test_tool_wants_a_test_set(run_tool, config, scenes):
     with pytest.raises(SystemExit) as end:
         run_tool(config, 'random', '--train', scenes)
-    assert end.value.code == 2
-    assert 'give --test DIR or --test-list FILE' in capsys.readouterr().err
+    assert end.value.code.startswith('error: give --test DIR or --test-list FILE')
 
 
 def test_options_of_the_run(config, tmp_path):

@@ -79,3 +79,20 @@ def test_marker_in_single_bands(marker, dtype, whole_pixels):
     valid = valid_values(present, marker, np.dtype(dtype))
     expected = present.any(axis=2, keepdims=True) | present if whole_pixels else present
     np.testing.assert_array_equal(valid, expected)
+
+
+@pytest.mark.parametrize(
+    ('first', 'second', 'alike'),
+    [
+        ({}, dict(bands=[1, 2, 3], size=96), True),
+        (dict(value_range=(0, 9)), dict(value_range=((0, 9.0),) * 3), True),
+        (dict(value_range=(0, 9)), dict(value_range=((0, 9), (0, 9), (0, 8))), False),
+        (dict(value_range=(0, 255)), {}, False),
+        (dict(nodata=float('nan')), dict(nodata=float('nan')), True),
+        (dict(nodata=0), {}, False),
+        (dict(bands=[3, 2, 1]), {}, False),
+        (dict(num_bands=4), {}, False),
+    ],
+)
+def test_readings_alike(first, second, alike):
+    assert Reading(**first).is_like(Reading(**second)) == alike

@@ -1,9 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import itertools
 import json
-import os
 
 import cv2
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from cmid_mm.visualization import curves
 from cmid_mm.visualization.curves import plot_training_curves, read_scalars
@@ -43,12 +45,41 @@ def test_later_value_of_a_step_counts(tmp_path):
     assert read_scalars(log) == {'loss': ([1, 2], [8, 7])}
 
 
-def test_folder_stands_for_its_newest_log(tmp_path, log):
-    newer = write_log(tmp_path / 'run/2/vis_data/scalars.json', dict(lr=0.5, step=3))
-    os.utime(log, (1, 1))
-    assert read_scalars(tmp_path / 'run') == {'lr': ([3], [0.5])}
-    os.utime(newer, (0, 0))
-    assert 'loss' in read_scalars(tmp_path / 'run')
+def test_resumed_run_is_one_curve(tmp_path):
+    run = tmp_path / 'run'
+    write_log(
+        run / '20260101_1/vis_data/scalars.json',
+        dict(knn_top1=40.0, step=0),
+        *(dict(loss=9 - s, iter=s, epoch=1, step=s) for s in (1, 2, 3, 4, 5)),
+        dict(knn_top1=45.0, step=5),
+    )
+    # From the checkpoint after 3, at another interval.
+    write_log(
+        run / '20260101_2/vis_data/scalars.json',
+        *(dict(loss=1.0, iter=s, epoch=1, step=s) for s in (4, 6)),
+        dict(knn_top1=50.0, step=6),
+    )
+    assert read_scalars(run) == {
+        'knn_top1': ([0, 6], [40.0, 50.0]),
+        'loss': ([1, 2, 3, 4, 6], [8, 7, 6, 1, 1]),
+    }
+    write_log(tmp_path / 'b/1/vis_data/scalars.json', dict(loss=1, step=1))
+    with pytest.raises(ValueError, match='several runs.*one by one: .*b, .*run'):
+        read_scalars(tmp_path)
+
+
+@pytest.mark.parametrize('epoch', [None, 2])
+def test_validation_stands_at_its_iteration(tmp_path, epoch):
+    # As mmengine logs it: by epochs, which loops by iterations do not count.
+    mark = {} if epoch is None else dict(epoch=epoch)
+    log = write_log(
+        tmp_path / 'scalars.json',
+        dict(loss=2.0, iter=10, step=10),
+        dict(mIoU=30.0, step=0),
+        dict(loss=1.0, iter=40, step=40, **mark),
+        dict(mIoU=50.0, step=epoch or 0),
+    )
+    assert read_scalars(log)['mIoU'] == ([10, 40], [30.0, 50.0])
 
 
 def test_plots_group_losses_and_accuracies(tmp_path, log, monkeypatch):
@@ -84,3 +115,44 @@ def test_errors_name_the_file_and_the_scalars(tmp_path, log):
         read_scalars(tmp_path / 'blank')
     with pytest.raises(ValueError, match='named acc; there are: knn_top1, loss'):
         plot_training_curves([log], tmp_path / 'x.png', ['acc'])
+
+
+@pytest.mark.parametrize(
+    ('name', 'panel'),
+    [
+        ('aux.loss_ce', 'losses'),
+        ('base_lr', 'learning rate'),
+        ('features/linear_top1', 'accuracy of frozen features (%)'),
+        ('decode.acc_seg', 'accuracy in the training batch (%)'),
+        ('dota/AP50', 'dota'),
+        ('mIoU', 'validation'),
+        ('mF1_batch8', 'validation'),
+        ('OA', 'validation'),
+        ('teacher_momentum', 'teacher_momentum'),
+    ],
+)
+def test_panels(name, panel):
+    assert curves._panel_of(name) == panel
+
+
+def contrast(a, b, matrix):
+    """Distance of two colours (linear RGB) as seen through a matrix."""
+    return np.abs(matrix @ (np.array(to_rgb(a)) - np.array(to_rgb(b)))).sum()
+
+
+def test_colours_differ_without_red_and_green():
+    # Machado et al. 2009, protanopia and deuteranopia of full severity.
+    blindness = [
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    ]
+    for matrix in blindness:
+        for a, b in itertools.combinations(curves.COLOURS, 2):
+            assert contrast(a, b, np.array(matrix)) > 0.25
+
+
+@pytest.mark.parametrize(('suffix', 'start'), [('svg', b'<?xml'), ('pdf', b'%PDF')])
+def test_vector_formats(log, tmp_path, suffix, start):
+    out = tmp_path / f'curves.{suffix}'
+    plot_training_curves([log], out)
+    assert out.read_bytes().startswith(start)

@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Random masks of a view pair (method.md section 2)."""
+"""Random masks of a view pair (docs/method.md, Hiding)."""
 
 import math
 from typing import Any

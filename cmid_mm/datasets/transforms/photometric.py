@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Photometric noise of the second view (method.md section 1)."""
+"""Photometric noise of the second view (docs/method.md, Views)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _LEVELS = np.arange(256, dtype=np.float32)
 
 # Grey levels of the photographs that the method's strengths are meant for:
-# MillionAID's statistics (method.md section 1), averaged over its bands.
+# MillionAID's statistics (docs/method.md, Views), averaged over its bands.
 _PHOTO_MEAN, _PHOTO_STD = 87.83, 35.0
 # Of a band without contrast there is nothing to disturb.
 _LEAST_STD = 1e-3

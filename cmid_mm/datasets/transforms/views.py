@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""The two views of an image, with the place of each (method.md section 1)."""
+"""The two views of an image, with the place of each (docs/method.md, Views)."""
 
 import math
 from collections.abc import Sequence

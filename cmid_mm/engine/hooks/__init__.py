@@ -3,6 +3,7 @@ from .confusion_matrix_hook import ConfusionMatrixHook
 from .feature_evaluation_hook import FeatureEvaluationHook
 from .fixed_predictor_rate_hook import FixedPredictorRateHook
 from .input_bands_hook import InputBandsHook
+from .log_history_hook import LogHistoryHook
 from .num_classes_hook import NumClassesHook
 from .reconstruction_hook import ReconstructionHook
 from .teacher_update_hook import TeacherUpdateHook
@@ -14,6 +15,7 @@ __all__ = [
     'FeatureEvaluationHook',
     'FixedPredictorRateHook',
     'InputBandsHook',
+    'LogHistoryHook',
     'NumClassesHook',
     'ReconstructionHook',
     'TeacherUpdateHook',

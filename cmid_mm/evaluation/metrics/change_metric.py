@@ -17,7 +17,7 @@ class ChangeDetectionMetric(BaseMetric):
     ``F1``, ``IoU``, ``precision``, ``recall`` and ``OA`` (pixels classified rightly)
     come from the confusion matrix of all pixels of the data set.
 
-    ``mF1_batch8`` is the figure of the published tables (method.md section 8): the F1
+    ``mF1_batch8`` is the figure of the published tables (its README in configs): the F1
     of each batch of 8 samples, averaged over the batches. Here a batch is 8
     consecutive samples of the data set, whatever the batch size and the number of
     processes of the test; the last one may be smaller. A batch without a changed
@@ -46,6 +46,11 @@ class ChangeDetectionMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.group = group
         self.ignore_index = ignore_index
+
+    @staticmethod
+    def score_names(group: int = 8, **options: Any) -> tuple[str, ...]:
+        """Names of the scores, by the arguments of the metric."""
+        return ('F1', 'IoU', 'precision', 'recall', 'OA', f'mF1_batch{group}')
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the pixels of a batch.

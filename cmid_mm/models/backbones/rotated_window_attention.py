@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from ...checkpoints.position_tables import resize_relative_vectors
+
 
 class MapAttention(nn.Module):
     """Self-attention over all positions of a map, with relative positions.
@@ -271,10 +273,3 @@ def relative_vectors(table: Tensor, side: int) -> Tensor:
     table = resize_relative_vectors(table, 2 * side - 1)
     positions = torch.arange(side, device=table.device)
     return table[positions[:, None] - positions + side - 1]
-
-
-def resize_relative_vectors(table: Tensor, length: int) -> Tensor:
-    """Interpolate vectors by distance, (distances, d) to (``length``, d), linearly."""
-    if table.shape[0] == length:
-        return table
-    return F.interpolate(table.t()[None], length, mode='linear')[0].t()

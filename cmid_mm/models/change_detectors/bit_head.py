@@ -87,7 +87,7 @@ class TransformerBlock(nn.Module):
 
 @MODELS.register_module()
 class BITHead(BaseDecodeHead):
-    """Bitemporal image transformer (method.md section 8).
+    """Bitemporal image transformer (its README in configs).
 
     Each date's stride-16 map is enlarged twice and reduced to ``channels``. A few
     semantic tokens summarise each date; an encoder lets the tokens of both dates

@@ -12,7 +12,7 @@ Features = tuple[Tensor, ...]
 
 @MODELS.register_module()
 class SiameseEncoderDecoder(EncoderDecoder):
-    """Segment what changed between two dates (method.md section 8).
+    """Segment what changed between two dates (its README in configs).
 
     Inputs are pairs stacked on channels, (B, 2C, H, W): the C bands of the first
     date, then those of the second. Training, whole-image and sliding-window

@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Local branch: semantic completeness (method section 6).
+"""Local branch: semantic completeness (docs/method.md, branch 3).
 
 Cells of the two views that show the same ground are matched by their locations,
 and the student's assignment of a cell to prototypes must agree with the
@@ -186,6 +186,7 @@ class AssignmentHead(BranchHead):
         **kwargs: Arguments of :class:`BranchHead`.
     """
 
+    measured = ('in_channels',)
     center: Tensor
 
     def __init__(

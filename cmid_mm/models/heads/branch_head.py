@@ -53,6 +53,11 @@ class BranchHead(BaseModule):
     #: Whether the head reads the teacher's features.
     uses_teacher = True
 
+    #: Arguments that the model fills in where the config leaves them out:
+    #: ``'in_channels'`` and ``'stride'`` of the feature map that the head reads,
+    #: ``'num_bands'`` of the images.
+    measured: tuple[str, ...] = ()
+
     def __init__(
         self,
         start_epoch: int = 0,

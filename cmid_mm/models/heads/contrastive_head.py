@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Global branch: global semantic separability (method section 5)."""
+"""Global branch: global semantic separability (docs/method.md, branch 2)."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -125,6 +125,7 @@ class InstanceContrastHead(BranchHead):
             queue without a teacher whose keys could fill it.
     """
 
+    measured = ('in_channels',)
     queue: Tensor
     queue_ptr: Tensor
 
@@ -269,6 +270,8 @@ class BYOLHead(BranchHead):
         out_channels (int): Size of the projection. Defaults to 256.
         **kwargs: Arguments of :class:`BranchHead`.
     """
+
+    measured = ('in_channels',)
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class BitemporalPreprocessor(MultiBandSegPreprocessor):
     """Normalise, pad and stack pairs, (2C, H, W), of any number C of bands.
 
     The default brings 0-255 to 0-1 and normalises no further, as the published change
-    detection does (method.md section 8).
+    detection does (its README in configs).
 
     Args:
         mean: Mean of each of the C bands, used for both dates; or one value for all.

@@ -2,7 +2,6 @@
 """A mask token for any backbone."""
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..data_preprocessor import upsample_mask
+from ..measuring import FeatureShape, feature_map, measure
 from ..parts import build_part
 
 
@@ -20,7 +20,7 @@ class MaskedEncoder(BaseModule):
 
     The token enters behind a named sub-module of an unmodified backbone, by a
     forward hook, so the backbone's class and its state-dict names stay what they
-    are. It is added to the features of masked positions (method section 2).
+    are. It is added to the features of masked positions (docs/method.md, Hiding).
 
     Args:
         backbone (dict | nn.Module): A backbone that returns a tuple of feature
@@ -29,8 +29,9 @@ class MaskedEncoder(BaseModule):
             token: ``'maxpool'`` in ResNet, ``'patch_embed'`` in Swin and ViT,
             ``'downsample_layers.0'`` in ConvNeXt. Its output is a feature map
             (B, C, H, W), or tokens (B, H*W, C), alone or first in a tuple.
-        channels (int): Width C of that output.
-        stride (int): Pixels of the image per position of that output.
+        channels (int, optional): Width C of that output. Defaults to None, measured.
+        stride (int, optional): Pixels of the image per position of that output.
+            Defaults to None, measured.
         token_std (float): Standard deviation of the token's initial values; 0
             starts it at zero. Defaults to 0.
         mode (str): ``'add'`` adds the token to masked positions, ``'replace'``
@@ -44,8 +45,8 @@ class MaskedEncoder(BaseModule):
         self,
         backbone: dict | nn.Module,
         insert_after: str,
-        channels: int,
-        stride: int,
+        channels: int | None = None,
+        stride: int | None = None,
         token_std: float = 0.0,
         mode: str = 'add',
         init_cfg: dict | None = None,
@@ -57,10 +58,9 @@ class MaskedEncoder(BaseModule):
             backbone if isinstance(backbone, nn.Module) else build_part(backbone)
         )
         self.insert_after = insert_after
-        self.stride = stride
         self.mode = mode
-        self.mask_token = nn.Parameter(token_std * torch.randn(channels))
         self._mask: Tensor | None = None
+        self._outputs: dict[int, FeatureShape] = {}
         modules = dict(self.backbone.named_modules())
         if insert_after not in modules or not insert_after:
             raise ValueError(
@@ -68,12 +68,31 @@ class MaskedEncoder(BaseModule):
                 f'{type(self.backbone).__name__}; its top-level ones are '
                 f'{[name for name, _ in self.backbone.named_children()]}'
             )
+        if channels is None or stride is None:
+            found = measure(self.backbone, insert_after)
+            channels, stride = channels or found.channels, stride or found.stride
+        self.stride = stride
+        self.mask_token = nn.Parameter(token_std * torch.randn(channels))
         self._hook = modules[insert_after].register_forward_hook(self._insert)
 
+    def output(self, stage: int = -1) -> FeatureShape:
+        """Width and stride of a feature map, measured when first asked for.
+
+        Args:
+            stage: Index of the backbone's output, ``-1`` for the last.
+        """
+        if stage not in self._outputs:
+            self._outputs[stage] = measure(self.backbone, stage=stage)
+        return self._outputs[stage]
+
     def copy_backbone(self) -> nn.Module:
-        """A copy of the backbone without the mask token's hook."""
+        """A copy of the backbone without the mask token's hook.
+
+        It takes its initial weights from this one, not from a file of its own.
+        """
         self._hook.remove()
-        backbone = copy.deepcopy(self.backbone)
+        backbone: Any = copy.deepcopy(self.backbone)
+        backbone.is_init = True
         module = self.backbone.get_submodule(self.insert_after)
         self._hook = module.register_forward_hook(self._insert)
         return backbone
@@ -135,33 +154,3 @@ class MaskedEncoder(BaseModule):
         if self.mode == 'replace':
             return torch.where(mask, token, features)
         return features + mask * token
-
-
-def feature_map(outputs: Tensor | Sequence[Tensor], stage: int = -1) -> Tensor:
-    """A feature map of a backbone's output.
-
-    Args:
-        outputs: What the backbone returned.
-        stage: Index of the output, ``-1`` for the last.
-
-    Returns:
-        (B, D, h, w).
-
-    Raises:
-        ValueError: If the backbone has no such output, pooled it, or returned bare
-            tokens.
-    """
-    maps = [outputs] if isinstance(outputs, Tensor) else outputs
-    if not -len(maps) <= stage < len(maps):
-        raise ValueError(
-            f'a head reads stage={stage}, but the backbone gives {len(maps)} feature '
-            "map(s); name more stages in the backbone's out_indices"
-        )
-    features = maps[stage]
-    if features.ndim != 4:
-        raise ValueError(
-            f'the backbone returned shape {tuple(features.shape)}, not a feature map '
-            "(B, D, h, w); set out_type='featmap' (ViT) or "
-            'gap_before_final_norm=False (ConvNeXt)'
-        )
-    return features

@@ -1,0 +1,141 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""How the images of a run were read and normalised, as its checkpoint tells."""
+
+import ast
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mmengine.logging import print_log
+
+from ..configs import first_reading
+from ..images import Reading
+
+
+def normalization(checkpoint: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mean and standard deviation of the bands, as far as a checkpoint tells.
+
+    Args:
+        checkpoint: What the file held.
+
+    Returns:
+        ``mean`` and ``std``, 0-255 scale; empty if unknown.
+    """
+    meta = _meta(checkpoint)
+    if 'mean' in meta and 'std' in meta:
+        return dict(mean=meta['mean'], std=meta['std'])
+    for settings in _parts_named('data_preprocessor', _config(meta)):
+        try:
+            return {
+                name: [float(v) for v in settings[name]] for name in ('mean', 'std')
+            }
+        except (KeyError, TypeError, ValueError):
+            continue  # this one does not normalise, or by no numbers
+    return {}
+
+
+def stored_reading(checkpoint: Mapping[str, Any]) -> Reading | None:
+    """How the training images of a checkpoint became numbers.
+
+    An exported backbone says so itself, a run by the first step of its pipeline.
+
+    Args:
+        checkpoint: What the file held.
+
+    Returns:
+        None if unknown.
+    """
+    meta = _meta(checkpoint)
+    try:
+        if isinstance(meta.get('reading'), Mapping):
+            return Reading(**meta['reading'])
+        return first_reading(_config(meta), 'train')
+    except (AttributeError, TypeError, ValueError):
+        return None  # written by other means than this package's
+
+
+def compare_reading(path: Any, stored: Reading | None, own: Reading | None) -> None:
+    """Warn if images are read otherwise than those that a checkpoint learnt from.
+
+    Args:
+        path: The checkpoint, for the message.
+        stored: Its reading, as of :func:`stored_reading`.
+        own: How images are read now. Where one of the two is unknown, nothing is
+            said.
+    """
+    if stored is None or own is None or stored.is_like(own):
+        return
+    print_log(
+        f'{path} learnt from images read with {_options(stored)}; here they are read '
+        f'with {_options(own)}. If the values mean the same, read them as then: set '
+        'these options of LoadImagery (LoadImagePair), or --bands, --value-range and '
+        '--nodata of tools/evaluate_features.py',
+        'current',
+        level=logging.WARNING,
+    )
+
+
+def _options(reading: Reading) -> str:
+    """What makes a reading of ``LoadImagery``, as a config has it."""
+    named = {k: v for k, v in as_stored(reading).items() if k != 'size'}
+    return ', '.join(f'{name}={value}' for name, value in named.items())
+
+
+def as_stored(reading: Reading) -> dict[str, Any]:
+    """A reading as the metadata of a checkpoint keeps it, of JSON's types alone."""
+
+    def as_lists(value: Any) -> Any:
+        return list(map(as_lists, value)) if isinstance(value, tuple) else value
+
+    return {name: as_lists(value) for name, value in asdict(reading).items()}
+
+
+def _meta(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = checkpoint.get('meta')
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _config(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run: Python source, which is parsed and never run."""
+    source = meta.get('cfg')
+    try:
+        statements = ast.parse(source).body if isinstance(source, str) else []
+    except (SyntaxError, ValueError):
+        return {}
+    return {
+        target.id: _literal(statement.value)
+        for statement in statements
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _literal(node: ast.expr) -> Any:
+    """What a node of a config's source stands for; None if it is no literal."""
+    if isinstance(node, ast.Call):
+        return {
+            keyword.arg: _literal(keyword.value)
+            for keyword in node.keywords
+            if keyword.arg
+        }
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(element) for element in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return None
+
+
+def _parts_named(name: str, config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every mapping of a config that stands under a name, the outermost first."""
+    level: list[Mapping[str, Any]] = [config]
+    while level:
+        yield from (part[name] for part in level if isinstance(part.get(name), Mapping))
+        level = [
+            inner
+            for part in level
+            for inner in part.values()
+            if isinstance(inner, Mapping)
+        ]
