@@ -12,20 +12,22 @@ ROOT = Path(__file__).parent
 
 
 class BuildWithConfigs(build_py):
-    """Copies configs and tools to ``cmid_mm/.mim``, where packages look for them."""
+    """Copies configs, their index and tools to ``cmid_mm/.mim``, where mim looks."""
 
     def run(self) -> None:
         """Build the package."""
         super().run()
         if self.editable_mode:
             return
+        target = Path(self.build_lib, 'cmid_mm', '.mim')
         for folder in ('configs', 'tools'):
             shutil.copytree(
                 ROOT / folder,
-                Path(self.build_lib, 'cmid_mm', '.mim', folder),
+                target / folder,
                 dirs_exist_ok=True,
                 ignore=shutil.ignore_patterns('__pycache__'),
             )
+        shutil.copy2(ROOT / 'model-index.yml', target)
 
 
 def requirements(name: str) -> list[str]:
@@ -43,13 +45,15 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=find_packages(include=['cmid_mm', 'cmid_mm.*']),
+    packages=find_packages(include=['cmid_mm', 'cmid_mm.*', 'cmid_mm_cli']),
     package_data={'cmid_mm': ['py.typed', 'preparation/splits/*.txt']},
     install_requires=requirements('runtime'),
     extras_require={
         'mm': requirements('mminstall'),
         'tasks': requirements('optional'),
         'tests': requirements('tests'),
+        'completion': ['argcomplete'],
     },
+    entry_points={'console_scripts': ['cmid-mm = cmid_mm_cli:main']},
     cmdclass={'build_py': BuildWithConfigs},
 )

@@ -5,27 +5,37 @@ Importing this package registers its models, data sets, hooks and the rest with
 OpenMMLab's registries: ``custom_imports = dict(imports=['cmid_mm'])``.
 """
 
-from .dependencies import MINIMUM_VERSIONS, __version__, check_dependencies
-
-check_dependencies(MINIMUM_VERSIONS)
-
-from . import (  # noqa: E402
-    checkpoints,
-    datasets,
-    engine,
-    evaluation,
-    models,
-    visualization,
+from .dependencies import (
+    MINIMUM_VERSIONS,
+    __version__,
+    check_dependencies,
+    without_notices,
 )
+
+with without_notices():
+    check_dependencies(MINIMUM_VERSIONS)
+
+    from . import (
+        building,
+        checkpoints,
+        datasets,
+        engine,
+        evaluation,
+        inference,
+        models,
+        visualization,
+    )
 
 __all__ = [
     'MINIMUM_VERSIONS',
     '__version__',
+    'building',
     'check_dependencies',
     'checkpoints',
     'datasets',
     'engine',
     'evaluation',
+    'inference',
     'models',
     'visualization',
 ]

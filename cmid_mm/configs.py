@@ -4,14 +4,15 @@
 import difflib
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, DefaultScope, Registry
 from mmengine.runner import Runner
 
 from .dependencies import check_scope
@@ -24,7 +25,9 @@ def load_config(name: str) -> Config:
     Args:
         name (str): A path, or ``package::path`` for a config that an installed
             package ships, such as
-            ``mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py``.
+            ``mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py``. A path such as
+            ``configs/cmid/cmid_r18_demo.py`` that is not there stands for the config
+            that cmid_mm ships.
 
     Returns:
         Config: The config.
@@ -38,10 +41,22 @@ def load_config(name: str) -> Config:
     else:
         file = Path(name)
         if not file.is_file():
-            raise FileNotFoundError(f'config {name} does not exist')
+            file = _shipped_config(file)
     cfg = Config.fromfile(file)
     check_scope(cfg.get('default_scope'))
     return cfg
+
+
+def _shipped_config(path: Path) -> Path:
+    """The file of a config that cmid_mm ships, by its path in a checkout."""
+    if path.parts[:1] != ('configs',):
+        raise FileNotFoundError(f'config {path} does not exist')
+    try:
+        return packaged_config(f'cmid_mm::{path.relative_to("configs").as_posix()}')
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'config {path} does not exist in {Path.cwd()}; and as shipped: {error}'
+        ) from None
 
 
 def packaged_config(name: str) -> Path:
@@ -57,24 +72,23 @@ def packaged_config(name: str) -> Path:
         FileNotFoundError: If there is no such package, or no such file in it.
     """
     package, _, path = name.partition('::')
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # of a part of a dotted name, or no name
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
             f'config {name}: package {package} is not installed; pip install it'
         )
     root = Path(spec.submodule_search_locations[0])
-    for folder in (root / '.mim' / 'configs', root.parent / 'configs'):
+    folders = (root / '.mim' / 'configs', root.parent / 'configs')
+    for folder in folders:
         if (folder / path).is_file():
             return folder / path
-    close = difflib.get_close_matches(
-        Path(path).name,
-        [file.name for file in (root / '.mim' / 'configs').rglob('*.py')],
-        1,
-    )
+    known = {file.name for folder in folders for file in folder.rglob('*.py')}
+    close = difflib.get_close_matches(Path(path).name, sorted(known), 1)
     hint = f'; did you mean {close[0]}?' if close else ''
-    raise FileNotFoundError(
-        f'config {name}: {package} has no {path} in {root / ".mim" / "configs"}{hint}'
-    )
+    raise FileNotFoundError(f'config {name}: {package} has no {path}{hint}')
 
 
 # mmengine finds the packages of ``_base_ = 'package::path'`` by the names of their
@@ -99,44 +113,79 @@ Config._get_cfg_path = staticmethod(_get_cfg_path)
 def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
     """Override config values, refusing paths that the config does not have.
 
+    A part of a list is named by its ``type`` or by its index:
+    ``train_dataloader.dataset.pipeline.MaskPair.ratio``,
+    ``param_scheduler.CosineAnnealingLR.end``, ``param_scheduler.1.end``.
+
     Args:
-        cfg (Config): The config, changed in place.
-        options (dict, optional): Values by dotted path. The last name of a path
-            may be new, the names before it must exist.
+        cfg: The config, changed in place.
+        options: Values by dotted path. The last name of a path may be new, the names
+            before it must exist.
 
     Raises:
-        KeyError: If a path leads nowhere; names the closest existing key.
+        KeyError: If a path leads nowhere, or to several parts of a list; names the
+            closest existing key.
+    """
+    resolved = {}
+    for path, value in (options or {}).items():
+        try:
+            resolved[resolve_path(cfg, path)] = value
+        except KeyError as error:
+            raise KeyError(f'--cfg-options {path}: {error.args[0]}') from None
+    cfg.merge_from_dict(resolved)
+
+
+def resolve_path(cfg: Config, path: str) -> str:
+    """A dotted path to override a config at, parts of lists by their indexes.
+
+    Args:
+        cfg: The config.
+        path: As :func:`merge_options` takes it.
+
+    Raises:
+        KeyError: Likewise.
     """
     runner_keys = {
         *inspect.signature(Runner.__init__).parameters,
         # What the runner reads from the config besides its arguments.
         *('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
     }
-    for path in options or {}:
-        node: Any = cfg
-        names = path.split('.')
-        for depth, name in enumerate(names):
-            if isinstance(node, (list, tuple)):
-                known = name.isdigit() and int(name) < len(node)
-            elif hasattr(node, 'keys'):
-                known = name in node or (depth == 0 and name in runner_keys)
-                known = known or (0 < depth == len(names) - 1)
-            else:
-                known = False
-            if not known:
-                keys = list(node.keys()) if hasattr(node, 'keys') else []
-                close = difflib.get_close_matches(name, keys, 1)
-                hint = f'; did you mean {close[0]!r}?' if close else ''
-                raise KeyError(
-                    f'--cfg-options {path}: the config has no {name!r} there{hint}'
-                )
-            if depth < len(names) - 1:
-                node = (
-                    node[int(name)]
-                    if isinstance(node, (list, tuple))
-                    else node.get(name, {})
-                )
-    cfg.merge_from_dict(options or {})
+    node: Any = cfg
+    names = path.split('.')
+    for depth, name in enumerate(names):
+        if isinstance(node, (list, tuple)):
+            names[depth] = str(_index_in(node, name))
+            node = node[int(names[depth])]
+            continue
+        is_mapping = hasattr(node, 'keys')
+        keys = list(node.keys()) if is_mapping else []
+        known = name in keys or (depth == 0 and name in runner_keys)
+        if not known and not (0 < depth == len(names) - 1 and is_mapping):
+            raise _leads_nowhere(name, keys)
+        node = node.get(name, {})
+    return '.'.join(names)
+
+
+def _index_in(parts: Sequence[Any], name: str) -> int:
+    """Position of the part of a list with this index or type."""
+    if name.isdigit() and int(name) < len(parts):
+        return int(name)
+    types = [type_name(part) if hasattr(part, 'get') else '' for part in parts]
+    found = [index for index, kind in enumerate(types) if kind == name]
+    if len(found) > 1:
+        raise KeyError(
+            f'several parts there are a {name}; choose one by its index, of '
+            f'{", ".join(map(str, found))}'
+        )
+    if not found:
+        raise _leads_nowhere(name, types)
+    return found[0]
+
+
+def _leads_nowhere(name: str, keys: Sequence[str]) -> KeyError:
+    close = difflib.get_close_matches(name, keys, 1)
+    hint = f'; did you mean {close[0]!r}?' if close else ''
+    return KeyError(f'the config has no {name!r} there{hint}')
 
 
 def wrapped_datasets(dataset: Any) -> Iterator[Any]:
@@ -158,13 +207,56 @@ def wrapped_datasets(dataset: Any) -> Iterator[Any]:
         yield from wrapped_datasets(part)
 
 
+def resolve_type(registry: Registry, kind: Any) -> Any:
+    """What the ``type`` of a config stands for: a class, or None if it is unknown.
+
+    Args:
+        registry: Where names are looked up.
+        kind: A class, or its name, scoped name or path.
+    """
+    if not isinstance(kind, str):
+        return kind
+    try:
+        return registry.get(kind)
+    except RuntimeError:  # some versions of mmengine raise it, others return None
+        return None
+
+
+def is_type(registry: Registry, kind: Any, base: type) -> bool:
+    """Whether the ``type`` of a config stands for a class or one derived from it."""
+    found = resolve_type(registry, kind)
+    return isinstance(found, type) and issubclass(found, base)
+
+
+def type_name(part: Any) -> str:
+    """The ``type`` of a part of a config without its package, ``''`` if it has none.
+
+    Args:
+        part: A config. Its type is a name, or a class or function in configs of the
+            newer style, which import what they use.
+    """
+    kind = part.get('type') or ''
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+
+
+def collate_function(dataloader: Any) -> Callable[..., Any]:
+    """How a data loader joins samples to a batch; looked up in the current scope.
+
+    Args:
+        dataloader: Its config.
+    """
+    kind = (dataloader.get('collate_fn') or {}).get('type') or pseudo_collate
+    found: Any = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+    return found
+
+
 def scope_of(cfg: Config) -> AbstractContextManager[Any]:
     """Context in which types of a config are looked up as its run does.
 
     Args:
         cfg: Any config.
     """
-    return DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine'))
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine')
 
 
 def build_model(cfg: Config) -> Any:
@@ -242,8 +334,10 @@ def dataset_meta(cfg: Config, checkpoint_meta: dict[str, Any]) -> dict[str, Any]
     if stored.get('classes'):
         return dict(stored)
     dataset = innermost_dataset(cfg, 'test')
-    with scope_of(cfg):
-        found: Any = DATASETS.get(dataset['type'])
+    found: Any = dataset['type']
+    if isinstance(found, str):
+        with scope_of(cfg):
+            found = DATASETS.get(found)
     meta = dict(getattr(found, 'METAINFO', None) or {})
     given = dataset.get('metainfo')
     return {**meta, **given} if isinstance(given, dict) else meta

@@ -2,6 +2,7 @@
 """Which versions of other packages are needed, and what becomes of types without."""
 
 import importlib
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,6 +72,30 @@ def check_scope(scope: str | None) -> None:
             too old.
     """
     check_dependencies({k: v for k, v in _TASK_VERSIONS.items() if k == scope})
+
+
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Where the OpenMMLab packages are imported, silence about a client of theirs.
+
+    Several print to the standard output that they could not import it, through
+    mmengine's ``print_log`` at its debug level.
+    """
+    if importlib.util.find_spec('mmengine') is None:
+        yield
+        return
+    from mmengine.logging import logger
+
+    def print_others(message: Any) -> None:
+        if not str(message).startswith('Could not import OneDL'):
+            print(message)
+
+    # Shadows the built-in function in that module alone.
+    vars(logger)['print'] = print_others
+    try:
+        yield
+    finally:
+        del vars(logger)['print']
 
 
 @contextmanager

@@ -12,6 +12,11 @@ def config(**changes):
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1)),
             train_dataloader=dict(batch_size=2, dataset=dict(type='D')),
             param_scheduler=[dict(type='LinearLR')],
+            pipeline=[
+                dict(type='mmdet.Resize', scale=8),
+                dict(type='RandomFlip', prob=0.5),
+                dict(type='RandomFlip', prob=0.5, direction='vertical'),
+            ],
             **changes,
         )
     )
@@ -32,9 +37,22 @@ def test_options_override_and_may_add_a_last_name():
     assert cfg.resume is True
 
 
+def test_parts_of_lists_are_named_by_type():
+    cfg = config()
+    merge_options(cfg, {'pipeline.Resize.scale': 16, 'param_scheduler.LinearLR.end': 3})
+    assert [step.get('scale') for step in cfg.pipeline] == [16, None, None]
+    assert cfg.param_scheduler == [dict(type='LinearLR', end=3)]
+    merge_options(cfg, {'pipeline.Resize': dict(keep_ratio=True)})
+    assert cfg.pipeline[0] == dict(type='mmdet.Resize', scale=16, keep_ratio=True)
+    merge_options(cfg, {'pipeline.2.prob': 0.25})
+    assert [step.get('prob') for step in cfg.pipeline] == [None, 0.5, 0.25]
+
+
 @pytest.mark.parametrize(
     ('path', 'message'),
     [
+        ('pipeline.RandomFlip.prob', 'several parts there are a RandomFlip.* of 1, 2'),
+        ('pipeline.Risize.scale', "no 'Risize' there; did you mean 'Resize'"),
         ('modle.momentum', "no 'modle' there; did you mean 'model'"),
         ('model.encodr.stride', "no 'encodr' there; did you mean 'encoder'"),
         ('batch_size', "no 'batch_size' there"),
@@ -53,10 +71,20 @@ def test_packaged_configs_are_found():
     assert load_config('cmid_mm::cmid/cmid_r18_demo.py').model.type == 'CMID'
 
 
+def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = 'configs/cmid/cmid_r18_demo.py'
+    assert load_config(name).model.type == 'CMID'
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("model = dict(type='Mine')")  # the nearer one
+    assert load_config(name).model.type == 'Mine'
+
+
 @pytest.mark.parametrize(
     ('name', 'message'),
     [
         ('no_such_config.py', 'no_such_config.py does not exist'),
+        ('configs/cmid/cmid_r18_demos.py', 'did you mean cmid_r18_demo.py'),
         ('nopackage::a.py', 'package nopackage is not installed'),
         ('mmpretrain::resnet/nothing.py', 'mmpretrain has no resnet/nothing.py'),
     ],

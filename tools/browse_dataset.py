@@ -8,24 +8,11 @@ After the whole pipeline and the data preprocessor: views with their matched cel
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.logging import MMLogger
-
-import cmid_mm  # noqa: F401
-from cmid_mm.cli import user_errors
-from cmid_mm.configs import load_config, merge_options
-from cmid_mm.engine import launch
-from cmid_mm.images.writing import write_image
-from cmid_mm.visualization.samples import SampleBrowser
+from cmid_mm_cli import Command, ConfigOptions, run_tool
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='example: python tools/browse_dataset.py '
-        'configs/cmid/cmid_r18_scenes.py --data-root data/my_images',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('config', help='config file, or package::path')
     parser.add_argument('--data-root', metavar='D', help='folder with the data set')
     parser.add_argument(
@@ -58,17 +45,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='K=V',
         help='override settings, such as model.heads.assignment.location=legacy',
     )
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Draw and say where the pictures are."""
-    args = parse_args()
+    from mmengine.logging import MMLogger
+
+    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.engine import launch
+    from cmid_mm.images.writing import write_image
+    from cmid_mm.visualization.samples import SampleBrowser
+
     # Else every part of the model would be reported.
     MMLogger.get_instance('browse_dataset', log_level='WARNING')
     if args.number < 1:
@@ -87,5 +78,12 @@ def main() -> None:
     print(f'wrote {count} pictures to {folder}')
 
 
+COMMAND = Command(
+    __doc__,
+    add_arguments,
+    main,
+    'example: %(prog)s configs/cmid/cmid_r18_scenes.py --data-root data/my_images',
+)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -6,21 +6,15 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cmid_mm.cli import user_errors
-from cmid_mm.comparison import (
-    Cell,
-    CellRunner,
-    check_records,
-    exclusive,
-    is_done,
-    plan,
-    read_spec,
-    write_report,
-)
+from cmid_mm_cli import Command, run_tool
+
+if TYPE_CHECKING:
+    from cmid_mm.comparison import Cell
 
 EPILOG = """\
-example: python tools/compare.py configs/compare/small_real.yaml \\
+example: %(prog)s configs/compare/small_real.yaml \\
              --data ucmerced=/data/UCMerced --jobs 2
 
 Each cell (method, backbone, pre-training data, seed) is pre-trained, then measured
@@ -29,13 +23,8 @@ on where it was when the same command is given again.
 """
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('spec', help='YAML file, see docs/comparison.md')
     parser.add_argument('--output', metavar='D', help='folder for everything')
     parser.add_argument(
@@ -60,21 +49,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--dry-run', action='store_true', help='print the commands, run nothing'
     )
-    args = parser.parse_args()
-    if args.jobs < 1:
-        parser.error(f'--jobs must be at least 1, got {args.jobs}')
-    if any('=' not in entry for entry in args.data):
-        parser.error('--data takes NAME=FOLDER')
-    return args
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Compare."""
-    args = parse_args()
+    from cmid_mm.comparison import (
+        CellRunner,
+        check_records,
+        check_spec,
+        exclusive,
+        is_done,
+        plan,
+        read_spec,
+        write_report,
+    )
+
+    if args.jobs < 1:
+        raise ValueError(f'--jobs must be at least 1, got {args.jobs}')
+    if any('=' not in entry for entry in args.data):
+        raise ValueError(f'--data takes NAME=FOLDER ..., got {" ".join(args.data)}')
     spec = read_spec(args.spec, args.output)
     spec = spec.with_data(dict(entry.split('=', 1) for entry in args.data))
     part = spec.only(args.only, args.seeds)
+    check_spec(spec, args.spec, inputs=None if args.dry_run else part)
     every_cell = plan(spec, Path(__file__).parent)
     cells = [
         cell
@@ -84,7 +81,6 @@ def main() -> None:
     if args.dry_run:
         print_commands(cells)
         return
-    part.check_inputs()
     # As Ctrl-C does: end what was started, then oneself.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with exclusive(spec.output) as lock:
@@ -93,31 +89,38 @@ def main() -> None:
         print(f'{len(cells) - len(missing)} of {len(cells)} cells are done.')
         remaining = len(missing)
 
-        def finished(cell: Cell, error: str | None) -> None:
+        def finished(cell: 'Cell', error: str | None) -> None:
             nonlocal remaining
             remaining -= 1
-            name = f'{cell.method} {cell.backbone} {cell.data} seed {cell.seed}'
-            print(f'{name}: {error or "done"} ({remaining} to go)', flush=True)
+            print(f'{cell.name}: {error or "done"} ({remaining} to go)', flush=True)
             write_report(spec, every_cell)
 
         try:
-            succeeded = CellRunner(missing, args.jobs, lock).run(finished)
+            failed = CellRunner(missing, args.jobs, lock).run(finished)
         except KeyboardInterrupt:
             sys.exit('Interrupted; the same command goes on from here.')
         write_report(spec, every_cell)
     print(f'Table, values, figure and commands: {spec.output}')
-    if not succeeded:
-        sys.exit('error: some cells failed, see above; the same command retries them')
+    if failed:
+        errors = ''.join(f'\n  {name}: {error}' for name, error in failed.items())
+        sys.exit(
+            f'error: {len(failed)} of {len(cells)} cells failed; the same command '
+            f'retries them:{errors}'
+        )
 
 
-def print_commands(cells: list[Cell]) -> None:
+def print_commands(cells: 'list[Cell]') -> None:
     """Print what would be run."""
     for cell in cells:
         for step in cell.steps:
             print(f'# {cell.folder}: {step.name}, {step.config_hash}')
+            if step.run_config is not None:
+                print(f'# {step.run_config.file}: {step.run_config.origin}')
             for command in step.commands:
                 print(shlex.join(command))
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -4,31 +4,44 @@
 
 import argparse
 
-from cmid_mm.checkpoints import convert_checkpoint
-from cmid_mm.checkpoints.finding import abbreviate
-from cmid_mm.cli import user_errors
+from cmid_mm_cli import Command, run_tool
+
+EPILOG = """\
+A pre-training becomes what configs/cmid/cmid_r50_*.py and cmid_swin-b_*.py load
+strictly: student, teacher, projectors, prototypes, queue and centre. A scene
+classifier, UperNet, Oriented R-CNN or BIT becomes what our config of its row in the
+published tables loads strictly, for testing. No code in SRC is run, whole pickled
+modules included.
+"""
 
 
-@user_errors
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='A pre-training becomes what configs/cmid/cmid_r50_*.py and '
-        'cmid_swin-b_*.py load strictly: student, teacher, projectors, prototypes, '
-        'queue and centre. A scene classifier, UperNet, Oriented R-CNN or BIT becomes '
-        'what our config of its row in the published tables loads strictly, for '
-        'tools/test.py. No code in SRC is run, whole pickled modules included.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument('src', metavar='SRC', nargs='?', help='published file')
+    parser.add_argument('dst', metavar='DST', nargs='?', help='file to write')
+    parser.add_argument(
+        '--inspect',
+        metavar='F',
+        help='print what any checkpoint holds, and convert nothing',
     )
-    parser.add_argument('src', metavar='SRC', help='published file')
-    parser.add_argument('dst', metavar='DST', help='file to write')
     parser.add_argument(
         '--config',
         metavar='CONFIG',
         help='config to convert a fine-tuned network for, path or package::path, '
         'if its classes or its data are not those of the published row',
     )
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Convert and say what was written."""
+    from cmid_mm.checkpoints import convert_checkpoint, inspect_checkpoint
+    from cmid_mm.checkpoints.containers import abbreviate
+
+    if args.inspect:
+        print('\n'.join(inspect_checkpoint(args.inspect)))
+        return
+    if args.dst is None:
+        raise ValueError('SRC and DST are required, or --inspect F')
     meta = convert_checkpoint(args.src, args.dst, args.config)
     print(f'Wrote {args.dst}: {meta["architecture"]}')
     if 'config' in meta:
@@ -36,9 +49,10 @@ def main() -> None:
         print(f'{meta["origin"]}, {len(classes)} classes: {", ".join(classes)}')
         if meta['left_out']:
             print(f'Left out, as not used: {abbreviate(meta["left_out"])}')
-        config = meta['config'].replace('cmid_mm::', 'configs/')
-        print(f'Test it: python tools/test.py {config} {args.dst}')
+        print(f'Test it: python tools/test.py {meta["config"]} {args.dst}')
 
+
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
 
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -4,21 +4,16 @@
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
+from cmid_mm_cli import Command, run_tool, value_range_of
 
-from cmid_mm.cli import user_errors, value_range_of
-from cmid_mm.datasets.imagery import ImageryDataset
-from cmid_mm.datasets.statistics import (
-    DatasetStatistics,
-    dataset_statistics,
-    reading_of,
-)
+if TYPE_CHECKING:
+    from cmid_mm.datasets.statistics import DatasetStatistics
 
 
 def report(
-    statistics: DatasetStatistics, given_range: bool, bands: Sequence[int] | None
+    statistics: 'DatasetStatistics', given_range: bool, bands: Sequence[int] | None
 ) -> str:
     """Statistics as text, with a block for a config."""
 
@@ -64,10 +59,8 @@ def report(
     return '\n'.join(lines)
 
 
-@user_errors
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('root', help='folder that is searched for images')
     parser.add_argument(
         '--list', default='', metavar='FILE', help='text file with the images to use'
@@ -93,29 +86,37 @@ def main() -> None:
     parser.add_argument('--max-images', type=int, help='use this many, evenly spread')
     parser.add_argument('--tile-size', type=int, help='divide larger images into tiles')
     parser.add_argument('--workers', type=int, default=0, help='worker processes')
-    arguments = parser.parse_args()
 
-    dataset = ImageryDataset(
-        arguments.root, arguments.list, tile_size=arguments.tile_size
-    )
+
+def main(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from cmid_mm.datasets.imagery import ImageryDataset
+    from cmid_mm.datasets.statistics import dataset_statistics, reading_of
+
+    dataset = ImageryDataset(args.root, args.list, tile_size=args.tile_size)
     reading = reading_of(
         dataset,
-        size=arguments.size,
-        bands=arguments.bands,
-        value_range=value_range_of(arguments.value_range),
-        nodata=arguments.nodata,
+        size=args.size,
+        bands=args.bands,
+        value_range=value_range_of(args.value_range),
+        nodata=args.nodata,
     )
     console = Console(stderr=True)
     statistics = dataset_statistics(
         dataset,
         reading,
-        arguments.per_band,
-        arguments.max_images,
-        arguments.workers,
+        args.per_band,
+        args.max_images,
+        args.workers,
         partial(track, description='Reading images', console=console),
     )
     print(report(statistics, reading.value_range is not None, reading.bands))
 
 
+COMMAND = Command(__doc__, add_arguments, main)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

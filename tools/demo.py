@@ -5,33 +5,27 @@ import argparse
 import time
 from pathlib import Path
 
-from mmengine.runner import Runner
-
-import cmid_mm  # noqa: F401
-from cmid_mm.cli import user_errors
-from cmid_mm.configs import load_config
-from cmid_mm.demo_scenes import write_demo_data
-from cmid_mm.engine import launch
-from cmid_mm.engine.hooks.feature_evaluation_hook import INITIAL_KEY
-
-CONFIG = Path(__file__).parents[1] / 'configs' / 'cmid' / 'cmid_r18_demo.py'
+from cmid_mm_cli import Command, run_tool
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument(
         'out', nargs='?', default='demo', help='folder for data and results [demo]'
     )
     parser.add_argument('--images', type=int, default=800, help='scenes to learn from')
     parser.add_argument('--epochs', type=int, help="default: the config's")
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Run the demonstration."""
-    args = parse_args()
+    from mmengine.runner import Runner
+
+    from cmid_mm.configs import load_config
+    from cmid_mm.demo_scenes import write_demo_data
+    from cmid_mm.engine import launch
+    from cmid_mm.engine.hooks.feature_evaluation_hook import INITIAL_KEY
+
     out = Path(args.out)
     start = time.perf_counter()
     print(f'1. Procedural aerial scenes: {out / "data"}')
@@ -40,7 +34,7 @@ def main() -> None:
     )['scene']
 
     print('2. Pre-training on the unlabelled training scenes')
-    cfg = load_config(str(CONFIG))
+    cfg = load_config('cmid_mm::cmid/cmid_r18_demo.py')
     launch.fall_back_to_float32(cfg)
     cfg.launcher = 'none'
     cfg.work_dir = str(out / 'work_dir')
@@ -79,5 +73,7 @@ Next, on a folder of your own images:
     )
 
 
+COMMAND = Command(__doc__, add_arguments, main)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

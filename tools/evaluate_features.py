@@ -6,23 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.config import DictAction
-from mmengine.logging import MMLogger
-
-import cmid_mm  # noqa: F401  (registers the models)
-from cmid_mm.cli import user_errors, value_range_of
-from cmid_mm.evaluation.features import LabelledFolder
-from cmid_mm.evaluation.frozen_encoder import (
-    evaluate_frozen_encoder,
-    load_frozen_encoder,
-)
-from cmid_mm.files import write_bytes
+from cmid_mm_cli import Command, ConfigOptions, run_tool, value_range_of
 
 EPILOG = """\
 DIR holds a folder of images for each class. Examples:
 
-  python tools/evaluate_features.py configs/cmid/cmid_r50_millionaid.py \\
+  %(prog)s configs/cmid/cmid_r50_millionaid.py \\
       work_dirs/cmid_r50_millionaid/epoch_200.pth --train ucmerced \\
       --train-list train.txt --test-list test.txt
 
@@ -31,13 +20,8 @@ DIR holds a folder of images for each class. Examples:
 """
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('config', help='config of the pre-training')
     parser.add_argument(
         'checkpoint',
@@ -109,8 +93,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='default: %(default)s',
+        help='such as cuda (default: a GPU if there is one, else cpu)',
     )
     parser.add_argument(
         '--seed',
@@ -124,19 +107,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='K=V',
         help='the options that the run was given, such as model.heads.assignment=None',
     )
     parser.add_argument('--json', metavar='OUT', help='also write the results here')
-    args = parser.parse_args()
-    if args.test is None and args.test_list is None:
-        parser.error('give --test DIR or --test-list FILE')
-    return args
 
 
 def evaluate(args: argparse.Namespace) -> dict:
     """Evaluate as the command line says."""
+    from cmid_mm.evaluation.features import LabelledFolder
+    from cmid_mm.evaluation.frozen_encoder import (
+        evaluate_frozen_encoder,
+        load_frozen_encoder,
+    )
+
     reading: dict[str, Any] = dict(
         bands=args.bands,
         value_range=value_range_of(args.value_range),
@@ -167,10 +152,16 @@ def evaluate(args: argparse.Namespace) -> dict:
     )
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Evaluate, print and write."""
-    args = parse_args()
+    import torch
+    from mmengine.logging import MMLogger
+
+    from cmid_mm.files import write_bytes
+
+    if args.test is None and args.test_list is None:
+        raise ValueError('give --test DIR or --test-list FILE')
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     # Else every initialised weight would be listed.
     MMLogger.get_instance('evaluate_features', log_level='WARNING')
     try:
@@ -191,5 +182,7 @@ def main() -> None:
             print(f'  {name:<24}{value:6.2f} %')
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -4,18 +4,18 @@
 
 import argparse
 
-from cmid_mm.checkpoints import EXPORT_LAYOUTS, export_backbone
-from cmid_mm.cli import user_errors
+from cmid_mm_cli import Command, run_tool
+
+EPILOG = """\
+init_cfg=dict(type='PretrainedBackbone', checkpoint=...) loads every layout, and the
+unexported checkpoint as well. No code in CKPT is run.
+"""
+#: EXPORT_LAYOUTS of cmid_mm.checkpoints.
+LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
 
 
-@user_errors
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="init_cfg=dict(type='PretrainedBackbone', checkpoint=...) loads every "
-        'layout, and the unexported checkpoint as well. No code in CKPT is run.',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument(
         'checkpoint',
         metavar='CKPT',
@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--layout',
-        choices=EXPORT_LAYOUTS,
+        choices=LAYOUTS,
         default='mmpretrain',
         help="whose names: mmpretrain's, for init_cfg=dict(type='Pretrained', "
         "checkpoint=OUT, prefix='backbone.') (default); those of mmdet and mmseg, for "
@@ -42,11 +42,18 @@ def main() -> None:
         default='student',
         help='which network of a self-supervised checkpoint (default: student)',
     )
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Export and say what was written."""
+    from cmid_mm.checkpoints import export_backbone
+
     meta = export_backbone(args.checkpoint, args.out, args.layout, args.source)
     architecture = meta.get('architecture', 'backbone of an unknown family')
     print(f'Wrote {args.out}: {architecture}, {args.layout} layout')
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

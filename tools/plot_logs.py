@@ -2,17 +2,12 @@
 """Draw the training curves of one or more runs."""
 
 import argparse
-import sys
 
-from cmid_mm.visualization.curves import plot_training_curves
+from cmid_mm_cli import Command, run_tool
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='example: python tools/plot_logs.py work_dirs/cmid_r18_demo --out a.png',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument(
         'logs',
         nargs='+',
@@ -27,18 +22,22 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help='scalars to draw, such as loss knn_top1 (default: all)',
     )
-    return parser.parse_args()
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Draw and say where the picture is."""
-    args = parse_args()
-    try:
-        plot_training_curves(args.logs, args.out, args.names)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    from cmid_mm.visualization.curves import plot_training_curves
+
+    plot_training_curves(args.logs, args.out, args.names)
     print(f'wrote {args.out}')
 
 
+COMMAND = Command(
+    __doc__,
+    add_arguments,
+    main,
+    'example: %(prog)s work_dirs/cmid_r18_demo --out curves.svg',
+)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -10,25 +10,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.logging import MMLogger
-from rich.progress import track
+from cmid_mm_cli import Command, ConfigOptions, run_tool
 
-import cmid_mm  # noqa: F401
-from cmid_mm.cli import user_errors
-from cmid_mm.configs import load_config, merge_options
-from cmid_mm.inference import Inferencer
-from cmid_mm.inference.images import output_names
+EPILOG = """\
+example: %(prog)s configs/segmentation/upernet_r18_demo.py \\
+             work_dirs/mine/iter_120.pth scene.tif --out predictions
+"""
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='example: python tools/predict.py configs/segmentation/'
-        'upernet_r18_demo.py work_dirs/mine/iter_120.pth scene.tif --out predictions',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('config', help='config of the model, or package::path')
     parser.add_argument('checkpoint', help='checkpoint of a run with this config')
     parser.add_argument(
@@ -86,17 +77,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='K=V',
         help='override settings',
     )
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Predict and say where the results are."""
-    args = parse_args()
+    from mmengine.logging import MMLogger
+    from rich.progress import track
+
+    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.inference import Inferencer
+    from cmid_mm.inference.images import output_names
+
     # Else every part of the model would be reported.
     MMLogger.get_instance('predict', log_level='WARNING')
     cfg = load_config(args.config)
@@ -144,5 +139,7 @@ def main() -> None:
         )
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -4,16 +4,45 @@
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cmid_mm.cli import user_errors
-from cmid_mm.preparation import PREPARATIONS, Preparation, prepare
+from cmid_mm_cli import Command, run_tool
+
+if TYPE_CHECKING:
+    from cmid_mm.preparation import Preparation
+
+EPILOG = """\
+Each data set has its own options and help: %(prog)s potsdam --help. An interrupted
+command goes on where it stopped when it is repeated. See docs/datasets.md.
+"""
+#: PREPARATIONS of cmid_mm.preparation.
+DATASETS = (
+    *('ucmerced', 'aid', 'resisc45', 'eurosat', 'potsdam', 'vaihingen', 'loveda'),
+    *('dota', 'dota-ms', 'dior-r', 'cdd', 'levir-cd'),
+)
 
 
-def add_dataset(commands: argparse._SubParsersAction, kind: type[Preparation]) -> None:
-    """Add the command of one data set; its fields become options."""
-    parser = commands.add_parser(
-        kind.name,
-        help=kind.title,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument(
+        'dataset',
+        choices=DATASETS,
+        metavar='DATASET',
+        help=f'one of {", ".join(DATASETS)}',
+    )
+    parser.add_argument(
+        'arguments',
+        nargs=argparse.REMAINDER,
+        metavar='...',
+        help='SRC, the download; DST, the folder for the result; options',
+    )
+    parser.set_defaults(prog=parser.prog)
+
+
+def parser_of(kind: 'type[Preparation]', prog: str) -> argparse.ArgumentParser:
+    """The arguments of one data set; its fields become options."""
+    parser = argparse.ArgumentParser(
+        prog=f'{prog} {kind.name}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f'{kind.title}\nfrom {kind.url}\nterms: {kind.licence}\n\n'
         f'expected in SRC:\n{kind.expects}',
@@ -47,22 +76,15 @@ def add_dataset(commands: argparse._SubParsersAction, kind: type[Preparation]) -
             help=field.metadata['help']
             + ('' if field.default == () else ' (default: %(default)s)'),
         )
+    return parser
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Prepare one data set."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='Each data set has its own help: '
-        'tools/prepare_data.py potsdam --help. An interrupted command goes on where '
-        'it stopped when it is repeated. See docs/datasets.md.',
-    )
-    commands = parser.add_subparsers(dest='dataset', required=True, metavar='DATASET')
-    for kind in PREPARATIONS.values():
-        add_dataset(commands, kind)
-    args = parser.parse_args()
+    from cmid_mm.preparation import PREPARATIONS, prepare
+
     kind = PREPARATIONS[args.dataset]
+    args = parser_of(kind, args.prog).parse_args(args.arguments)
     options = {
         field.name: tuple(value) if isinstance(value, list) else value
         for field in dataclasses.fields(kind)
@@ -71,5 +93,7 @@ def main() -> None:
     print(prepare(kind(**options), args.source, args.destination, args.workers))
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -1,23 +1,18 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Split a folder of class folders into lists of training and test images."""
+"""Split a folder of class folders into lists of training and test images.
+
+Writes FOLDER/train.txt and FOLDER/test.txt with lines class/image, the same share of
+each class in both. The same ratio and seed always give the same lists.
+"""
 
 import argparse
 from pathlib import Path
 
-from cmid_mm.cli import user_errors
-from cmid_mm.datasets.scenes import find_scenes, split_scenes
-from cmid_mm.labels.lists import write_list
+from cmid_mm_cli import Command, run_tool
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description='Write FOLDER/train.txt and FOLDER/test.txt with lines '
-        'class/image, the same share of each class in both. The same ratio and seed '
-        'always give the same lists.',
-        epilog='example: python tools/split_dataset.py data/my_scenes '
-        '--train-ratio 0.2 --suffix _20',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('folder', type=Path, help='holds a folder for each class')
     parser.add_argument(
         '--train-ratio',
@@ -35,13 +30,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='replace lists that exist'
     )
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Split."""
-    args = parse_args()
+    from cmid_mm.datasets.scenes import find_scenes, split_scenes
+    from cmid_mm.labels.lists import write_list
+
     paths = [args.folder / f'{part}{args.suffix}.txt' for part in ('train', 'test')]
     for path in paths:
         if path.exists() and not args.overwrite:
@@ -57,5 +52,12 @@ def main() -> None:
         print(f'{path}: {len(members)} images')
 
 
+COMMAND = Command(
+    __doc__,
+    add_arguments,
+    main,
+    'example: %(prog)s data/my_scenes --train-ratio 0.2 --suffix _20',
+)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

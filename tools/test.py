@@ -4,31 +4,21 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
-from torch import nn
+from cmid_mm_cli import Command, add_run_arguments, run_tool
 
-import cmid_mm  # noqa: F401
-from cmid_mm.cli import add_run_arguments, user_errors
-from cmid_mm.configs import innermost_dataset, load_config, merge_options
-from cmid_mm.engine import launch
-from cmid_mm.engine.data_check import check_data
-from cmid_mm.files import write_bytes
-from cmid_mm.inference import read_fitting_checkpoint
-from cmid_mm.inference.pictures_hook import PredictionPicturesHook
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
+    from torch import nn
+
+EPILOG = """\
+A pre-trained encoder has no metric of its own: evaluate-features measures its features.
+"""
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='A pre-trained encoder has no metric of its own: '
-        'tools/evaluate_features.py measures its features.',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument('config', help='config file, or package::path')
     parser.add_argument('checkpoint', help='checkpoint of a run with this config')
     parser.add_argument(
@@ -48,15 +38,31 @@ def parse_args() -> argparse.Namespace:
         metavar='S',
         help='detections below this score are not drawn (default: %(default)s)',
     )
+    parser.add_argument(
+        '--bands',
+        type=int,
+        nargs='+',
+        metavar='B',
+        help='bands of multi-band images to show in pictures, counted from 1 among '
+        'the loaded ones (default: the first three)',
+    )
     parser.add_argument('--json', metavar='FILE', help='write the metrics to this file')
     add_run_arguments(parser)
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Test."""
-    args = parse_args()
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.engine import launch
+    from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.quiet_runner import QuietRunner
+    from cmid_mm.files import write_bytes
+    from cmid_mm.inference import read_fitting_checkpoint
+    from cmid_mm.inference.pictures_hook import PredictionPicturesHook
+
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
     if cfg.get('test_dataloader') is None:
@@ -72,16 +78,17 @@ def main() -> None:
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
     if args.tta:
-        use_tta(cfg)
+        launch.use_tta(cfg)
     cfg.load_from = args.checkpoint
     read: dict[str, dict[str, Any]] = {}
     launch.refuse_unsafe_checkpoints(read)
     check_data(cfg, 'test_dataloader')
-    runner = Runner.from_cfg(cfg)
+    runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
     # The runner itself would load what fits and go on with the rest untrained.
     read[args.checkpoint] = read_fitting_checkpoint(model_of(runner), args.checkpoint)
     if args.show_dir:
-        runner.register_hook(PredictionPicturesHook(args.show_dir, args.score_thr))
+        pictures = PredictionPicturesHook(args.show_dir, args.score_thr, args.bands)
+        runner.register_hook(pictures)
     metrics = runner.test()
     if args.json and is_main_process():
         record = dict(
@@ -93,24 +100,10 @@ def main() -> None:
         write_bytes(Path(args.json), (json.dumps(record, indent=2) + '\n').encode())
 
 
-def use_tta(cfg: Config) -> None:
-    """Test with the config's test-time augmentation.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    missing = [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]
-    if missing:
-        raise ValueError(
-            f'--tta: the config has no {" and no ".join(missing)}; add them as in '
-            'configs/_base_/segmentation_runtime.py, or test without --tta'
-        )
-    cfg.model = dict(**cfg.tta_model, module=cfg.model)
-    innermost_dataset(cfg, 'test').pipeline = cfg.tta_pipeline
-
-
-def model_of(runner: Runner) -> nn.Module:
+def model_of(runner: 'Runner') -> 'nn.Module':
     """The model itself, inside wrappers for data parallelism and augmentation."""
+    from mmengine.model import BaseTTAModel, is_model_wrapper
+
     model: Any = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -122,5 +115,7 @@ def _number(value: Any) -> Any:
     return value.tolist() if hasattr(value, 'tolist') else value
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -3,28 +3,16 @@
 
 import argparse
 
-from mmengine.runner import Runner
+from cmid_mm_cli import Command, add_run_arguments, run_tool
 
-import cmid_mm  # noqa: F401
-from cmid_mm.cli import add_run_arguments, user_errors
-from cmid_mm.configs import load_config, merge_options
-from cmid_mm.engine import launch
-from cmid_mm.engine.backbone_checkpoint import (
-    compare_images,
-    set_backbone_checkpoint,
-    stem_option,
-)
-from cmid_mm.engine.data_check import check_data
-from cmid_mm.engine.initializers import check_backbones
+EPILOG = """\
+example: %(prog)s configs/cmid/cmid_r50_millionaid.py --data-root my_images \\
+             --work-dir work_dirs/mine --amp
+"""
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='example: python tools/train.py configs/cmid/cmid_r50_millionaid.py '
-        '--data-root my_images --work-dir work_dirs/mine --amp',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument(
         'config',
         help='config file, or package::path for one that an installed package ships, '
@@ -50,6 +38,14 @@ def parse_args() -> argparse.Namespace:
         help='scale the learning rate to the batch of all processes, relative to '
         'auto_scale_lr.base_batch_size of the config',
     )
+    for unit, name in (('epochs', '--max-epochs'), ('iterations', '--max-iters')):
+        parser.add_argument(
+            name,
+            type=int,
+            metavar='N',
+            help=f'train for N {unit}, of a config that counts these; warm-up and '
+            'learning rate schedules are scaled with the run',
+        )
     parser.add_argument(
         '--backbone-checkpoint',
         metavar='F',
@@ -64,15 +60,27 @@ def parse_args() -> argparse.Namespace:
         'such as 3,2,1,mean (docs/mixing.md)',
     )
     add_run_arguments(parser)
-    return parser.parse_args()
 
 
-@user_errors
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Train."""
-    args = parse_args()
+    from mmengine.runner import Runner
+
+    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.engine import launch
+    from cmid_mm.engine.backbone_checkpoint import (
+        compare_images,
+        set_backbone_checkpoint,
+        stem_option,
+    )
+    from cmid_mm.engine.data_check import check_batches, check_data
+    from cmid_mm.engine.initializers import check_backbones
+    from cmid_mm.engine.quiet_runner import QuietRunner
+    from cmid_mm.engine.run_length import set_run_length
+
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
+    set_run_length(cfg, args.max_epochs, args.max_iters, args.cfg_options or ())
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
     launch.set_work_dir(cfg, args.work_dir, args.config)
@@ -91,11 +99,14 @@ def main() -> None:
     launch.set_resume(cfg, args.resume)
     launch.refuse_unsafe_checkpoints()
     check_data(cfg, 'train_dataloader', 'val_dataloader')
-    runner = Runner.from_cfg(cfg)
+    runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
     for report in check_backbones(runner.model):
         compare_images(cfg, report)
+    check_batches(runner)
     runner.train()
 
 
+COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+
 if __name__ == '__main__':
-    main()
+    run_tool(COMMAND)

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from .exporting import EXPORT_LAYOUTS, export_backbone
 from .finding import FoundBackbone, find_backbone
+from .inspection import inspect_checkpoint
 from .loading import LoadReport, load_backbone, match_backbone
 from .published import convert_checkpoint
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
@@ -14,6 +15,7 @@ __all__ = [
     'convert_checkpoint',
     'export_backbone',
     'find_backbone',
+    'inspect_checkpoint',
     'load_backbone',
     'match_backbone',
     'normalization',

@@ -67,17 +67,17 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     if file.deep_stem and not module.deep_stem:
         reasons.append(
             'stem: the file has the deep stem (three convolutions) of ResNetV1c and '
-            'V1d, the module the plain 7x7 one; ' + _write('type', 'ResNetV1c')
+            'V1d, the module the plain 7x7 one; ' + set_backbone('type', 'ResNetV1c')
         )
     if module.deep_stem and not file.deep_stem:
         reasons.append(
             'stem: the file has the plain 7x7 convolution, the module the deep stem of '
-            'ResNetV1c and V1d; ' + _write('type', 'ResNet')
+            'ResNetV1c and V1d; ' + set_backbone('type', 'ResNet')
         )
     if file.bands != module.bands:
         reasons.append(
             f'input bands: the file has {file.bands}, the module {module.bands}; '
-            f'{_write("in_channels", file.bands)} and feed it those bands, take '
+            f'{set_backbone("in_channels", file.bands)} and feed it those bands, take '
             f'weights of {module.bands}, or say how the first kernel is made for '
             "other bands: stem='repeat', 'mean', 'first' or a list of bands (--stem)"
         )
@@ -92,8 +92,13 @@ def explain_differences(file: Architecture, module: Architecture) -> list[str]:
     return reasons
 
 
-def _write(key: str, value: str | int) -> str:
+def set_backbone(key: str, value: str | int) -> str:
+    """Advice to change a setting of the backbone, whose place is not known here."""
+    if key == 'in_channels':
+        for_cmid = 'as many values of mean and std in data_preprocessor'
+    else:
+        for_cmid = f'model.encoder.backbone.{key}={value}'
     return (
         f"set the backbone's {key}={value!r} (--cfg-options "
-        f'model.backbone.{key}={value})'
+        f'model.backbone.{key}={value}; for CMID {for_cmid})'
     )

@@ -15,8 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from ..configs import build_model, dataset_meta, load_config
 from ..dependencies import __version__
-from .families.naming import Names, rename
-from .finding import FoundBackbone, abbreviate, find_backbone
+from .containers import abbreviate
+from .families import Architecture, rename
+from .families.naming import Names
+from .finding import FoundBackbone, find_backbone
 from .fitting import compare_weights, shape_of
 from .reading import CheckpointError
 
@@ -47,6 +49,11 @@ class Network:
     resnet: str = 'r50'
     background: int = 0
     in_0_1: bool = False
+
+    def num_classes(self, state: Mapping[str, Tensor]) -> int | None:
+        """Number of classes in a state dict of it; None if it has no classifier."""
+        classifier = rename(state, self.names).get(self.classifier)
+        return None if classifier is None else len(classifier) - self.background
 
 
 def _bit_block(old: str, new: str) -> Names:
@@ -124,7 +131,7 @@ def recognize_network(names: Iterable[str]) -> Network | None:
 
 def convert_network(
     network: Network,
-    content: Mapping[str, Any],
+    meta: Any,
     state: Mapping[str, Any],
     path: str | os.PathLike[str],
     config: str | None = None,
@@ -133,8 +140,8 @@ def convert_network(
 
     Args:
         network: Which one.
-        content: What the file held.
-        state: The state dict in it.
+        meta: What the file says about it.
+        state: Its state dict.
         path: The file, for messages.
         config: The config to convert for, if it is another than that of the published
             row.
@@ -147,9 +154,16 @@ def convert_network(
         CheckpointError: If a weight of the config's model is missing, left over or of
             another shape, or its classes or its normalisation are others.
     """
-    found = find_backbone(content, path)
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    found = find_backbone(state, path)
+    architecture = found.architecture
+    if architecture is None:
+        raise CheckpointError(
+            f'{path} holds a {network.task} with a backbone of no known family; '
+            'expected ResNet-50, Swin-B, ViT-B-RVSA or ViTAE-B-RVSA'
+        )
     if config is None:
-        config = f'cmid_mm::{network.config.format(_backbone(found, network, path))}'
+        config = f'cmid_mm::{_published_config(network, architecture, path)}'
     cfg = load_config(config)
     with _WithoutNumbers():
         model = build_model(cfg)
@@ -158,7 +172,7 @@ def convert_network(
     _add_place_of_class_token(weights, own)
     classes = dataset_meta(cfg, {})
     problems = [
-        *_check_classes(network, content, weights, own, classes),
+        *_check_classes(network, meta, weights, own, classes),
         *_check_normalization(network, cfg),
         *_check_weights(weights, own),
     ]
@@ -168,11 +182,9 @@ def convert_network(
             f'converted: {"; ".join(problems)}. Give a config of your own with what '
             'differs: --config'
         )
-    architecture = found.architecture
-    assert architecture is not None
     mean, std = _normalization(cfg)
     repeats = architecture.bands if len(mean) == 1 else 1
-    meta = dict(
+    written = dict(
         source=Path(path).name,
         origin=f'published CMID {network.task}',
         architecture=str(architecture),
@@ -184,7 +196,7 @@ def convert_network(
         left_out=left_out,
         cmid_mm_version=__version__,
     )
-    return dict(meta=meta, state_dict=weights)
+    return dict(meta=written, state_dict=weights)
 
 
 class _WithoutNumbers(TorchFunctionMode):
@@ -200,24 +212,22 @@ class _WithoutNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _backbone(
-    found: FoundBackbone, network: Network, path: str | os.PathLike[str]
+def _published_config(
+    network: Network, architecture: Architecture, path: str | os.PathLike[str]
 ) -> str:
-    architecture = found.architecture
-    if architecture is not None and architecture.resnet_depth == 50:
-        return network.resnet
-    if architecture is not None and architecture.family in _BACKBONES:
-        return _BACKBONES[architecture.family]
+    if architecture.resnet_depth == 50:
+        return network.config.format(network.resnet)
+    if architecture.family in _BACKBONES:
+        return network.config.format(_BACKBONES[architecture.family])
     raise CheckpointError(
-        f'{path} holds a {network.task} with '
-        f'{architecture or "a backbone of an unknown family"}, and no such row was '
+        f'{path} holds a {network.task} with {architecture}, and no such row was '
         'published; expected ResNet-50, Swin-B, ViT-B-RVSA or ViTAE-B-RVSA. Give a '
         'config of your own with this backbone: --config'
     )
 
 
 def _rename(
-    network: Network, found: FoundBackbone, state: Mapping[str, Any]
+    network: Network, found: FoundBackbone, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Weights by our names, and the names of those that are not computed with."""
     heads: dict[str, Tensor] = {}
@@ -255,7 +265,7 @@ def _add_place_of_class_token(
 
 def _check_classes(
     network: Network,
-    content: Mapping[str, Any],
+    meta: Any,
     weights: Mapping[str, Tensor],
     own: Mapping[str, Tensor],
     dataset: Mapping[str, Any],
@@ -268,7 +278,6 @@ def _check_classes(
     )
     if count != expected:
         return [f'classes: {count} in the file, {expected} in the config']
-    meta = content.get('meta')
     saved = meta.get('CLASSES') if isinstance(meta, Mapping) else None
     if not saved:
         return []

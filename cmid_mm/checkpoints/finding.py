@@ -2,52 +2,58 @@
 """Finding a backbone's weights in a checkpoint of any layout."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from .families import FAMILIES, Architecture, Layout, recognize_layout
+from .containers import abbreviate, state_dicts
+from .families import FAMILIES, LAYOUTS, Architecture, Layout
 from .reading import CheckpointError
 
-#: Where checkpoints keep a backbone: (prefix, what such a file is, how other names
-#: in it begin). Of several that fit, the first one before a known layout counts.
-_PREFIXES = {
-    'student': (
-        ('student.backbone.', 'run of cmid_mm', ''),
-        ('online_encoder.model.', 'published CMID checkpoint', ''),
-        ('backbone.', 'Barlow Twins checkpoint', 'bn.running_mean'),
-        ('backbone.', 'OpenMMLab checkpoint', ''),
-        ('encoder_q.', 'SeCo (Lightning MoCo) checkpoint', 'heads_q.'),
-        ('encoder_q.', 'MoCo checkpoint', ''),
-        ('base_encoder.', 'MoCo v3 checkpoint', 'momentum_encoder.'),
-        ('online_network.encoder.', 'BYOL-PyTorch checkpoint', 'target_network.'),
-        ('encoder.', 'SEN12MS checkpoint', 'FC.'),
-        ('encoder.', 'encoder checkpoint', ''),
-        ('', 'SwAV checkpoint', 'prototypes.'),
-        ('', 'Scale-MAE checkpoint', 'mask_token_decoder'),
-        ('', 'MAE checkpoint', 'decoder_embed.'),
-        ('', 'plain state dict', ''),
-    ),
-    'teacher': (
-        ('teacher.', 'run of cmid_mm', ''),
-        ('branch_encoder.', 'published CMID checkpoint', ''),
-        ('encoder_k.module.0.', 'OpenMMLab MoCo checkpoint', ''),
-        ('target_net.module.0.', 'OpenMMLab BYOL checkpoint', ''),
-        ('encoder_k.', 'SeCo (Lightning MoCo) checkpoint', 'heads_k.'),
-        ('encoder_k.', 'MoCo checkpoint', ''),
-        ('momentum_encoder.', 'MoCo v3 checkpoint', 'base_encoder.'),
-        ('target_network.encoder.', 'BYOL-PyTorch checkpoint', 'online_network.'),
-    ),
-}
-
-#: DINO keeps student and teacher in two state dicts.
-_DINO_PREFIXES = (('backbone.', 'DINO checkpoint', ''), ('', 'DINO checkpoint', ''))
-
-#: Where checkpoints keep their state dict.
-_STATE_DICTS = ('state_dict', 'model', 'model_state_dict')
+#: Known checkpoints: (what stands before the backbone's names, how other names in the
+#: file begin, whose checkpoint that is). Of several backbones the first one counts.
+_ORIGINS = (
+    ('student.backbone.', 'student.dino_head.', 'DINOv2 checkpoint'),
+    ('student.backbone.', '', 'run of cmid_mm'),
+    ('teacher.backbone.', 'teacher.dino_head.', 'DINOv2 checkpoint'),
+    ('teacher.', 'student.backbone.', 'run of cmid_mm'),
+    ('online_encoder.model.', '', 'published CMID checkpoint'),
+    ('branch_encoder.', '', 'published CMID checkpoint'),
+    ('backbone.', 'bn.running_mean', 'Barlow Twins checkpoint'),
+    ('backbone.', 'momentum_backbone.', 'solo-learn checkpoint'),
+    ('momentum_backbone.', '', 'solo-learn checkpoint'),
+    ('backbone.', 'backbone_momentum.', 'TorchGeo MoCo checkpoint'),
+    ('backbone_momentum.', '', 'TorchGeo MoCo checkpoint'),
+    ('backbone.', '', 'OpenMMLab checkpoint'),
+    ('encoder_k.module.0.', '', 'OpenMMLab MoCo checkpoint'),
+    ('target_net.module.0.', '', 'OpenMMLab BYOL checkpoint'),
+    ('encoder_q.', 'heads_q.', 'SeCo (Lightning MoCo) checkpoint'),
+    ('encoder_k.', 'heads_k.', 'SeCo (Lightning MoCo) checkpoint'),
+    ('encoder_q.', '', 'MoCo checkpoint'),
+    ('encoder_k.', '', 'MoCo checkpoint'),
+    ('base_encoder.', 'momentum_encoder.', 'MoCo v3 checkpoint'),
+    ('momentum_encoder.', 'base_encoder.', 'MoCo v3 checkpoint'),
+    ('online_network.encoder.', 'target_network.', 'BYOL-PyTorch checkpoint'),
+    ('target_network.encoder.', 'online_network.', 'BYOL-PyTorch checkpoint'),
+    ('model.encoder.model.', 'model.predictor.', 'TorchGeo BYOL checkpoint'),
+    ('_feature_blocks.', '', 'VISSL checkpoint'),
+    ('encoder.', 'FC.', 'SEN12MS checkpoint'),
+    ('encoder.', '', 'encoder checkpoint'),
+    ('', 'prototypes.', 'SwAV checkpoint'),
+    ('', 'mask_token_decoder', 'Scale-MAE checkpoint'),
+    ('', 'decoder_embed.', 'MAE checkpoint'),
+    ('', '', 'plain state dict'),
+)
+#: What moving averages of a network are called. mmengine keeps the average itself in
+#: ``state_dict``, and in ``ema_state_dict`` the network that was trained.
+_AVERAGED = re.compile(
+    r'(^|[._])(teacher|momentum|target|ema(?!_state_dict)|averaged|encoder_k'
+    r'|branch_encoder)([._]|$)'
+)
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,15 @@ class FoundBackbone:
     """A backbone found in a checkpoint.
 
     Args:
-        state (dict[str, Tensor]): Its weights, by mmpretrain's names if the layout is
-            known, else by their own. Heads of the same network can be among them if
-            the file keeps both side by side.
-        prefix (str): What stood before its names.
-        origin (str): What kind of file it was.
-        layout (Layout | None): The layout it had.
-        architecture (Architecture | None): None if the layout is unknown.
+        state: Its weights, by mmpretrain's names if the layout is known, else by their
+            own. Heads of the same network can be among them if the file keeps both
+            side by side.
+        prefix: What stood before its names.
+        origin: What kind of file it was.
+        layout: The layout it had.
+        architecture: None if the layout is unknown.
+        place: The keys that lead to the state dict, and the prefix, joined by dots.
+        others: Other backbones in the file, as ``source`` takes them.
     """
 
     state: dict[str, Tensor]
@@ -69,101 +77,154 @@ class FoundBackbone:
     origin: str
     layout: Layout | None
     architecture: Architecture | None
+    place: str = ''
+    others: tuple[str, ...] = ()
 
-
-def abbreviate(names: Sequence[str], limit: int = 5) -> str:
-    """Count names and list the first ones."""
-    more = f' and {len(names) - limit} more' if len(names) > limit else ''
-    return f'{len(names)} ({", ".join(names[:limit])}{more})'
-
-
-def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> dict:
-    """The state dict in a checkpoint.
-
-    It may stand under ``state_dict``, ``model`` or ``model_state_dict``, and its names
-    behind ``module.``.
-
-    Args:
-        checkpoint (Mapping): What the file held.
-        path (str | PathLike): The file, for the message.
-
-    Returns:
-        dict[str, Any]: Tensors, and what else stood among them, by name.
-
-    Raises:
-        CheckpointError: If there are no tensors.
-    """
-    state = checkpoint
-    for key in _STATE_DICTS:
-        if isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        keys = abbreviate([str(key) for key in state]) if state else 'nothing'
-        raise CheckpointError(
-            f'{path} holds no weights; expected tensors by name, alone or under '
-            f'{", ".join(map(repr, _STATE_DICTS))}, found {keys}'
-        )
-    prefix = 'module.'
-    if all(str(name).startswith(prefix) for name in state):
-        state = {name[len(prefix) :]: value for name, value in state.items()}
-    return dict(state)
+    @property
+    def description(self) -> str:
+        """What kind of file it was, whose names it had, and what else is there."""
+        text = self.origin
+        if self.layout is not None:
+            text += f', {self.layout.family} names of {self.layout.name}'
+        if self.others:
+            text += f'; taken: {self.place}, other choices: {_choices(self.others)}'
+        return text
 
 
 def find_backbone(
     checkpoint: Mapping[str, Any],
     path: str | os.PathLike[str],
     source: str = 'student',
+    own_names: bool = False,
 ) -> FoundBackbone:
     """Find the backbone in a checkpoint and give it mmpretrain's names.
 
     Args:
-        checkpoint (Mapping): What the file held.
-        path (str | PathLike): The file, for messages.
-        source (str): ``'student'`` or ``'teacher'``. Only checkpoints of
-            self-supervised training have a teacher. Defaults to ``'student'``.
+        checkpoint: What the file held.
+        path: The file, for messages.
+        source: Which one, if there are several: ``'student'`` for the network that was
+            trained, ``'teacher'`` for its moving average, or the place of another as
+            :attr:`FoundBackbone.others` tells it, whole or in part, such as
+            ``'state_dict_ema'`` or ``'model.encoder'``.
+        own_names: Leave the names as they are, for a module of no known family, and
+            look at the places only where backbones usually stand.
 
     Returns:
-        FoundBackbone: The backbone.
+        The backbone.
 
     Raises:
         CheckpointError: If the file holds no weights, or not the network asked for.
-        ValueError: If ``source`` is unknown.
     """
-    if source not in _PREFIXES:
-        raise ValueError(f"source must be 'student' or 'teacher', got {source!r}")
-    prefixes = _PREFIXES[source]
-    halves = [half for half in _PREFIXES if isinstance(checkpoint.get(half), Mapping)]
-    if halves:
-        if source not in halves:
-            raise CheckpointError(
-                f'{path} holds no {source}; use source={halves[0]!r}, which it holds'
-            )
-        checkpoint, prefixes = checkpoint[source], _DINO_PREFIXES
-    state = state_dict_of(checkpoint, path)
-    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    kinds = [
-        (prefix, origin)
-        for prefix, origin, beside in prefixes
-        if any(name.startswith(prefix) for name in state)
-        and any(name.startswith(beside) for name in state)
-    ]
-    if not kinds:
+    containers = {
+        keys: {
+            name: value for name, value in state.items() if isinstance(value, Tensor)
+        }
+        for keys, state in state_dicts(checkpoint, path).items()
+    }
+    candidates = [] if own_names else _of_known_families(containers)
+    candidates = candidates or _at_usual_places(containers)
+    sources: dict[str, _Candidate] = {}
+    for candidate in candidates:
+        role = 'teacher' if candidate.is_average else 'student'
+        sources[candidate.place if role in sources else role] = candidate
+    chosen = sources.get(source) or next(
+        (c for c in candidates if f'.{source}.' in f'.{c.place}.'), None
+    )
+    if chosen is None:
+        names = next(iter(containers.values()))
         raise CheckpointError(
             f'{path} holds no {source} backbone; its tensors are named '
-            f"{top_level_names(state)}; use source='student'"
+            f'{top_level_names(names)}; use {_choices(sources)}'
         )
-    backbones = [
-        {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-        for prefix, _ in kinds
-    ]
-    layouts = [recognize_layout(found) for found in backbones]
-    best = next((i for i, layout in enumerate(layouts) if layout is not None), 0)
-    (prefix, origin), found, layout = kinds[best], backbones[best], layouts[best]
-    if layout is None:
-        return FoundBackbone(found, prefix, origin, None, None)
-    found = layout.to_mmpretrain(found)
-    architecture = FAMILIES[layout.family].describe(found)
-    return FoundBackbone(found, prefix, origin, layout, architecture)
+    others = tuple(name for name, other in sources.items() if other is not chosen)
+    state, architecture = chosen.state, None
+    if chosen.layout is not None:
+        state = chosen.layout.to_mmpretrain(state)
+        architecture = FAMILIES[chosen.layout.family].describe(state)
+    return FoundBackbone(
+        state,
+        chosen.prefix,
+        chosen.origin,
+        chosen.layout,
+        architecture,
+        chosen.place,
+        others,
+    )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Tensors behind a prefix in a state dict, which may be a backbone."""
+
+    keys: str
+    prefix: str
+    layout: Layout | None
+    tensors: dict[str, Tensor]
+
+    @property
+    def place(self) -> str:
+        return '.'.join(filter(None, (self.keys, self.prefix[:-1])))
+
+    @property
+    def is_average(self) -> bool:
+        return _AVERAGED.search(self.place) is not None
+
+    @property
+    def rank(self) -> int:
+        """Position in :data:`_ORIGINS`; its length if none fits."""
+        for rank, (prefix, beside, _) in enumerate(_ORIGINS):
+            if prefix == self.prefix and _begins(self.tensors, beside):
+                return rank
+        return len(_ORIGINS)
+
+    @property
+    def origin(self) -> str:
+        if self.keys in ('student', 'teacher'):
+            return 'DINO checkpoint'
+        if self.rank == len(_ORIGINS):
+            return f'{self.prefix[:-1]!r} of a checkpoint'
+        return _ORIGINS[self.rank][-1]
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return {
+            name[len(self.prefix) :]: value
+            for name, value in self.tensors.items()
+            if name.startswith(self.prefix)
+        }
+
+
+def _of_known_families(containers: Mapping[str, dict[str, Tensor]]) -> list[_Candidate]:
+    """What has the names of a known layout, behind any prefix; most likely first."""
+    candidates: list[_Candidate] = []
+    for keys, tensors in containers.items():
+        layouts: dict[str, Layout] = {}
+        for layout in LAYOUTS:
+            first, second = layout.signature
+            for name in tensors:
+                prefix = name.removesuffix(first)
+                is_whole = name != prefix and prefix[-1:] in ('', '.')
+                if is_whole and prefix + second in tensors:
+                    layouts.setdefault(prefix, layout)
+        here = [_Candidate(keys, *found, tensors) for found in layouts.items()]
+        candidates += sorted(here, key=lambda candidate: candidate.rank)
+    return candidates
+
+
+def _at_usual_places(containers: Mapping[str, dict[str, Tensor]]) -> list[_Candidate]:
+    """What stands behind a usual prefix in the first state dict."""
+    keys, tensors = next(iter(containers.items()))
+    prefixes = dict.fromkeys(prefix for prefix, _, _ in _ORIGINS)
+    here = [_Candidate(keys, p, None, tensors) for p in prefixes if _begins(tensors, p)]
+    return sorted(here, key=lambda candidate: candidate.rank)
+
+
+def _begins(names: Iterable[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
+
+
+def _choices(sources: Iterable[str]) -> str:
+    return ' or '.join(f'source={source!r}' for source in sources)
 
 
 def top_level_names(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .finding import abbreviate, state_dict_of
+from .containers import abbreviate, state_dict_of
 from .reading import CheckpointError, read_checkpoint
 
 #: Buffers that every module computes from its own settings.

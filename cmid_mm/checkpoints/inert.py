@@ -12,6 +12,7 @@ rest stays inert.
 
 import io
 import pickle
+import pickletools
 import struct
 import sys
 import zipfile
@@ -128,8 +129,19 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding='utf-8')
+        self.file = file
         self.classes: dict[str, type[InertObject]] = {}
         self.storages: list[_Storage] = []
+
+    def load(self) -> Any:
+        """Run the pickle, if it looks up names only where ours are found."""
+        start = self.file.tell()
+        for operation, _, _ in pickletools.genops(self.file):
+            # Codes that the program has registered for classes, and found before
+            if operation.name.startswith('EXT'):
+                raise pickle.UnpicklingError('it has extension codes')
+        self.file.seek(start)
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
         """Take any name for that of an inert class."""
@@ -286,10 +298,13 @@ class _Settling:
 
     def _fill(self, value: Any, container: Any, content: Any) -> Any:
         self.done[id(value)] = value, container  # before it can meet itself
-        if isinstance(container, dict):
-            container.update((key, self.settle(item)) for key, item in content.items())
-        else:
+        if isinstance(container, list):
             container.extend(map(self.settle, content))
+            return container
+        for key, item in content.items():
+            if isinstance(key, type):
+                self.settle(key)  # to be counted
+            container[key] = self.settle(item)
         return container
 
     def _settle_object(self, value: InertObject) -> Any:

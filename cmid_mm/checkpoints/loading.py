@@ -12,16 +12,18 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..images import Reading
-from .architecture import explain_differences, explain_lack
+from .architecture import explain_differences, explain_lack, set_backbone
+from .containers import abbreviate
 from .families import FAMILIES, Family, recognize_layout
-from .finding import FoundBackbone, abbreviate, find_backbone, top_level_names
+from .finding import FoundBackbone, find_backbone, top_level_names
 from .fitting import compare_weights, shape_of, without_computed
 from .reading import CheckpointError, read_checkpoint
 from .stems import Stem, spread_stem, stem_bands
 from .stored_images import normalization, stored_reading
 
-#: What mmpretrain's wrapper of timm's networks puts before their names.
-_TIMM_WRAPPER = 'timm_model.'
+#: What mmpretrain's wrapper of timm's networks puts before their names, and timm's own
+#: for the feature maps of transformers.
+_TIMM_WRAPPERS = ('timm_model.model.', 'timm_model.')
 
 
 @dataclass(frozen=True)
@@ -85,22 +87,24 @@ def match_backbone(
         CheckpointError: As :func:`load_backbone`.
     """
     content = read_checkpoint(path, mmap=True, skip_objects=True)
-    file = find_backbone(content, path, source)
     target = dict(module.state_dict())
-    is_wrapped = all(name.startswith(_TIMM_WRAPPER) for name in target)
-    wrapper = _TIMM_WRAPPER if is_wrapped else ''
+    wrapper = os.path.commonprefix([*target])
+    wrapper = next((w for w in _TIMM_WRAPPERS if wrapper.startswith(w)), '')
     target = {name[len(wrapper) :]: value for name, value in target.items()}
     target_layout = recognize_layout(target)
+    file = find_backbone(content, path, source, own_names=target_layout is None)
     family = FAMILIES[target_layout.family] if target_layout else None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)
     target_architecture = family.describe(target) if family else None
     _refuse_caffe_strides(module, content, file, path)
-    weights = without_computed(file.state)
+    weights = {
+        # A run of this package keeps the names of the same wrapper.
+        name.removeprefix(wrapper): value
+        for name, value in without_computed(file.state).items()
+    }
     resized = _resize_position_tables(weights, target, module, family)
-    spread = ''
-    if stem is not None and family is not None:
-        spread = _spread(weights, target, family, stem, path)
+    spread = '' if stem is None else _spread(weights, target, family, stem, path)
 
     differences = compare_weights(weights, target)
     new = [name for name in differences.missing if family and family.allows_new(name)]
@@ -147,12 +151,9 @@ def match_backbone(
 
     state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
     state = {wrapper + name: value for name, value in state.items()}
-    origin = file.origin
-    if file.layout is not None:
-        origin += f', {file.layout.family} names of {file.layout.name}'
     return state, LoadReport(
         str(path),
-        origin,
+        file.description,
         len(state),
         resized,
         new,
@@ -208,14 +209,14 @@ def load_backbone(
 def _spread(
     weights: dict[str, Tensor],
     target: Mapping[str, Tensor],
-    family: Family,
+    family: Family | None,
     stem: Stem,
     path: str | os.PathLike[str],
 ) -> str:
     """Replace the first kernel by one for the module's bands; say what was done."""
-    name = next((name for name in family.stem if name in weights), '')
-    if name not in target:
-        return ''  # another network, as the comparison of names will say
+    name = family.stem_name(weights) if family else None
+    if name is None or name not in target:
+        return ''  # other networks; the comparison of names says more
     before, after = weights[name].shape[1], target[name].shape[1]
     try:
         bands = stem_bands(stem, before, after)
@@ -254,8 +255,8 @@ def _refuse_caffe_strides(
         raise CheckpointError(
             f'{path} does not fit {type(module).__name__}, nothing was loaded: with '
             "style='caffe' the backbone has its strides in other convolutions than "
-            "the network of the file; set the backbone's style='pytorch' "
-            '(--cfg-options model.backbone.style=pytorch), and the mean and std of the '
+            f'the network of the file; {set_backbone("style", "pytorch")}, and the '
+            'mean and std of the '
             "data_preprocessor to those of the file's pre-training"
         )
 

@@ -22,9 +22,15 @@ _Weights = Mapping[str, Tensor]
 def resize_vit_positions(
     name: str, file: _Weights, target: _Weights, module: nn.Module
 ) -> Tensor:
-    """Interpolate ViT's position embedding, (1, tokens, width)."""
+    """Interpolate ViT's position embedding, (1, tokens, width).
+
+    Beside registers the class token has no position.
+    """
     table = file[name]
-    has_cls, needs_cls = 'cls_token' in file, 'cls_token' in target
+    has_cls, needs_cls = (
+        'cls_token' in weights and 'reg_token' not in weights
+        for weights in (file, target)
+    )
     if table.shape[2] != target[name].shape[2] or (needs_cls and not has_cls):
         return table
     side = math.isqrt(table.shape[1] - has_cls)

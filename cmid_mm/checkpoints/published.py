@@ -10,10 +10,11 @@ from mmpretrain.models import ResNet, SwinTransformer
 from torch import Tensor
 
 from ..dependencies import __version__
+from .containers import abbreviate, state_dict_of
 from .downstream import convert_network, recognize_network
 from .families import Architecture, rename
 from .families.naming import Names
-from .finding import abbreviate, find_backbone, state_dict_of
+from .finding import find_backbone
 from .reading import CheckpointError, read_checkpoint, write_checkpoint
 
 #: Normalisation of all published checkpoints, RGB on the 0-255 scale (method
@@ -89,7 +90,7 @@ def convert_checkpoint(
         )
     network = recognize_network(state)
     if network is not None:
-        converted = convert_network(network, content, state, source, config)
+        converted = convert_network(network, meta, state, source, config)
     else:
         converted = _convert_pretraining(content, state, source)
     write_checkpoint(converted, target)

@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
 from ..files import whole_file
-from .inert import InertObject, ModuleWeights, read_inert
+from .inert import InertContent, InertObject, ModuleWeights, read_inert
 
 
 class CheckpointError(ValueError):
@@ -59,6 +59,36 @@ def read_checkpoint(
         CheckpointError: If the file is missing, empty, truncated, no checkpoint, is
             or holds an object that only code from outside PyTorch could rebuild.
     """
+    inert = read_content(path, map_location, mmap, skip_objects)
+    if inert.left:
+        print_log(
+            f'{path}: left inert, none of it was run: {_few(list(inert.left))}',
+            logger='current',
+            level=logging.INFO,
+        )
+    return inert.content
+
+
+def read_content(
+    path: str | os.PathLike[str],
+    map_location: Any = 'cpu',
+    mmap: bool = False,
+    skip_objects: bool = True,
+) -> InertContent:
+    """Read a checkpoint and tell what was left inert.
+
+    Args:
+        path: See :func:`read_checkpoint`, as the others.
+        map_location: Where tensors go.
+        mmap: Whether to read tensors from the file only when they are used.
+        skip_objects: Whether to read objects as data.
+
+    Returns:
+        A dict as the content, and what it has that was left inert.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`.
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         kind = 'is a folder' if path.is_dir() else 'does not exist'
@@ -68,7 +98,7 @@ def read_checkpoint(
             f'{path} is empty (0 bytes); download or copy it once more'
         )
     if path.suffix == '.safetensors':
-        return _read_safetensors(path, map_location)
+        return InertContent(_read_safetensors(path, map_location), {})
 
     with path.open('rb') as file:
         starts_as_zip = file.read(2) == b'PK'
@@ -77,17 +107,18 @@ def read_checkpoint(
             f'{path} is truncated: the end of the archive is missing after '
             f'{path.stat().st_size} bytes; download or copy it once more'
         )
-    checkpoint = _load(path, map_location, mmap and starts_as_zip, skip_objects)
-    if isinstance(checkpoint, InertObject):
-        raise _refusal(path, [checkpoint.full_name])
-    if isinstance(checkpoint, ModuleWeights):
-        checkpoint = dict(state_dict=checkpoint)
-    if not isinstance(checkpoint, Mapping):
+    inert = _load(path, map_location, mmap and starts_as_zip, skip_objects)
+    content = inert.content
+    if isinstance(content, InertObject):
+        raise _refusal(path, [content.full_name])
+    if isinstance(content, ModuleWeights):
+        content = dict(state_dict=content)
+    if not isinstance(content, Mapping):
         raise CheckpointError(
-            f'{path} holds a {type(checkpoint).__name__}, expected a dict with a '
-            'state dict'
+            f'{path} holds a {type(content).__name__}, expected a dict with a state '
+            'dict'
         )
-    return dict(checkpoint)
+    return InertContent(dict(content), inert.left)
 
 
 def write_checkpoint(
@@ -156,27 +187,24 @@ def _device(map_location: Any) -> str | torch.device:
     return map_location if isinstance(map_location, (str, torch.device)) else 'cpu'
 
 
-def _load(path: Path, map_location: Any, mmap: bool, skip_objects: bool) -> Any:
+def _load(
+    path: Path, map_location: Any, mmap: bool, skip_objects: bool
+) -> InertContent:
     try:
         with _harmless_globals():
-            return torch.load(
+            content = torch.load(
                 path, map_location=map_location, weights_only=True, mmap=mmap
             )
+        return InertContent(content, {})
     # A file that torch.save did not write can raise nearly any exception.
     except Exception as error:
         try:
             inert = read_inert(path, _device(map_location), mmap)
         except Exception:
             raise _damaged(path, error) from error
-        if not skip_objects:
+        if inert.left and not skip_objects:
             raise _refusal(path, _unsafe_globals(path) or list(inert.left)) from error
-    if inert.left:
-        print_log(
-            f'{path}: left inert, none of it was run: {_few(list(inert.left))}',
-            logger='current',
-            level=logging.INFO,
-        )
-    return inert.content
+        return inert
 
 
 def _unsafe_globals(path: Path) -> list[str]:
@@ -184,8 +212,9 @@ def _unsafe_globals(path: Path) -> list[str]:
     try:
         with _harmless_globals():
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    # Before PyTorch 2.6; a file of the format before PyTorch 1.6
-    except (AttributeError, ValueError):
+    # PyTorch before 2.6 lists none, later ones not those of older files and of later
+    # pickle protocols.
+    except Exception:
         return []
 
 

@@ -1,20 +1,33 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-from .cells import Cell, Step, plan
+from .cells import Cell, RunConfig, Step, plan
+from .checks import check_spec
+from .reading import read_spec
 from .report import collect, write_report
 from .running import CellRunner, check_records, exclusive, is_done, read_record
-from .spec import Method, Pretraining, Published, Spec, SpecError, TaskSpec, read_spec
+from .spec import (
+    FeatureTask,
+    Method,
+    Pretraining,
+    Published,
+    Spec,
+    SpecError,
+    TrainedTask,
+)
 
 __all__ = [
     'Cell',
     'CellRunner',
+    'FeatureTask',
     'Method',
     'Pretraining',
     'Published',
+    'RunConfig',
     'Spec',
     'SpecError',
     'Step',
-    'TaskSpec',
+    'TrainedTask',
     'check_records',
+    'check_spec',
     'collect',
     'exclusive',
     'is_done',

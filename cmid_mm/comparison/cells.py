@@ -1,42 +1,71 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """The runs that a comparison consists of, and the commands that make them."""
 
-import copy
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from ..configs import load_config, merge_options
 from ..engine.launch import latest_checkpoint
-from .spec import Method, Spec, SpecError, TaskSpec, for_backbone
+from .settings import (
+    Training,
+    data_of,
+    file_hash,
+    merged,
+    pretraining_of,
+    settings_hash,
+    training_of,
+)
+from .spec import FeatureTask, Spec, SpecError, TrainedTask, for_backbone
 
 #: Where the command of a later step names the newest checkpoint of an earlier one.
 _CHECKPOINT_OF = '<newest checkpoint of>'
 
 
 @dataclass(frozen=True)
+class RunConfig:
+    """The config of a training with everything that the comparison changes in it.
+
+    It is written to a file of its own, so that values of any kind, text with commas
+    or mappings, reach the tools as they are.
+
+    Attributes:
+        file: Where it is written.
+        config: Its content.
+        origin: The config that it was made from, and the changes.
+    """
+
+    file: Path
+    config: Config
+    origin: str
+
+
+@dataclass(frozen=True)
 class Step:
     """One part of a cell: the pre-training, or a task.
 
-    Args:
-        name (str): ``'pretraining'`` or the key of the task.
-        commands (list[list[str]]): What is run, one after the other.
-        config_hash (str): Stands for all settings that the result depends on, those
-            of the pre-training included, but not for folders.
-        results (Path | None): JSON file that the last command writes.
+    Attributes:
+        name: ``'pretraining'`` or the key of the task.
+        commands: What is run, one after the other.
+        config_hash: Stands for all settings that the result depends on, those of the
+            pre-training included, but not for folders.
+        run_config: What the commands train and test, written before they run.
+        results: JSON file that the last command writes.
+        metrics: Names of what is shown of it.
+        timed: Work folder of a training whose time per iteration is shown.
     """
 
     name: str
     commands: list[list[str]]
     config_hash: str
+    run_config: RunConfig | None = None
     results: Path | None = None
+    metrics: tuple[str, ...] = ()
+    timed: Path | None = None
 
     def resolved_commands(self) -> Iterator[list[str]]:
         """The commands, with the checkpoints there are when each is asked for.
@@ -52,13 +81,13 @@ class Step:
 class Cell:
     """Everything of one method, backbone, pre-training data set and seed.
 
-    Args:
-        method (str): Key of the method.
-        backbone (str): Name of the backbone.
-        data (str): What the backbone was pre-trained on; ``'-'`` for nothing.
-        seed (int): Seed of pre-training and tasks.
-        folder (Path): Everything that belongs to it.
-        steps (list[Step]): In the order in which they run.
+    Attributes:
+        method: Key of the method.
+        backbone: Name of the backbone.
+        data: What the backbone was pre-trained on; ``'-'`` for nothing.
+        seed: Seed of pre-training and tasks.
+        folder: Everything that belongs to it.
+        steps: In the order in which they run.
     """
 
     method: str
@@ -68,34 +97,46 @@ class Cell:
     folder: Path
     steps: list[Step]
 
+    @property
+    def name(self) -> str:
+        """For readers."""
+        return f'{self.method} {self.backbone} {self.data} seed {self.seed}'
+
 
 def plan(spec: Spec, tools: Path) -> list[Cell]:
     """The cells of a comparison, all methods of the first seed first.
 
     Args:
-        spec (Spec): The comparison.
-        tools (Path): Folder of the command-line tools.
+        spec: The comparison, checked by :func:`check_spec`.
+        tools: Folder of the command-line tools.
 
     Returns:
         list[Cell]: The cells.
-
-    Raises:
-        SpecError: If the length of a training is given in epochs and its config
-            counts iterations, or an option is not one of its config.
     """
     return [
         _cell(spec, tools, key, backbone, data, seed)
         for seed in spec.seeds
         for key, method in spec.methods.items()
         for backbone in method.backbones or spec.backbones
-        for data in _data_of(spec, method)
+        for data in data_of(spec, method)
     ]
 
 
-def _data_of(spec: Spec, method: Method) -> list[str]:
-    if method.config:
-        return method.data or list(spec.pretraining.data)
-    return [method.trained_on or '-']
+@dataclass(frozen=True)
+class _Weights:
+    """The backbone that the tasks of a cell measure.
+
+    Attributes:
+        file: Its checkpoint, or ``'random'``.
+        network: Config of the model that has it.
+        settings: Stands for what it was trained by.
+        flags: Options of the tool that measures its features.
+    """
+
+    file: str
+    network: str
+    settings: str
+    flags: tuple[str, ...] = ()
 
 
 def _cell(
@@ -105,89 +146,75 @@ def _cell(
     # Data behind foreign weights has a name for readers, not one for a folder.
     trained_here = data if method.config else 'foreign' if method.checkpoint else 'none'
     folder = spec.output / trained_here / backbone / key / f'seed-{seed}'
+    # How the network is hashed is apart from where the tools find it.
     network = spec.backbones[backbone]
-    weights, settings = 'random', ''
-    flags: list[str] = []
     steps = []
     if method.config:
-        step = _pretraining(spec, tools, method, backbone, data, seed, folder)
+        training = pretraining_of(spec, key, backbone, data)
+        step = _pretraining(tools, training, data, spec.data[data], seed, folder)
         steps.append(step)
-        network = for_backbone(method.config, backbone, data)
-        weights, settings = _checkpoint_of(folder / 'pretraining'), step.config_hash
-        # The options can change the network that the weights are for.
-        options = _options(spec, method, data)
-        flags = ['--cfg-options', *_as_arguments(options)] if options else []
+        network = training.config
+        assert step.run_config is not None
+        weights = _Weights(
+            _checkpoint_of(folder / step.name),
+            str(step.run_config.file),
+            step.config_hash,
+        )
     elif method.checkpoint:
-        weights = for_backbone(method.checkpoint, backbone)
-        settings, flags = _file_hash(weights), ['--backbone-only']
+        file = for_backbone(method.checkpoint, backbone)
+        weights = _Weights(file, network, file_hash(file), ('--backbone-only',))
+    else:
+        weights = _Weights('random', network, '')
     for name, task in spec.tasks.items():
-        if isinstance(task.config, dict) and backbone not in task.config:
-            continue
         root = spec.data[task.data]
-        if task.config is None:
-            step = _features(
-                tools, name, task, root, network, weights, flags, settings, seed, folder
+        if isinstance(task, FeatureTask):
+            hash_ = settings_hash(
+                merged(network, {}),
+                task.data,
+                weights.settings,
+                task.options.model_dump(exclude_unset=True),
+                seed,
             )
-        else:
-            config = for_backbone(task.config, backbone)
-            step = _downstream(
-                tools, name, task, root, config, weights, settings, seed, folder
-            )
-        steps.append(step)
+            step = _features(tools, name, task, root, weights, hash_, seed, folder)
+            steps.append(step)
+        elif trained := training_of(task, name, backbone):
+            step = _downstream(tools, name, task, trained, root, weights, seed, folder)
+            steps.append(step)
     return Cell(key, backbone, data, seed, folder, steps)
 
 
-def _options(spec: Spec, method: Method, data: str) -> dict[str, Any]:
-    """Config options of a pre-training, the particular ones over the common ones."""
-    budget = spec.pretraining
-    return {**budget.options, **(budget.data[data] or {}), **method.options}
-
-
 def _pretraining(
-    spec: Spec,
-    tools: Path,
-    method: Method,
-    backbone: str,
-    data: str,
-    seed: int,
-    folder: Path,
+    tools: Path, training: Training, data: str, root: str, seed: int, folder: Path
 ) -> Step:
-    assert method.config is not None
-    config = for_backbone(method.config, backbone, data)
-    options = {
-        'randomness.seed': seed,
-        **_epoch_options(config, spec.pretraining.epochs),
-        **_options(spec, method, data),
-    }
-    command = _train_command(
-        tools, config, folder / 'pretraining', spec.data[data], options
+    config = _run_config(training, seed, folder / 'pretraining.py')
+    work_dir = folder / 'pretraining'
+    return Step(
+        'pretraining',
+        [_train_command(tools, config.file, work_dir, root)],
+        settings_hash(config.config, data),
+        config,
+        timed=work_dir,
     )
-    return Step('pretraining', [command], _config_hash(config, options, data))
 
 
 def _downstream(
     tools: Path,
     name: str,
-    task: TaskSpec,
+    task: TrainedTask,
+    training: Training,
     root: str,
-    config: str,
-    weights: str,
-    settings: str,
+    weights: _Weights,
     seed: int,
     folder: Path,
 ) -> Step:
-    options = {
-        'randomness.seed': seed,
-        **_epoch_options(config, task.epochs),
-        **task.options,
-    }
-    train = _train_command(tools, config, folder / name, root, options)
-    if weights != 'random':
-        train[3:3] = ['--backbone-checkpoint', weights]
+    config = _run_config(training, seed, folder / f'{name}.py')
+    train = _train_command(tools, config.file, folder / name, root)
+    if weights.file != 'random':
+        train[3:3] = ['--backbone-checkpoint', weights.file]
     results = folder / f'{name}.json'
     test = [
         *_python(tools, 'test.py'),
-        config,
+        str(config.file),
         _checkpoint_of(folder / name),
         '--work-dir',
         str(folder / name / 'test'),
@@ -195,112 +222,72 @@ def _downstream(
         root,
         '--json',
         str(results),
-        '--cfg-options',
-        *_as_arguments(options),
     ]
-    hash_ = _config_hash(config, options, task.data, settings)
-    return Step(name, [train, test], hash_, results)
+    return Step(
+        name,
+        [train, test],
+        settings_hash(config.config, task.data, weights.settings),
+        config,
+        results,
+        tuple(task.metrics),
+    )
 
 
 def _features(
     tools: Path,
     name: str,
-    task: TaskSpec,
+    task: FeatureTask,
     root: str,
-    network: str,
-    weights: str,
-    flags: list[str],
-    settings: str,
+    weights: _Weights,
+    config_hash: str,
     seed: int,
     folder: Path,
 ) -> Step:
     results = folder / f'{name}.json'
-    folders = {'train': '', **task.options}
-    command = [*_python(tools, 'evaluate_features.py'), network, weights]
-    for key, value in folders.items():
+    command = [*_python(tools, 'evaluate_features.py'), weights.network, weights.file]
+    options = {'train': '', **task.options.model_dump(exclude_unset=True)}
+    for folder_option in {'train', 'test'} & set(options):
+        options[folder_option] = str(Path(root, options[folder_option]))
+    command += _as_flags({**options, 'seed': seed, 'json': results})
+    command += weights.flags
+    return Step(
+        name, [command], config_hash, results=results, metrics=tuple(task.metrics)
+    )
+
+
+def _as_flags(options: Mapping[str, Any]) -> list[str]:
+    """Options of a tool as its command line takes them."""
+    flags = []
+    for key, value in options.items():
         flag = f'--{key.replace("_", "-")}'
-        value = str(Path(root, value)) if key in ('train', 'test') else str(value)
-        command += [flag, value]
-    command += ['--seed', str(seed), '--json', str(results), *flags]
-    hash_ = _config_hash(network, {}, task.data, settings, task.options, seed)
-    return Step(name, [command], hash_, results)
+        if isinstance(value, bool):
+            flags += [flag] if value else []
+        else:
+            values = value if isinstance(value, list) else [value]
+            flags += [flag, *map(str, values)]
+    return flags
+
+
+def _run_config(training: Training, seed: int, file: Path) -> RunConfig:
+    changes = json.dumps({'randomness.seed': seed, **training.changes})
+    origin = f'{training.config} with {changes}'
+    return RunConfig(file, training.merged(seed), origin)
 
 
 def _python(tools: Path, tool: str) -> list[str]:
     return [sys.executable, str(tools / tool)]
 
 
-def _train_command(
-    tools: Path, config: str, work_dir: Path, root: str, options: Mapping[str, Any]
-) -> list[str]:
+def _train_command(tools: Path, config: Path, work_dir: Path, root: str) -> list[str]:
     return [
         *_python(tools, 'train.py'),
-        config,
+        str(config),
         '--work-dir',
         str(work_dir),
         '--data-root',
         root,
         '--resume',
-        '--cfg-options',
-        *_as_arguments(options),
     ]
-
-
-def _as_arguments(options: Mapping[str, Any]) -> list[str]:
-    return [f'{key}={_as_argument(value)}' for key, value in options.items()]
-
-
-def _as_argument(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f'[{",".join(map(_as_argument, value))}]'
-    return str(value)
-
-
-def _epoch_options(config: str, epochs: int | None) -> dict[str, Any]:
-    """What makes a run of another length of a config, its schedules with it."""
-    if epochs is None:
-        return {}
-    cfg = _load(config)
-    before = cfg.train_cfg.get('max_epochs')
-    if before is None:
-        raise SpecError(
-            f'epochs: {config} counts iterations; give train_cfg.max_iters and the '
-            'ends of its schedules under options'
-        )
-    options = {'train_cfg.max_epochs': epochs}
-    for number, schedule in enumerate(cfg.get('param_scheduler') or ()):
-        if schedule.get('end') == before:
-            options[f'param_scheduler.{number}.end'] = epochs
-        if 'T_max' in schedule:
-            length = epochs - schedule.get('begin', 0)
-            options[f'param_scheduler.{number}.T_max'] = length
-    return options
-
-
-@cache
-def _load(config: str) -> Config:
-    return load_config(config)
-
-
-def _config_hash(config: str, options: Mapping[str, Any], *others: Any) -> str:
-    cfg = copy.deepcopy(_load(config))
-    try:
-        merge_options(cfg, dict(options))
-    except (ValueError, KeyError) as error:
-        raise SpecError(f'{config}: {error.args[0]}') from error
-    text = json.dumps([cfg.to_dict(), others], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@cache
-def _file_hash(path: str) -> str:
-    if not Path(path).is_file():
-        return 'missing'
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:12]
 
 
 def _checkpoint_of(folder: Path) -> str:

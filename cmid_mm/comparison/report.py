@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..files import whole_file, write_bytes
 from .cells import Cell
-from .running import is_done, read_record
+from .running import is_done, valid_record
 from .spec import Spec
 
 
@@ -47,9 +47,6 @@ def collect(spec: Spec, cells: Sequence[Cell]) -> list[Row]:
 
     Returns:
         list[Row]: In the order of the spec; rows without any result as well.
-
-    Raises:
-        KeyError: If a result lacks a metric that the spec asks for.
     """
     published = {(p.method, p.backbone, p.data): p.values for p in spec.published}
     groups: dict[tuple[str, str, str], list[Cell]] = {}
@@ -60,13 +57,14 @@ def collect(spec: Spec, cells: Sequence[Cell]) -> list[Row]:
         values: dict[str, dict[int, float]] = {column: {} for column in columns(spec)}
         times = []
         for cell in members:
-            record = read_record(cell)
+            record = valid_record(cell)
             times.append(record.get('pretraining', {}).get('seconds_per_iteration'))
             for name, task in spec.tasks.items():
                 metrics = record.get(name, {}).get('metrics', {})
-                for metric in task.metrics if metrics else ():
-                    value = _metric(metrics, metric, f'{name} of {cell.folder}')
-                    values[f'{name}/{metric}'][cell.seed] = task.scale * value
+                for metric in task.metrics:
+                    if isinstance(metrics.get(metric), int | float):
+                        value = task.scale * metrics[metric]
+                        values[f'{name}/{metric}'][cell.seed] = value
         known = [t for t in times if t is not None]
         rows.append(
             Row(
@@ -77,12 +75,6 @@ def collect(spec: Spec, cells: Sequence[Cell]) -> list[Row]:
             )
         )
     return rows
-
-
-def _metric(metrics: dict, name: str, where: str) -> float:
-    if name not in metrics:
-        raise KeyError(f'{where} has no metric {name!r}; it has {sorted(metrics)}')
-    return metrics[name]
 
 
 def columns(spec: Spec) -> dict[str, str]:
@@ -131,7 +123,7 @@ def report_markdown(spec: Spec, rows: Sequence[Row], cells: Sequence[Cell]) -> s
         time = row.seconds_per_iteration
         lines.append(
             _line(
-                spec.methods[row.method].label,
+                spec.label(row.method),
                 row.backbone,
                 row.data,
                 '' if time is None else f'{time:.2f}',
@@ -175,7 +167,7 @@ def _differences(spec: Spec, rows: Sequence[Row]) -> list[str]:
     references = {
         row.backbone: row for row in reversed(rows) if row.method == spec.reference
     }
-    label = spec.methods[spec.reference or ''].label
+    label = spec.label(spec.reference or '')
     lines = [
         f'Difference to {label} with the same backbone and seed: mean ± standard '
         'deviation, and in how many seeds it is ahead.',
@@ -197,9 +189,7 @@ def _differences(spec: Spec, rows: Sequence[Row]) -> list[str]:
                 if pairs
                 else ''
             )
-        lines.append(
-            _line(spec.methods[row.method].label, row.backbone, row.data, *entries)
-        )
+        lines.append(_line(spec.label(row.method), row.backbone, row.data, *entries))
     return lines
 
 
@@ -212,10 +202,11 @@ def results_csv(spec: Spec, cells: Sequence[Cell]) -> str:
         'commands'.split()
     )
     for cell in cells:
-        record = read_record(cell)
+        record = valid_record(cell)
         for name, task in spec.tasks.items():
             entry = record.get(name, {})
-            for metric in task.metrics if entry.get('done') else ():
+            metrics = entry.get('metrics', {})
+            for metric in [name for name in task.metrics if name in metrics]:
                 writer.writerow(
                     [
                         cell.method,
@@ -224,7 +215,7 @@ def results_csv(spec: Spec, cells: Sequence[Cell]) -> str:
                         cell.seed,
                         name,
                         metric,
-                        entry['metrics'][metric],
+                        metrics[metric],
                         entry['seconds'],
                         entry['config_hash'],
                         ' && '.join(entry['commands']),
@@ -237,10 +228,11 @@ def commands_script(cells: Sequence[Cell]) -> str:
     """Every command that was run, as a shell script."""
     lines = ['# What the comparison ran, in the order of its cells.', 'set -e']
     for cell in cells:
-        record = read_record(cell)
+        record = valid_record(cell)
         for step in cell.steps:
             entry = record.get(step.name, {})
             lines += [f'\n# {cell.folder}: {step.name}, {step.config_hash}']
+            lines += [f'# {entry["config"]}'] if 'config' in entry else []
             lines += entry.get('commands', ['# not done'])
     return '\n'.join([*lines, ''])
 
@@ -250,8 +242,7 @@ def results_figure(spec: Spec, rows: Sequence[Row]) -> Figure:
     labels = columns(spec)
     several = len({(row.backbone, row.data) for row in rows if row.data != '-'}) > 1
     names = [
-        spec.methods[row.method].label
-        + (f' ({row.backbone}, {row.data})' if several else '')
+        spec.label(row.method) + (f' ({row.backbone}, {row.data})' if several else '')
         for row in rows
     ]
     across = math.ceil(math.sqrt(len(labels)))

@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +15,16 @@ from typing import IO, Any
 
 import torch
 
+from ..configs import load_config
 from ..files import write_bytes
-from .cells import Cell, Step
+from .cells import Cell, RunConfig, Step
 from .spec import SpecError
 
 #: Name of the file in which a cell keeps what was run and what came out.
 RECORD = 'record.json'
+
+
+_NUMBER = (int, float)
 
 
 class CommandFailed(RuntimeError):
@@ -42,28 +46,49 @@ def read_record(cell: Cell) -> dict[str, dict[str, Any]]:
         raise SpecError(f'{file} is damaged; remove {cell.folder}') from error
 
 
+def valid_record(cell: Cell) -> dict[str, dict[str, Any]]:
+    """What a cell has done so far with the settings that its steps have now."""
+    try:
+        record = read_record(cell)
+    except SpecError:
+        return {}
+    hashes = {step.name: step.config_hash for step in cell.steps}
+    return {
+        name: entry
+        for name, entry in record.items()
+        if entry['config_hash'] == hashes.get(name)
+    }
+
+
 def check_records(cells: Sequence[Cell]) -> None:
     """Refuse to mix results of different settings.
 
     Raises:
-        SpecError: If a step was begun with other settings than the comparison's.
+        SpecError: If steps were begun with other settings than the comparison's;
+            names all of them.
     """
+    others = []
     for cell in cells:
         record = read_record(cell)
         for step in cell.steps:
             known = record.get(step.name, {}).get('config_hash', step.config_hash)
             if known != step.config_hash:
-                raise SpecError(
-                    f'{step.name} of {cell.folder} was run with other settings '
-                    f'({known}, now {step.config_hash}); remove that folder, or '
-                    'choose another output'
-                )
+                others.append(f'{step.name} of {cell.folder} ({known})')
+    if others:
+        raise SpecError(
+            f'these were run with other settings: {", ".join(others)}; remove the '
+            'folders, put the settings back, or choose another output'
+        )
 
 
 def is_done(cell: Cell) -> bool:
-    """Whether all steps of a cell are done."""
-    record = read_record(cell)
-    return all(record.get(step.name, {}).get('done') for step in cell.steps)
+    """Whether all steps of a cell are done, and have the metrics that are shown."""
+    record = valid_record(cell)
+    return all(
+        record.get(step.name, {}).get('done')
+        and not _missing_metrics(step, record[step.name])
+        for step in cell.steps
+    )
 
 
 class CellRunner:
@@ -84,51 +109,74 @@ class CellRunner:
         self._free_slots = list(range(jobs))
         self._processes: set[subprocess.Popen] = set()
 
-    def run(self, finished: Callable[[Cell, str | None], None]) -> bool:
+    def run(self, finished: Callable[[Cell, str | None], None]) -> dict[str, str]:
         """Run the cells. One that fails does not stop the others.
 
         Args:
             finished (Callable): Called after each cell with it and its error, if any.
 
         Returns:
-            bool: Whether all succeeded.
+            dict[str, str]: The errors of the cells that failed, by their names.
         """
-        succeeded = True
+        failed = {}
         with ThreadPoolExecutor(self.jobs) as pool:
             futures = {pool.submit(self._run_cell, cell): cell for cell in self.cells}
             try:
                 for future in as_completed(futures):
-                    error = future.exception()
-                    if error is not None and not isinstance(error, CommandFailed):
-                        raise error
-                    succeeded = succeeded and error is None
-                    finished(futures[future], None if error is None else str(error))
+                    cell, error = futures[future], future.exception()
+                    text = None if error is None else _told(error)
+                    if text is not None:
+                        failed[cell.name] = text
+                    finished(cell, text)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list(self._processes):
                     process.terminate()
                 raise
-        return succeeded
+        return failed
 
     def _run_cell(self, cell: Cell) -> None:
         slot = self._free_slots.pop()
+        errors = []
         try:
             record = read_record(cell)
             for step in cell.steps:
-                if record.get(step.name, {}).get('done'):
-                    continue
-                # Before it runs, so that nobody goes on with other settings.
-                record[step.name] = dict(config_hash=step.config_hash, done=False)
-                _write_record(cell, record)
-                record[step.name] = self._run_step(cell, step, slot)
-                _write_record(cell, record)
+                try:
+                    self._run_missing(cell, step, record, slot)
+                except CommandFailed as error:
+                    errors.append(str(error))
+                    if not step.metrics:
+                        break  # the tasks need what was to be trained
         finally:
             self._free_slots.append(slot)
+        if errors:
+            raise CommandFailed('; '.join(errors))
+
+    def _run_missing(
+        self, cell: Cell, step: Step, record: dict[str, dict[str, Any]], slot: int
+    ) -> None:
+        if not record.get(step.name, {}).get('done'):
+            # Before it runs, so that nobody goes on with other settings.
+            record[step.name] = dict(config_hash=step.config_hash, done=False)
+            _write_record(cell, record)
+            record[step.name] = self._run_step(cell, step, slot)
+            _write_record(cell, record)
+        missing = _missing_metrics(step, record[step.name])
+        if missing:
+            known = sorted(record[step.name]['metrics'])
+            raise CommandFailed(
+                f'{step.name} gives no number {" and no ".join(missing)}; it has '
+                f'{", ".join(known)}: correct metrics of the task, nothing is run again'
+            )
 
     def _run_step(self, cell: Cell, step: Step, slot: int) -> dict[str, Any]:
         start = time.time()
         log = cell.folder / f'{step.name}.log'
         commands = []
+        if step.run_config is not None:
+            _write_config(step.run_config)
+        if step.results is not None:
+            step.results.unlink(missing_ok=True)
         with log.open('a') as output:
             for command in step.resolved_commands():
                 commands.append(shlex.join(command))
@@ -144,10 +192,10 @@ class CellRunner:
             commands=commands,
             seconds=round(time.time() - start, 1),
         )
-        if step.name == 'pretraining':
-            entry['seconds_per_iteration'] = _seconds_per_iteration(
-                cell.folder / step.name
-            )
+        if step.run_config is not None:
+            entry['config'] = step.run_config.origin
+        if step.timed is not None:
+            entry['seconds_per_iteration'] = _seconds_per_iteration(step.timed)
         if step.results is not None:
             results = json.loads(step.results.read_text())
             entry['metrics'] = results.get('metrics', results)
@@ -201,6 +249,38 @@ def exclusive(folder: Path) -> Iterator[int]:
                 'was killed; wait for it or end it'
             ) from error
         yield file.fileno()
+
+
+def _told(error: BaseException) -> str:
+    """What ended a cell, in one line."""
+    text = ' '.join(str(error).split())
+    return (
+        text if isinstance(error, CommandFailed) else f'{type(error).__name__}: {text}'
+    )
+
+
+def _missing_metrics(step: Step, entry: Mapping[str, Any]) -> list[str]:
+    """Metrics that are shown of a step but are no numbers in its results."""
+    found = entry.get('metrics', {})
+    return [name for name in step.metrics if not isinstance(found.get(name), _NUMBER)]
+
+
+def _write_config(run: RunConfig) -> None:
+    """Write the config of a training, and see that it can be read as it is.
+
+    Raises:
+        CommandFailed: If it holds what a file cannot.
+    """
+    write_bytes(run.file, f'# {run.origin}\n{run.config.pretty_text}'.encode())
+    try:
+        same = load_config(str(run.file)).to_dict() == run.config.to_dict()
+    except Exception as error:  # a config is a program
+        raise CommandFailed(f'{run.file} cannot be read: {error}') from error
+    if not same:
+        raise CommandFailed(
+            f'{run.origin.partition(" ")[0]} holds values that a file cannot keep; '
+            f'compare it with {run.file}'
+        )
 
 
 def _write_record(cell: Cell, record: dict[str, dict[str, Any]]) -> None:

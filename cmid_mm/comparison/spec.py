@@ -1,137 +1,331 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""What is compared: a YAML file, read and checked before anything runs."""
+"""What is compared: a YAML file, and what its parts may be."""
 
 import difflib
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-#: Values by name of the backbone, or one for all, in which ``{backbone}`` stands for
-#: that name, and in configs of pre-trainings ``{data}`` for that of the data set.
-ByBackbone = str | dict[str, str]
+from ..evaluation.frozen_encoder import FeatureScore
+
+#: Names of files that a cell has besides those of its tasks.
+_RESERVED = ('pretraining', 'record')
 
 
 class SpecError(ValueError):
     """A comparison that cannot be run as it is written."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """A row of the table: how the backbone gets its weights.
+def refuse(source: str | Path, faults: Iterable[str]) -> None:
+    """Tell all faults of a file at once, if there are any.
 
     Args:
-        label (str): Its name in table and plot.
-        config (ByBackbone | None): Config of a pre-training to run.
-        checkpoint (ByBackbone | None): A file to load instead. With neither, the
-            backbone keeps its random initial weights.
-        trained_on (str | None): Data behind ``checkpoint``, for the table.
-        options (dict): Config options of the pre-training, by dotted key.
-        backbones (list[str] | None): The backbones it runs with; None for all.
-        data (list[str] | None): The data sets it is pre-trained on; None for all of
-            the comparison.
+        source: The file.
+        faults: What is wrong, each beginning with the key in that file.
+
+    Raises:
+        SpecError: If there is a fault.
+    """
+    found = list(dict.fromkeys(faults))
+    if len(found) == 1:
+        raise SpecError(f'{source}: {found[0]}')
+    if found:
+        lines = ''.join(f'\n  {fault}' for fault in found)
+        raise SpecError(f'{source} has {len(found)} faults:{lines}')
+
+
+def unknown(name: object, known: Iterable[object]) -> str:
+    """Hint beside a name that is not among those that are known."""
+    names = {str(entry).lower(): str(entry) for entry in known}
+    close = difflib.get_close_matches(str(name).lower(), names, 1)
+    if close:
+        return f'did you mean {names[close[0]]!r}?'
+    return f'there are {", ".join(sorted(names.values())) or "none"}'
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r'\w[\w.-]*', name):
+        raise ValueError(
+            'names a folder: use letters, digits, ".", "-" and "_" only, with a letter '
+            'or digit first, and "label" for what is shown'
+        )
+    return name
+
+
+def _task_name(name: str) -> str:
+    if name in _RESERVED:
+        raise ValueError('is taken; give the task another name')
+    return _folder_name(name)
+
+
+def _by_backbone(value: Any) -> str | dict[str, str]:
+    values = value.items() if isinstance(value, dict) else [('', value)]
+    texts = [isinstance(part, str) for pair in values for part in pair]
+    if not texts or not all(texts):
+        raise ValueError('must be a file, or a mapping from backbones to files')
+    return value
+
+
+def _number(value: Any) -> int | float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+    ):
+        raise ValueError(f'must be a finite number, got {value!r}')
+    return value
+
+
+def _option(value: Any) -> Any:
+    """A value that a config can hold."""
+    parts: Collection[Any] = ()
+    if isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, list):
+        parts = value
+    elif value == 'None':
+        raise ValueError("is text in YAML; write null for Python's")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError('must be a finite number')
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError(
+            'must be text, a number, true, false, null, a list or a mapping, got '
+            f'{value!r}'
+        )
+    for part in parts:
+        _option(part)
+    return value
+
+
+def _or_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+Name = Annotated[str, AfterValidator(_folder_name)]
+TaskName = Annotated[str, AfterValidator(_task_name)]
+Number = Annotated[float, PlainValidator(_number)]
+Positive = Annotated[int, Field(ge=1)]
+
+#: Values by name of the backbone, or one for all, in which ``{backbone}`` stands for
+#: that name, and in configs of pre-trainings ``{data}`` for that of the data set.
+ByBackbone = Annotated[str | dict[str, str], PlainValidator(_by_backbone)]
+
+#: Config options by dotted key, such as ``model.backbone.depth``.
+Options = Annotated[
+    dict[str, Annotated[Any, AfterValidator(_option)]], BeforeValidator(_or_empty)
+]
+
+
+class Section(BaseModel):
+    """A part of the file. A key without a value counts as not given."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True, strict=True)
+
+    @model_validator(mode='before')
+    @classmethod
+    def _leave_out_empty(cls, content: Any) -> Any:
+        if isinstance(content, dict):
+            return {key: value for key, value in content.items() if value is not None}
+        return _or_empty(content)
+
+
+class Method(Section):
+    """A row of the table: how the backbone gets its weights.
+
+    Attributes:
+        label: Its name in table and plot; that of its key if it is not given.
+        config: Config of a pre-training to run.
+        checkpoint: A file to load instead. With neither, the backbone keeps its
+            random initial weights.
+        trained_on: Data behind ``checkpoint``, for the table.
+        options: Config options of the pre-training.
+        backbones: The backbones it runs with; None for all.
+        data: The data sets it is pre-trained on; None for all of the comparison.
     """
 
-    label: str
+    label: str | None = None
     config: ByBackbone | None = None
     checkpoint: ByBackbone | None = None
     trained_on: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    backbones: list[str] | None = None
-    data: list[str] | None = None
+    options: Options = {}
+    backbones: list[str] | None = Field(None, min_length=1)
+    data: list[str] | None = Field(None, min_length=1)
+
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'Method':
+        if self.config and self.checkpoint:
+            raise ValueError('has a config and a checkpoint; give one of them')
+        needs = {'options': 'config', 'data': 'config', 'trained_on': 'checkpoint'}
+        for key, other in needs.items():
+            if getattr(self, key) and not getattr(self, other):
+                raise ValueError(f'has {key}, but no {other} that they could be for')
+        return self
 
 
-@dataclass(frozen=True)
-class TaskSpec:
-    """Columns of the table: what the backbone is measured by.
+class Task(Section):
+    """What columns of the table have in common.
 
-    Args:
-        data (str): Name of the data set.
-        metrics (dict[str, str]): Metrics to show, with their labels.
-        config (ByBackbone | None): Config of a downstream task, trained by
-            ``tools/train.py`` and tested by ``tools/test.py``. None measures the
-            frozen features, by ``tools/evaluate_features.py``. Backbones that a
-            mapping leaves out are not measured by it.
-        options (dict): Config options, by dotted key; for frozen features the
-            options of that tool, such as ``size: 128``.
-        epochs (int | None): Length of the training; None keeps the config's.
-        scale (float): Factor of the metrics in table and plot, 100 for those that
-            are fractions. Defaults to 1.
+    Attributes:
+        data: Name of the data set.
+        scale: Factor of the metrics in table and plot, 100 for those that are
+            fractions.
     """
 
     data: str
-    metrics: dict[str, str]
-    config: ByBackbone | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    epochs: int | None = None
-    scale: float = 1.0
+    scale: Number = 1.0
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """What all pre-trainings of a comparison share: their budget.
+class FeatureOptions(Section):
+    """Options of ``tools/evaluate_features.py``; ``train`` and ``test`` within data."""
 
-    Args:
-        data (dict[str, dict]): Data sets to pre-train on, each with its config
-            options.
-        epochs (int | None): Length of every run; None keeps that of each config.
-        options (dict): Config options of every run, by dotted key.
+    train: str = ''
+    test: str | None = None
+    train_list: str | None = None
+    test_list: str | None = None
+    size: Positive | None = None
+    bands: list[Positive] | None = Field(None, min_length=1)
+    value_range: list[Number] | None = Field(None, min_length=1)
+    k: Positive | None = None
+    temperature: Number | None = None
+    batch_size: Positive | None = None
+    num_workers: int | None = Field(None, ge=0)
+    device: str | None = None
+    per_class: bool | None = None
+
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'FeatureOptions':
+        if self.test is None and self.test_list is None:
+            raise ValueError('needs test, a folder, or test_list, a list of images')
+        if len(self.value_range or ()) % 2:
+            raise ValueError('needs pairs in value_range, low and high of each band')
+        return self
+
+
+class FeatureTask(Task):
+    """Columns measured on the frozen features.
+
+    Attributes:
+        metrics: Accuracies to show, with their labels.
+        options: Options of the tool.
     """
 
-    data: dict[str, dict[str, Any] | None]
-    epochs: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: FeatureOptions
+    metrics: dict[FeatureScore, str] = Field(min_length=1)
 
 
-@dataclass(frozen=True)
-class Published:
+class TrainedTask(Task):
+    """Columns measured by fine-tuning: trained and tested by the tools.
+
+    Attributes:
+        metrics: Scores of the test to show, with their labels.
+        config: Config of a downstream task. Backbones that a mapping leaves out are
+            not measured by it.
+        options: Config options.
+        epochs: Length of the training; None keeps the config's.
+    """
+
+    metrics: dict[str, str] = Field(min_length=1)
+    config: ByBackbone
+    options: Options = {}
+    epochs: Positive | None = None
+
+
+def _kind_of_task(content: Any) -> str:
+    given = content.get('config') if isinstance(content, dict) else None
+    return '<features>' if given is None else '<trained>'
+
+
+AnyTask = Annotated[
+    Annotated[FeatureTask, Tag('<features>')]
+    | Annotated[TrainedTask, Tag('<trained>')],
+    Discriminator(_kind_of_task),
+]
+
+
+class Pretraining(Section):
+    """What all pre-trainings of a comparison share: their budget.
+
+    Attributes:
+        data: Data sets to pre-train on, each with its config options.
+        epochs: Length of every run; None keeps that of each config.
+        options: Config options of every run.
+    """
+
+    data: dict[Name, Options] = {}
+    epochs: Positive | None = None
+    options: Options = {}
+
+
+class Published(Section):
     """Published figures of one row.
 
-    Args:
-        method (str): Key of the method.
-        backbone (str): Name of the backbone.
-        data (str): Data of the pre-training, as in the table.
-        values (dict[str, float]): By ``task/metric``, as shown in the table.
+    Attributes:
+        method: Key of the method.
+        backbone: Name of the backbone.
+        data: Data of the pre-training, as in the table.
+        values: By ``task/metric``, as shown in the table.
     """
 
     method: str
     backbone: str
     data: str
-    values: dict[str, float]
+    values: dict[str, Number]
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(Section):
     """A comparison.
 
-    Args:
-        output (Path): Folder for everything that it makes.
-        data (dict[str, str]): Folder of each data set, by name.
-        seeds (list[int]): One repetition of everything each.
-        backbones (dict[str, str]): By name, a pre-training config with this backbone:
-            what random and foreign weights are put into to measure features.
-        methods (dict[str, Method]): The rows, by key.
-        tasks (dict[str, TaskSpec]): The columns, by key.
-        pretraining (Pretraining): The budget; needed if a method has a config.
-        reference (str | None): Key of a method to which the others' difference,
-            paired by seed, is shown.
-        published (list[Published]): Figures to show beside the measured ones.
-        source (str | None): Where those are published.
+    Attributes:
+        output: Folder for everything that it makes.
+        data: Folder of each data set, by name.
+        seeds: One repetition of everything each.
+        backbones: By name, a pre-training config with this backbone: what random and
+            foreign weights are put into to measure features.
+        methods: The rows, by key.
+        tasks: The columns, by key.
+        pretraining: The budget; needed if a method has a config.
+        reference: Key of a method to which the others' difference, paired by seed,
+            is shown.
+        published: Figures to show beside the measured ones.
+        source: Where those are published.
     """
 
-    output: Path
-    data: dict[str, str]
-    seeds: list[int]
-    backbones: dict[str, str]
-    methods: dict[str, Method]
-    tasks: dict[str, TaskSpec]
-    pretraining: Pretraining = field(default_factory=lambda: Pretraining({}))
+    output: Annotated[Path, Field(strict=False)]
+    data: dict[Name, str] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
+    backbones: dict[Name, str] = Field(min_length=1)
+    methods: dict[Name, Method] = Field(min_length=1)
+    tasks: dict[TaskName, AnyTask] = Field(min_length=1)
+    pretraining: Pretraining = Pretraining()
     reference: str | None = None
-    published: list[Published] = field(default_factory=list)
+    published: list[Published] = []
     source: str | None = None
+
+    @field_validator('seeds')
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError('must each be given once')
+        return seeds
+
+    def label(self, method: str) -> str:
+        """What a method is called in table and plot."""
+        return self.methods[method].label or method
 
     def with_data(self, folders: Mapping[str, str]) -> 'Spec':
         """The same comparison with data sets in other folders.
@@ -139,33 +333,8 @@ class Spec:
         Raises:
             SpecError: If a data set is not part of it.
         """
-        for name in folders:
-            _known(name, self.data, 'data set')
-        return replace(self, data={**self.data, **folders})
-
-    def check_inputs(self) -> None:
-        """Refuse to begin without data and weights.
-
-        Raises:
-            FileNotFoundError: If the folder of a data set, or the checkpoint of a
-                method, does not exist.
-        """
-        for name, folder in self.data.items():
-            if not Path(folder).is_dir():
-                raise FileNotFoundError(
-                    f'data set {name}: folder {folder} does not exist; give it as '
-                    f'--data {name}=FOLDER'
-                )
-        for key, method in self.methods.items():
-            for backbone in method.backbones or self.backbones:
-                if method.checkpoint is None:
-                    continue
-                file = for_backbone(method.checkpoint, backbone)
-                if not Path(file).is_file():
-                    raise FileNotFoundError(
-                        f'method {key}: checkpoint {file} does not exist; put it '
-                        'there, or leave the method out (--only)'
-                    )
+        refuse('--data', _strangers(folders, self.data, 'data set'))
+        return self.model_copy(update={'data': {**self.data, **folders}})
 
     def only(self, methods: list[str] | None, seeds: list[int] | None) -> 'Spec':
         """A part of the comparison.
@@ -173,40 +342,20 @@ class Spec:
         Raises:
             SpecError: If a method or a seed is not part of it.
         """
-        for name in methods or ():
-            _known(name, self.methods, 'method')
-        for seed in seeds or ():
-            _known(seed, self.seeds, 'seed')
+        refuse('--only', _strangers(methods or (), self.methods, 'method'))
+        refuse('--seeds', _strangers(seeds or (), self.seeds, 'seed'))
         kept = {k: m for k, m in self.methods.items() if not methods or k in methods}
-        return replace(self, methods=kept, seeds=seeds or self.seeds)
+        return self.model_copy(update={'methods': kept, 'seeds': seeds or self.seeds})
 
 
-def read_spec(path: str | Path, output: str | Path | None = None) -> Spec:
-    """Read and check the description of a comparison.
-
-    Args:
-        path (str | Path): A YAML file with the fields of :class:`Spec`.
-        output (str | Path, optional): Folder instead of the file's ``output``.
-            Defaults to None.
-
-    Returns:
-        Spec: The comparison.
-
-    Raises:
-        FileNotFoundError: If the file, or a config that it names, does not exist.
-        SpecError: If it is no YAML, a key is missing, unknown or of the wrong kind,
-            or one part names another that is not there.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise SpecError(f'{path} is no YAML: {" ".join(str(error).split())}') from error
-    try:
-        spec = _spec(content)
-        _check_references(spec)
-    except SpecError as error:
-        raise SpecError(f'{path}: {error}') from error
-    return spec if output is None else replace(spec, output=Path(output))
+def _strangers(
+    names: Iterable[object], known: Collection[object], what: str
+) -> list[str]:
+    return [
+        f'{name!r} is no {what}; {unknown(name, known)}'
+        for name in names
+        if name not in known
+    ]
 
 
 def for_backbone(value: ByBackbone, backbone: str, data: str = '') -> str:
@@ -214,118 +363,3 @@ def for_backbone(value: ByBackbone, backbone: str, data: str = '') -> str:
     if isinstance(value, dict):
         value = value[backbone]
     return value.replace('{backbone}', backbone).replace('{data}', data)
-
-
-def _spec(content: Any) -> Spec:
-    parts = _section(Spec, content, 'the file')
-    parts['output'] = Path(parts['output'])
-    parts['methods'] = {
-        key: Method(
-            **_section(Method, {'label': key, **(value or {})}, f'method {key}')
-        )
-        for key, value in parts['methods'].items()
-    }
-    parts['tasks'] = {
-        key: TaskSpec(**_section(TaskSpec, value, f'task {key}'))
-        for key, value in parts['tasks'].items()
-    }
-    if 'pretraining' in parts:
-        section = _section(Pretraining, parts['pretraining'], 'pretraining')
-        parts['pretraining'] = Pretraining(**section)
-    parts['published'] = [
-        Published(**_section(Published, row, 'published'))
-        for row in parts.get('published', ())
-    ]
-    return Spec(**parts)
-
-
-_KINDS: dict[str, Any] = {
-    'output': str,
-    'data': (dict, str, list),
-    'seeds': list,
-    'backbones': (dict, list),
-    'methods': dict,
-    'tasks': dict,
-    'metrics': dict,
-    'options': dict,
-    'values': dict,
-    'epochs': int,
-    'scale': (int, float),
-    'published': list,
-}
-
-
-def _section(kind: type, content: Any, where: str) -> dict[str, Any]:
-    """The keys of a section, none unknown, none missing, each of its kind."""
-    if not isinstance(content, dict):
-        raise SpecError(f'{where} must be a mapping, got {content!r}')
-    names = {f.name for f in fields(kind)}
-    for key, value in content.items():
-        _known(key, names, f'key of {where}')
-        expected = _KINDS.get(key)
-        if expected and not isinstance(value, expected):
-            raise SpecError(f'{key} of {where} cannot be {value!r}')
-    for f in fields(kind):
-        required = f.default is MISSING and f.default_factory is MISSING
-        if required and not content.get(f.name):
-            raise SpecError(f'{where} needs {f.name!r}')
-    return dict(content)
-
-
-def _known(name: Any, names: Any, what: str) -> None:
-    if name in names:
-        return
-    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
-    hint = f'did you mean {close[0]!r}?' if close else f'there are {sorted(names)}'
-    raise SpecError(f'{name!r} is no {what}; {hint}')
-
-
-def _check_references(spec: Spec) -> None:
-    for key in (*spec.methods, *spec.tasks, *spec.backbones, *spec.pretraining.data):
-        if not re.fullmatch(r'[\w.-]+', key):
-            raise SpecError(
-                f'{key!r} names a folder: use letters, digits, ".", "-" and "_" '
-                'only, and "label" for what is shown'
-            )
-    for name in spec.pretraining.data:
-        _known(name, spec.data, 'data set')
-    for key, method in spec.methods.items():
-        if method.config and method.checkpoint:
-            raise SpecError(f'method {key} has a config and a checkpoint; give one')
-        if method.config and not spec.pretraining.data:
-            raise SpecError(f'method {key} has a config, but pretraining names no data')
-        for backbone in method.backbones or ():
-            _known(backbone, spec.backbones, 'backbone')
-        for name in method.data or ():
-            _known(name, spec.pretraining.data, 'data set of the pre-training')
-        for backbone in method.backbones or spec.backbones:
-            for name in method.data or spec.pretraining.data:
-                if method.config:
-                    _config_exists(method.config, backbone, f'method {key}', name)
-    for key, task in spec.tasks.items():
-        _known(task.data, spec.data, f'data set (task {key})')
-        if task.config:
-            by_name = isinstance(task.config, dict)
-            for backbone in task.config if by_name else spec.backbones:
-                _known(backbone, spec.backbones, f'backbone (task {key})')
-                _config_exists(task.config, backbone, f'task {key}')
-    for name, config in spec.backbones.items():
-        _config_exists(config, name, f'backbone {name}')
-    if spec.reference is not None:
-        _known(spec.reference, spec.methods, 'method (reference)')
-    columns = {f'{key}/{name}' for key, t in spec.tasks.items() for name in t.metrics}
-    for row in spec.published:
-        _known(row.method, spec.methods, 'method (published)')
-        _known(row.backbone, spec.backbones, 'backbone (published)')
-        for column in row.values:
-            _known(column, columns, 'task/metric (published)')
-
-
-def _config_exists(
-    config: ByBackbone, backbone: str, where: str, data: str = ''
-) -> None:
-    if isinstance(config, dict) and backbone not in config:
-        raise SpecError(f'{where} has no config for backbone {backbone}')
-    file = for_backbone(config, backbone, data)
-    if '::' not in file and not Path(file).is_file():
-        raise FileNotFoundError(f'{where}: config {file} does not exist')

@@ -1,12 +1,14 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Missing data: found before anything is built, with the way to get it."""
+"""Missing or too few data: found before training, with the way to get more."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmengine import dist
 from mmengine.config import Config
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..configs import wrapped_datasets
 from ..preparation import PREPARATIONS
@@ -17,7 +19,7 @@ def check_data(cfg: Config, *loaders: str) -> None:
 
     Only of a config that says ``prepared_by``, the name of a data set of
     ``tools/prepare_data.py``: the error says what to download and run. Data sets of
-    other configs have messages of their own.
+    other configs may download themselves, or have messages of their own.
 
     Args:
         cfg (Config): The config.
@@ -36,6 +38,26 @@ def check_data(cfg: Config, *loaders: str) -> None:
                         f'{folder} does not exist ({loader} of the config). '
                         + _advice(cfg.prepared_by, dataset.get('data_root'))
                     )
+
+
+def check_batches(runner: Runner) -> None:
+    """Refuse training by epochs on data that do not fill one batch.
+
+    Args:
+        runner: Of the training.
+
+    Raises:
+        ValueError: If there are fewer images than one batch of all processes, or none.
+    """
+    loop = runner.train_loop
+    if isinstance(loop, EpochBasedTrainLoop) and len(loop.dataloader) == 0:
+        loader: Any = loop.dataloader
+        raise ValueError(
+            f'{len(loader.dataset)} images do not fill one batch of '
+            f'{loader.batch_size} images on {dist.get_world_size()} process(es); lower '
+            'train_dataloader.batch_size, add images, or set '
+            'train_dataloader.drop_last=False'
+        )
 
 
 def _folders(dataset: Any) -> Iterator[str]:

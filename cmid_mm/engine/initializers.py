@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import LoadReport, match_backbone
 from ..checkpoints.stems import Stem
+from ..configs import type_name
 
 #: What :func:`check_backbones` found for a module, until it is loaded.
 _matched: WeakKeyDictionary[nn.Module, tuple[dict[str, Tensor], LoadReport]] = (
@@ -125,9 +126,7 @@ def _as_list(init_cfg: Any) -> Sequence[Any]:
 def _asks_for_backbone(init_cfg: Any) -> bool:
     if not isinstance(init_cfg, dict):
         return False
-    kind = init_cfg.get('type')
-    name = kind.rpartition('.')[2] if isinstance(kind, str) else None
-    return kind is PretrainedBackbone or name == PretrainedBackbone.__name__
+    return type_name(init_cfg) == PretrainedBackbone.__name__
 
 
 # Backbones know only mmengine's own 'Pretrained': with any other initialiser,

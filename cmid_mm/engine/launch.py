@@ -9,10 +9,12 @@ from typing import Any
 import torch
 import torch.distributed
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
 from ..checkpoints import read_checkpoint
-from ..configs import wrapped_datasets
+from ..configs import innermost_dataset, is_type, type_name, wrapped_datasets
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_name: str) -> None:
@@ -49,10 +51,11 @@ def set_data_root(cfg: Config, data_root: str) -> None:
         for evaluator in [evaluators] if hasattr(evaluators, 'keys') else evaluators:
             file = evaluator.get('ann_file')
             for root in old_roots:
-                if isinstance(file, str) and file.startswith(root):
+                if isinstance(file, str) and Path(file).is_relative_to(root):
                     evaluator.ann_file = str(
-                        Path(data_root, file[len(root) :].lstrip('/'))
+                        Path(data_root, Path(file).relative_to(root))
                     )
+                    break
 
 
 def use_amp(cfg: Config) -> None:
@@ -77,11 +80,46 @@ def enable_auto_scale_lr(cfg: Config) -> None:
 def fall_back_to_float32(cfg: Config) -> None:
     """Train in float32 where there is no GPU, and say so."""
     wrapper: Any = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+    mixed = is_type(OPTIM_WRAPPERS, wrapper.get('type'), AmpOptimWrapper)
+    if mixed and not torch.cuda.is_available():
         print('No GPU: mixed precision is off, training in float32.')
         wrapper.type = 'OptimWrapper'
         wrapper.pop('loss_scale', None)
         wrapper.pop('dtype', None)
+
+
+def use_tta(cfg: Config) -> None:
+    """Test with the config's test-time augmentation.
+
+    Images and labels are loaded as without it: where the test pipeline chooses bands or
+    maps labels, ``tta_pipeline`` need not repeat it.
+
+    Args:
+        cfg: The config, changed in place.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]
+    if missing:
+        raise ValueError(
+            f'--tta: the config has no {" and no ".join(missing)}; add them as in '
+            'configs/_base_/segmentation_runtime.py, or test without --tta'
+        )
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    dataset = innermost_dataset(cfg, 'test')
+    loaders = {type_name(step): step for step in dataset.pipeline}
+
+    def loading_alike(part: Any) -> Any:
+        if isinstance(part, (list, tuple)):
+            return [loading_alike(step) for step in part]
+        if type_name(part).startswith('Load'):
+            return loaders.get(type_name(part), part)
+        if 'transforms' in part:
+            return {**part, 'transforms': loading_alike(part['transforms'])}
+        return part
+
+    dataset.pipeline = [dataset.pipeline[0], *loading_alike(cfg.tta_pipeline)[1:]]
 
 
 def pin_memory(cfg: Config) -> None:

@@ -95,7 +95,11 @@ class BlockwiseAdan(Adan):
             state[name]
             for name in ('exp_avg', 'exp_avg_sq', 'exp_avg_diff', 'pre_grad')
         ]
-        for blocks in zip(*flat_blocks(tensors, self.block_size), strict=True):
+        steps = list(zip(*flat_blocks(tensors, self.block_size), strict=True))
+        largest = steps[0][0].numel()
+        if largest > scratch.shape[1] or parameter.dtype != scratch.dtype:
+            scratch = parameter.new_empty(2, largest)
+        for blocks in steps:
             self._step_block(blocks, group, scratch[:, : blocks[0].numel()])
 
     @staticmethod

@@ -23,9 +23,6 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     Args:
         dataloader (dict): With ``sampler=dict(type='ResumableSampler')`` and
             ``drop_last=True``.
-
-    Raises:
-        ValueError: If there are fewer images than one batch of all processes.
     """
 
     _epoch: int
@@ -33,7 +30,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._check_batches()
+        self._check_checkpoints()
 
     def run(self) -> torch.nn.Module:
         """Train, from the beginning or from the resumed iteration."""
@@ -55,8 +52,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         start = self._iter - self._epoch * len(self.dataloader)
         self.runner.call_hook('before_train_epoch')
         sampler = self.dataloader.sampler
-        # Resuming may have replaced the seed of the run.
-        sampler.seed = self.runner.seed
+        # Resuming may have replaced the seed of the run. All processes share the order
+        # of images, and with randomness.diff_rank_seed their own seeds differ.
+        seed = [self.runner.seed]
+        dist.broadcast_object_list(seed)
+        (sampler.seed,) = seed
         sampler.set_epoch(self._epoch, start * self.dataloader.batch_size)
         self.runner.model.train()
         for idx, data_batch in enumerate(self.dataloader, start):
@@ -70,17 +70,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         torch.manual_seed(int(SeedSequence(entropy).generate_state(1)[0]))
         super().run_iter(idx, data_batch)
 
-    def _check_batches(self) -> None:
+    def _check_checkpoints(self) -> None:
         loader = self.dataloader
-        if len(loader) == 0:
-            world_size = dist.get_world_size()
-            raise ValueError(
-                f'{len(loader.dataset)} images do not fill one batch of '
-                f'{loader.batch_size} images on {world_size} process(es); lower '
-                'train_dataloader.batch_size or add images'
-            )
         accumulative = self.runner.cfg.optim_wrapper.get('accumulative_counts', 1)
-        checkpoint = self.runner.cfg.get('default_hooks', {}).get('checkpoint', {})
+        hooks = self.runner.cfg.get('default_hooks') or {}
+        checkpoint = hooks.get('checkpoint') or {}
         by_epoch = checkpoint.get('by_epoch', True)
         every = checkpoint.get('interval', -1) * (len(loader) if by_epoch else 1)
         if every > 0 and every % accumulative:

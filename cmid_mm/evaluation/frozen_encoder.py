@@ -4,7 +4,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from .features import (
     linear_probe_predict,
 )
 from .features import accuracy as share_right
+
+FeatureScore = Literal['knn_top1', 'linear_top1']
+"""Names of the accuracies, in percent."""
 
 RANDOM = 'random'
 """Stands for the untrained encoder where a checkpoint is expected."""

@@ -9,7 +9,8 @@ what a file says of itself         :class:`Header`, :func:`read_header`
 where its pixels lie               :class:`Place`
 which pixels hold data             :attr:`Pixels.valid`
 how values become numbers          :class:`Reading`
-its pixels, whole or in windows    :class:`ImageFile`, :func:`load_image`
+its pixels, whole or in windows    :class:`ImageFile`, :func:`load_image`,
+                                   :func:`load_array` of one in memory
 =================================  =================================================
 """
 
@@ -23,7 +24,13 @@ from .finding import find_images, find_pairs, is_image_name, named_images
 from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
 from .pixels import Header, Pixels, Reading, Window
 from .place import Place
-from .reading import load_image, load_image_and_mask, read_stored, read_values
+from .reading import (
+    load_array,
+    load_image,
+    load_image_and_mask,
+    read_stored,
+    read_values,
+)
 from .tiles import tile_windows
 from .writing import write_geotiff, write_image
 
@@ -42,6 +49,7 @@ __all__ = [
     'find_images',
     'find_pairs',
     'is_image_name',
+    'load_array',
     'load_image',
     'load_image_and_mask',
     'named_images',

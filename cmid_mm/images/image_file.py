@@ -24,11 +24,9 @@ from .place import Place, has_side_file
 from .rasters import RASTER_EXTENSIONS, Raster
 from .values import (
     fill_missing,
-    resize_bicubic,
     resize_by_area,
-    resize_nearest,
-    say_if_clipped,
     to_display_range,
+    to_network_input,
 )
 
 PHOTOGRAPH_EXTENSIONS = JPEG_EXTENSIONS + PNG_EXTENSIONS
@@ -184,17 +182,7 @@ class ImageFile:
                 + (' (in one of its bands)' if valid.any() else '')
                 + (' on the ground of the first date' if self._warped else '')
             )
-        pixels = to_display_range(raw.values, reading, self.header)
-        if pixels.dtype != np.uint8:
-            say_if_clipped(pixels, valid, reading, self.path)
-        if valid is not None:
-            pixels = fill_missing(pixels, valid)
-        size = reading.size
-        if size is not None and pixels.shape[:2] != (size, size):
-            pixels = resize_bicubic(pixels, size)
-            if valid is not None:
-                valid = resize_nearest(valid, (size, size))
-        return pixels, valid
+        return to_network_input(raw, reading, self.header)
 
     def preview(self, reading: Reading, most: int) -> NDArray[Any]:
         """The image at reduced size, for pictures.

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .image_file import ImageFile, held_open
-from .pixels import Pixels, Reading, Window
+from .pixels import Header, Pixels, Reading, Window
+from .values import to_network_input
 
 
 def load_image(
@@ -42,6 +43,31 @@ def load_image_and_mask(
         Image and bool (H, W, C), False where data was missing, or None where none was.
     """
     return held_open(path).load(reading or Reading(), window)
+
+
+def load_array(values: NDArray[Any], reading: Reading) -> NDArray[Any]:
+    """Load an image that is in memory as :func:`load_image` loads a file.
+
+    Args:
+        values: Bands in the order of the file, RGB for photographs, (H, W) or
+            (H, W, C), any real type. All are data but NaN.
+        reading: How they become what a network gets.
+
+    Returns:
+        uint8 or float32 (0-255), (H, W, C).
+
+    Raises:
+        BandMismatchError: If the array has not the expected bands.
+        ValueError: If values that are no integers come without a value range.
+    """
+    if values.ndim == 2:
+        values = values[..., None]
+    height, width, count = values.shape
+    header = Header(Path('array'), height, width, count, values.dtype)
+    values = values[..., [band - 1 for band in header.select(reading)]]
+    valid = np.isfinite(values)
+    raw = Pixels(values, None if valid.all() else valid)
+    return to_network_input(raw, reading, header)[0]
 
 
 def read_values(

@@ -11,10 +11,38 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from .notices import say_once
-from .pixels import Header, Reading
+from .pixels import Header, Pixels, Reading
 
 #: Share of an image's values that is clipped above which a value range is in doubt.
 _DOUBTFUL = 0.9
+
+
+def to_network_input(
+    raw: Pixels, reading: Reading, header: Header
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Make of stored values what a network gets.
+
+    Args:
+        raw: The values of the bands that are read.
+        reading: Their range and the size of the result.
+        header: Of the file.
+
+    Returns:
+        Image (H, W, C), uint8 or float32 in 0-255, missing values filled; and which
+        values were there, bool (H, W, C), or None if all were.
+    """
+    valid = raw.valid
+    pixels = to_display_range(raw.values, reading, header)
+    if pixels.dtype != np.uint8:
+        say_if_clipped(pixels, valid, reading, header.path)
+    if valid is not None:
+        pixels = fill_missing(pixels, valid)
+    size = reading.size
+    if size is not None and pixels.shape[:2] != (size, size):
+        pixels = resize_bicubic(pixels, size)
+        if valid is not None:
+            valid = resize_nearest(valid, (size, size))
+    return pixels, valid
 
 
 def to_display_range(

@@ -55,7 +55,7 @@ class Detection(Task):
         super().__init__(cfg, model, meta)
         test_cfg = cfg.model.get('test_cfg') or {}
         # Two-stage detectors have settings of their second stage apart.
-        self.nms = dict(test_cfg.get('rcnn', test_cfg)['nms'])
+        self.nms = (test_cfg.get('rcnn') or test_cfg).get('nms')
         self.set_classes(_num_classes(cfg.model, len(meta.get('classes') or ())))
 
     def result(
@@ -81,7 +81,11 @@ class Detection(Task):
             torch.cat(tensors) for tensors in zip(*parts, strict=True)
         )
         if len(boxes):
-            _, kept = batched_nms(boxes, scores, labels, self.nms)
+            # Detectors such as DETR suppress nothing, but see an object twice in two
+            # windows all the same.
+            kind = 'nms_rotated' if boxes.shape[1] == 5 else 'nms'
+            nms = dict(self.nms or dict(type=kind, iou_threshold=0.5))
+            _, kept = batched_nms(boxes, scores, labels, nms)
             boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         return self._result(image, boxes, scores, labels)
 

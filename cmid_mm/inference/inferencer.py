@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
+from torch import nn
 
 from ..checkpoints.fitting import load_weights
 from ..checkpoints.stored_images import compare_reading, stored_reading
@@ -17,6 +18,7 @@ from ..configs import (
     first_reading,
     innermost_dataset,
     load_config,
+    type_name,
 )
 from .task import ErrorHandler, Task
 
@@ -66,7 +68,7 @@ class Inferencer:
             raise ValueError(f'device {device!r} cannot be used: {error}') from None
         model.eval()
         self.model = model
-        self.task: Task = task_class(cfg)(cfg, model, dataset_meta(cfg, meta))
+        self.task: Task = task_class(model, cfg)(cfg, model, dataset_meta(cfg, meta))
 
     def __call__(self, images: Any, **options: Any) -> list[Any]:
         """Predict images.
@@ -123,28 +125,29 @@ class Inferencer:
         return self.task.predict(images, batch_size, window, overlap, on_error)
 
 
-def task_class(cfg: Config) -> type[Task]:
-    """The task for which a config is made.
+def task_class(model: nn.Module, cfg: Config) -> type[Task]:
+    """The task of a model and its config.
 
     Raises:
         ValueError: If it is none of the four.
     """
-    scope = cfg.get('default_scope')
-    if scope == 'mmseg':
+    # The packages may be missing; then the model has none of their bases.
+    bases = {base.__name__ for base in type(model).__mro__}
+    if 'BaseSegmentor' in bases:
         from .change_detection import ChangeDetection
         from .segmentation import Segmentation
 
-        loader = innermost_dataset(cfg, 'test')['pipeline'][0]['type']
+        loader = type_name(innermost_dataset(cfg, 'test')['pipeline'][0])
         return ChangeDetection if loader == 'LoadImagePair' else Segmentation
-    if scope in ('mmrotate', 'mmdet'):
+    if 'BaseDetector' in bases:
         from .detection import Detection  # needs mmcv's operators
 
         return Detection
-    if scope == 'mmpretrain' and 'head' in cfg.model:
+    if 'BaseClassifier' in bases:
         from .classification import Classification
 
         return Classification
     raise ValueError(
-        f'a {cfg.model.type} of default_scope {scope!r} is not one of the tasks that '
-        'can be predicted: classification, segmentation, detection, change detection'
+        f'a {type(model).__name__} does none of the tasks that can be predicted: '
+        'classification, segmentation, detection, change detection'
     )

@@ -30,11 +30,19 @@ class PredictionPicturesHook(Hook):
     Args:
         folder (str | Path): Where the pictures go.
         score_threshold (float): Detections below it are not drawn. Defaults to 0.3.
+        bands: Three bands to show as red, green and blue, or one, counted from 1 among
+            the loaded ones. Defaults to None, the first three.
     """
 
-    def __init__(self, folder: str | Path, score_threshold: float = 0.3) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        score_threshold: float = 0.3,
+        bands: Sequence[int] | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.score_threshold = score_threshold
+        self.bands = bands
 
     def before_test(self, runner: Runner) -> None:
         """Find names for the pictures: files in different folders may share theirs."""
@@ -57,8 +65,8 @@ class PredictionPicturesHook(Hook):
         """Draw the samples of a batch."""
         dataset: Any = runner.test_dataloader.dataset
         meta = dict(dataset.metainfo)
-        for image, sample in zip(_images(data_batch), outputs or (), strict=True):
-            pixels = image.permute(1, 2, 0).cpu().numpy()
+        for tensor, sample in zip(_images(data_batch), outputs or (), strict=True):
+            pixels = tensor.permute(1, 2, 0).cpu().numpy()
             if loads_bgr(dataset) and pixels.shape[2] == 3:
                 pixels = pixels[..., ::-1]
             if 'pred_sem_seg' in sample:
@@ -71,18 +79,20 @@ class PredictionPicturesHook(Hook):
                     if key in sample
                 }
                 if loads_pairs(dataset):
-                    picture = change_panel(pixels, masks)
+                    picture = change_panel(pixels, masks, self.bands)
                 else:
-                    picture = mask_panel(to_picture(pixels), masks, meta)
+                    picture = mask_panel(to_picture(pixels, self.bands), masks, meta)
             elif 'pred_instances' in sample:
-                picture = box_panel(to_picture(pixels), self._boxes(sample), meta)
+                image = to_picture(pixels, self.bands)
+                picture = box_panel(image, self._boxes(sample), meta)
             else:
                 score, label = sample.pred_score.max(0)
                 names = class_names(meta, len(sample.pred_score))
                 text = f'{names[int(label)]} {float(score):.2f}'
                 if 'gt_label' in sample:
                     text += f' ({label_text(sample, meta)})'
-                picture = titled(enlarge(to_picture(pixels), LEAST_SIDE), text)
+                image = enlarge(to_picture(pixels, self.bands), LEAST_SIDE)
+                picture = titled(image, text)
             name = self._names[str(Path(sample.get('img_path')))]
             write_image(self.folder / f'{name}.jpg', picture)
 

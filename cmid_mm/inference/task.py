@@ -10,12 +10,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import FUNCTIONS, TRANSFORMS
+from mmengine.dataset import Compose
+from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 from torch import nn
 
-from ..configs import innermost_dataset, scope_of
+from ..configs import collate_function, innermost_dataset, scope_of, type_name
 from ..images import NoValidPixelError, Window, named_images, tile_windows
 from ..images.notices import say_once
 from ..visualization.drawing import class_names, palette_of
@@ -61,17 +61,11 @@ class Task:
         self.cfg = cfg
         self.model: Any = model
         self.meta = meta
-        dataset = innermost_dataset(cfg, 'test')
-        pipeline = [
-            step
-            for step in dataset['pipeline']
-            if not _ANNOTATIONS.search(step['type'])
-        ]
+        pipeline = image_pipeline(cfg)
         with scope_of(cfg):
             self.loader = TRANSFORMS.build(pipeline[0])
             self.steps = Compose(pipeline[1:])
-            collate = (cfg.test_dataloader.get('collate_fn') or {}).get('type')
-            self.collate = FUNCTIONS.get(collate) if collate else pseudo_collate
+            self.collate = collate_function(cfg.test_dataloader)
         self.window = self.default_window(pipeline)
 
     def set_classes(self, count: int) -> None:
@@ -82,7 +76,7 @@ class Task:
     def default_window(self, pipeline: Sequence[dict[str, Any]]) -> int:
         """Side of the windows for which the config is made, in pixels; 0 for none."""
         for step in pipeline:
-            if step['type'].split('.')[-1] == 'Resize' and step.get('scale'):
+            if type_name(step) == 'Resize' and step.get('scale'):
                 scale = step['scale']
                 return scale if isinstance(scale, int) else min(scale)
         if (self.cfg.model.get('test_cfg') or {}).get('mode') == 'slide':
@@ -258,6 +252,16 @@ class Task:
 
     def save_summary(self, summaries: Sequence[Any], folder: Path) -> None:
         """Write what sums up several results. Most tasks have no such file."""
+
+
+def image_pipeline(cfg: Config) -> list[Any]:
+    """Configs of the transforms of the test pipeline that new images go through.
+
+    Raises:
+        ValueError: If the config has no test pipeline.
+    """
+    steps = innermost_dataset(cfg, 'test')['pipeline']
+    return [step for step in steps if not _ANNOTATIONS.search(type_name(step))]
 
 
 @contextmanager

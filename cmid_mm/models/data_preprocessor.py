@@ -122,12 +122,12 @@ class ViewPairPreprocessor(BaseDataPreprocessor):
         Returns:
             dict: For view pairs ``images`` and ``masked_images``, two tensors
             (B, C, S, S) each, one a view, ``masks``, two (B, h, w), and
-            ``boxes``, two (B, 5); for plain images ``images`` only.
+            ``boxes``, two (B, 5); for plain images ``inputs`` only.
         """
         data = self.cast_data(data)
         inputs = data['inputs']
         if inputs.ndim == 4:
-            return dict(images=self.normalize(inputs))
+            return dict(inputs=self.normalize(inputs))
         images = [self.normalize(view) for view in inputs.unbind(1)]
         masks = list(data['masks'].unbind(1))
         return dict(

@@ -5,6 +5,8 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
+from ..configs import resolve_type
+
 
 def build_part(config: dict[str, Any]) -> Any:
     """Build a part of a model: a type of mmpretrain or of this package.
@@ -19,3 +21,11 @@ def build_part(config: dict[str, Any]) -> Any:
         The module.
     """
     return MODELS.build({'_scope_': 'mmpretrain', **config})
+
+
+def part_class(config: dict[str, Any]) -> Any:
+    """The class that :func:`build_part` makes an instance of."""
+    with MODELS.switch_scope_and_registry(
+        config.get('_scope_', 'mmpretrain')
+    ) as registry:
+        return resolve_type(registry, config.get('type'))

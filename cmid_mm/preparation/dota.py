@@ -2,6 +2,7 @@
 """Oriented detection: DOTA v1.0 in tiles, DIOR-R."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -78,14 +79,19 @@ class DOTAPreparation(Preparation):
 
     def jobs(self, source: Path, destination: Path) -> list[Job]:
         """Match images and labels of each split; a job for each image."""
-        if not 0 <= self.gap < self.size or min(self.rates) <= 0:
+        positive = self.rates and all(0 < rate < math.inf for rate in self.rates)
+        sizes = tuple(int(self.size / rate) for rate in self.rates if positive)
+        gaps = tuple(int(self.gap / rate) for rate in self.rates if positive)
+        pairs = zip(gaps, sizes, strict=True)
+        if not positive or not all(0 <= gap < size for gap, size in pairs):
             raise PreparationError(
-                f'gap {self.gap} must be smaller than size {self.size}, and rates '
-                f'{self.rates} positive'
+                f'gap {self.gap} must be at least 0 and smaller than size {self.size}, '
+                f'and rates {self.rates} positive, so that tiles of size / rate pixels '
+                'share gap / rate'
             )
         settings = TileSettings(
-            tuple(int(self.size / rate) for rate in self.rates),
-            tuple(int(self.gap / rate) for rate in self.rates),
+            sizes,
+            gaps,
             self.classes or DOTA_CLASSES,
             Reading(3, self.bands or None, self._value_range()),
         )

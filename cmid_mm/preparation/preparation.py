@@ -101,10 +101,10 @@ def prepare(
     folder.begin()
     try:
         jobs = preparation.jobs(source, destination)
-    except (ValueError, OSError):
+        run_jobs(jobs, workers)
+    except BaseException:
         folder.abandon()
         raise
-    run_jobs(jobs, workers)
     _check_images([path for job in jobs for path in job.outputs])
     summary = preparation.check(destination)
     folder.finish()

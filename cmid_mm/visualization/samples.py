@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..configs import build_model, scope_of
+from ..configs import build_model, collate_function, scope_of
 from ..datasets.imagery import ImageryDataset
 from ..datasets.transforms.bitemporal import LoadImagePair
+from ..images.values import resize_nearest
 from ..models.heads.assignment_head import AssignmentHead
-from ..models.selfsup.masked_encoder import last_feature_map
+from ..models.measuring import last_feature_map
 from .drawing import (
     Picture,
     box_corners,
@@ -78,8 +78,7 @@ class SampleBrowser:
         self.seed = seed
         with scope_of(cfg):
             self.dataset = DATASETS.build(loader['dataset'])
-            collate = (loader.get('collate_fn') or {}).get('type')
-            self.collate = FUNCTIONS.get(collate) if collate else pseudo_collate
+            self.collate = collate_function(loader)
         # All of it: which cells are matched depends on the backbone's feature map.
         self.model = build_model(cfg).eval()
         self.preprocessor = self.model.data_preprocessor
@@ -113,7 +112,12 @@ class SampleBrowser:
                 self.dataset.get_data_info(int(index))['img_path']
                 for index in batch['index']
             ]
-            pictures = self._pretraining(self.preprocessor(batch, self.training))
+            data = self.preprocessor(batch, self.training)
+            pictures = (
+                self._pretraining(data)
+                if 'masked_images' in data
+                else self._views(data, len(paths))
+            )
         else:
             samples = [self.dataset[index] for index in indices]
             paths = [sample['data_samples'].get('img_path') or '' for sample in samples]
@@ -153,6 +157,26 @@ class SampleBrowser:
                     )
                 )
             yield stacked(rows)
+
+    def _views(self, data: dict[str, Any], number: int) -> Iterator[Picture]:
+        """The two views of other methods; where masks come with them, masked."""
+        views = data['inputs']
+        if isinstance(views, Tensor):  # one behind the other
+            views = views.split(number)
+        pixels = [image for view in views for image in self._pixels(view)]
+        titles = ['org'] * number + ['view'] * number
+        pictures = []
+        for k, sample in enumerate(data['data_samples'] or [None] * len(pixels)):
+            if sample is not None:
+                height, width, _ = pixels[k].shape
+                hidden = resize_nearest(sample.mask.numpy() > 0, (height, width))
+                mean = pixels[k].mean((0, 1))
+                pixels[k] = np.where(hidden[..., None], mean, pixels[k])
+                titles[k] += ', masked'
+            picture = enlarge(to_picture(pixels[k], self.bands), LEAST_SIDE)
+            pictures.append(titled(picture, titles[k]))
+        for pair in zip(pictures[:number], pictures[number:], strict=True):
+            yield side_by_side(pair)
 
     @torch.no_grad()
     def _matches(

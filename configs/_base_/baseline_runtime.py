@@ -1,7 +1,13 @@
-_base_ = 'default_runtime.py'
+_base_ = ['default_runtime.py', 'millionaid_statistics.py']
+
+data_preprocessor = dict(
+    type='SelfSupViewPreprocessor',
+    mean=_base_.mean,
+    std=_base_.std,
+    channels_last=True,
+)
 
 custom_hooks = [
-    dict(type='InputBandsHook'),
     dict(type='UnreadableImagesHook'),
     dict(type='ThroughputHook'),
 ]

@@ -1,4 +1,6 @@
-_base_ = 'default_runtime.py'
+_base_ = ['default_runtime.py', 'millionaid_statistics.py']
+
+data_preprocessor = dict(type='ViewPairPreprocessor', mean=_base_.mean, std=_base_.std)
 
 custom_hooks = [
     dict(type='TeacherUpdateHook'),

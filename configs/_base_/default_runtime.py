@@ -13,6 +13,7 @@ default_hooks = dict(
     ),
     log_history=dict(type='LogHistoryHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    input_bands=dict(type='InputBandsHook'),
 )
 custom_hooks = [dict(type='ThroughputHook')]
 

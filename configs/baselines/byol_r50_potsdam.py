@@ -5,5 +5,4 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
 sync_bn = 'torch'

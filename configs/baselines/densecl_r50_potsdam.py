@@ -5,5 +5,4 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
 custom_hooks = [*_base_.custom_hooks, dict(type='DenseCLHook', start_iters=1000)]

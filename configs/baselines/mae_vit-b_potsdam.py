@@ -5,4 +5,4 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(type='SelfSupViewPreprocessor', stack_views=True)
+data_preprocessor = dict(stack_views=True, channels_last=False)

@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(type='SelfSupViewPreprocessor', stack_views=True)
+data_preprocessor = dict(stack_views=True, channels_last=False)
 # Patches of 8 pixels: 144 of them in a view of 96.
 patch_size = 8
 model = dict(

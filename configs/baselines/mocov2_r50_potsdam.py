@@ -4,5 +4,3 @@ _base_ = [
     '../_base_/schedules/selfsup_sgd_400e.py',
     '../_base_/baseline_runtime.py',
 ]
-
-data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)

@@ -5,5 +5,4 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
 model = dict(backbone=dict(depth=18), neck=dict(in_channels=512))

@@ -5,6 +5,4 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(
-    type='SelfSupViewPreprocessor', stack_views=True, mask_stride=4
-)
+data_preprocessor = dict(stack_views=True, mask_stride=4, channels_last=False)

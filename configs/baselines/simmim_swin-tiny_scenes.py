@@ -5,9 +5,7 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(
-    type='SelfSupViewPreprocessor', stack_views=True, mask_stride=4
-)
+data_preprocessor = dict(stack_views=True, mask_stride=4, channels_last=False)
 # About the size of ResNet-18. The last stage's map of 3 x 3 is one window.
 windows = [6, 6, 6, 3]
 model = dict(

@@ -5,7 +5,6 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
 # The predictor's learning rate falls like that of the rest.
 model = dict(
     backbone=dict(depth=18),

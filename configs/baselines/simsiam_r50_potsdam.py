@@ -5,7 +5,6 @@ _base_ = [
     '../_base_/baseline_runtime.py',
 ]
 
-data_preprocessor = dict(type='SelfSupViewPreprocessor', channels_last=True)
 optim_wrapper = dict(
     optimizer=dict(lr=0.05),
     paramwise_cfg=dict(custom_keys=dict(predictor=dict(fix_lr=True))),

@@ -1,4 +1,7 @@
-_base_ = '../_base_/classification_runtime.py'
+_base_ = [
+    '../_base_/classification_runtime.py',
+    '../_base_/millionaid_statistics.py',
+]
 
 # The procedural scenes of tools/make_demo_data.py, a tenth of the labels (5 of 50 a
 # class when there are 400 images): about a minute on one CPU core.
@@ -18,12 +21,7 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )
-# Statistics of the pre-training, RGB as LoadImagery loads.
-data_preprocessor = dict(
-    mean=[86.18235, 91.9275, 85.374],
-    std=[34.6545, 34.476, 35.8785],
-    num_classes=num_classes,
-)
+data_preprocessor = dict(mean=_base_.mean, std=_base_.std, num_classes=num_classes)
 train_pipeline = [
     dict(type='LoadImagery'),
     dict(type='RandomResizedCrop', scale=image_size, crop_ratio_range=(0.5, 1.0)),

@@ -10,21 +10,7 @@ model = dict(
     )
 )
 train_dataloader = dict(dataset=dict(data_root=f'{data_root}/train'))
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        end=1,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-6,
-        begin=1,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
+_base_.param_scheduler[1].end = max_epochs
 train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [
     dict(type='TeacherUpdateHook'),

@@ -9,9 +9,8 @@ _base_ = [
 # temperature were found better on little data (docs/comparison.md) than the method's
 # 0.6 and 0.2.
 train_pipeline = [
-    *_base_.train_pipeline[:3],
-    dict(type='MaskPair', size=_base_.image_size, patch_size=16, ratio=0.3),
-    *_base_.train_pipeline[4:],
+    dict(step, ratio=0.3) if step.type == 'MaskPair' else step
+    for step in _base_.train_pipeline
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 model = dict(

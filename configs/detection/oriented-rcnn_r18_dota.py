@@ -13,14 +13,13 @@ crop_size = (256, 256)
 resize = dict(type='mmdet.Resize', scale=tile_size, keep_ratio=True)
 
 train_pipeline = [
-    *_base_.train_pipeline[:3],
-    dict(type='mmdet.RandomCrop', crop_size=crop_size),
-    *_base_.train_pipeline[4:],
+    dict(type='mmdet.RandomCrop', crop_size=crop_size)
+    if step.type == 'mmdet.Resize'
+    else step
+    for step in _base_.train_pipeline
 ]
 val_pipeline = [
-    _base_.val_pipeline[0],
-    resize,
-    *_base_.val_pipeline[2:],
+    resize if step.type == 'mmdet.Resize' else step for step in _base_.val_pipeline
 ]
 tta_pipeline = [
     _base_.tta_pipeline[0],

@@ -15,7 +15,9 @@ from mmpretrain.models import ResNet
 from torch import nn
 
 from cmid_mm.checkpoints import (
+    CheckpointError,
     convert_checkpoint,
+    inspect_checkpoint,
     load_backbone,
     read_checkpoint,
     reading,
@@ -91,6 +93,7 @@ def marker(tmp_path) -> Path:
 def extension():
     copyreg.add_extension('posix', 'mkdir', EXTENSION)
     yield
+    copyreg.clear_extension_cache()
     copyreg.remove_extension('posix', 'mkdir', EXTENSION)
 
 
@@ -101,8 +104,7 @@ def test_nothing_in_a_file_is_called(tmp_path, marker, extension, payload, form)
     content = content.replace(MARKER, text(str(marker)))
     pickle.loads(content)
     assert marker.is_dir()  # hostile indeed
-    marker.rmdir()
-    copyreg.clear_extension_cache()
+    marker.rmdir()  # and the function with an extension code is known from now on
 
     path = tmp_path / 'a.pth'
     write_bytes(path, form(content))
@@ -110,14 +112,17 @@ def test_nothing_in_a_file_is_called(tmp_path, marker, extension, payload, form)
 
 
 def assert_no_effect(path: Path, marker: Path) -> None:
+    with contextlib.suppress(Exception):
+        read_inert(path)
+    assert not marker.exists()
     for read in (
-        read_inert,
         read_checkpoint,
         lambda path: read_checkpoint(path, skip_objects=True),
         lambda path: load_backbone(ResNet(18), path),
         lambda path: convert_checkpoint(path, path.with_name('converted.pth')),
+        inspect_checkpoint,
     ):
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(CheckpointError):
             read(path)
         assert not marker.exists()
     # The classes of PyTorch that a reader could have changed are as they were.
@@ -225,12 +230,17 @@ def test_hostile_parts_of_a_module_are_no_weights(tmp_path, marker):
 
 
 def test_objects_keep_what_they_were_built_from(tmp_path, marker):
-    torch.save(dict(attack=Attack(marker), of=Attack), tmp_path / 'a.pth')
+    content = {'attack': Attack(marker), 'of': Attack, Path: 1}
+    torch.save(content, tmp_path / 'a.pth')
     inert = read_inert(tmp_path / 'a.pth')
     assert inert.content['attack'].full_name.endswith('.mkdir')
     assert inert.content['attack'].args == (str(marker),)
     assert issubclass(inert.content['of'], InertObject)
-    assert inert.left == {inert.content['attack'].full_name: 1, f'{__name__}.Attack': 1}
+    assert inert.left == {
+        inert.content['attack'].full_name: 1,
+        f'{__name__}.Attack': 1,
+        'pathlib.Path': 1,
+    }
 
 
 def test_a_module_that_holds_itself(tmp_path):
@@ -264,3 +274,32 @@ def test_tensors_beyond_their_storage_are_refused(tmp_path):
         else:
             with pytest.raises(RuntimeError, match='out of bounds'):
                 read_inert(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_plain_content_of_any_protocol_needs_no_leave(tmp_path, protocol):
+    content = dict(state_dict=nn.Linear(2, 1).state_dict(), epoch=3)
+    torch.save(content, tmp_path / 'a.pth', pickle_protocol=protocol)
+    read = read_checkpoint(tmp_path / 'a.pth')
+    assert read['epoch'] == 3
+    assert torch.equal(read['state_dict']['weight'], content['state_dict']['weight'])
+
+
+def test_a_refusal_names_what_pytorch_lists(tmp_path):
+    content = dict(module=nn.Linear(2, 1), activation=nn.functional.relu)
+    torch.save(content, tmp_path / 'a.pth')
+    wanted = (
+        r'to read it, torch\.nn\.functional\.relu, torch\.nn\.modules\.linear\.Linear '
+        r'would have to be called.*--inspect'
+    )
+    with pytest.raises(CheckpointError, match=wanted):
+        read_checkpoint(tmp_path / 'a.pth')
+
+
+def test_a_dict_that_holds_itself(tmp_path):
+    content: dict = dict(weight=torch.ones(1))
+    content['again'] = content
+    torch.save(content, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='holds a dict that holds itself'):
+        load_backbone(ResNet(18), tmp_path / 'a.pth')
+    assert inspect_checkpoint(tmp_path / 'a.pth')[-1].startswith('backbone: none (')

@@ -116,7 +116,7 @@ def test_file_without_teacher(tmp_path):
     path = save(tmp_path / 'a.pth', weights(resnet()), 'backbone.')
     with pytest.raises(CheckpointError, match=r'no teacher.*\(backbone: 120\)'):
         load_backbone(resnet(), path, 'teacher')
-    with pytest.raises(ValueError, match="'student' or 'teacher', got 'both'"):
+    with pytest.raises(CheckpointError, match="no both backbone.*source='student'$"):
         load_backbone(resnet(), path, 'both')
 
 
@@ -265,11 +265,6 @@ def test_failure_leaves_the_module_as_it_was(tmp_path):
             r'Swin 1-1-3-1, .*in the file but not in the module: 13 \(stages\.2',
         ),
         (nn.ModuleDict(dict(fc=nn.Linear(2, 2))), resnet(), r'whose .* 1 \(fc: 2\)'),
-        (
-            nn.ModuleDict(dict(backbone=nn.ModuleDict(dict(body=resnet())))),
-            resnet(),
-            r'no weight of ResNet .* 1 \(body: 120\)',
-        ),
         (resnet(), nn.ModuleDict(dict(backbone=resnet())), "on the model's backbone"),
     ],
 )
@@ -336,7 +331,9 @@ def test_matching_changes_nothing(tmp_path):
 
 def test_no_weights(tmp_path):
     torch.save(dict(state_dict={}, meta=dict(epoch=1)), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match='holds no weights.*found nothing'):
+    with pytest.raises(
+        CheckpointError, match=r'holds no weights.*found 2 \(state_dict, meta\)'
+    ):
         load_backbone(resnet(), tmp_path / 'a.pth')
     torch.save(dict(epoch=1), tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match=r'holds no weights.*found 1 \(epoch\)'):

@@ -1,4 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import argparse
 import runpy
 from pathlib import Path
 
@@ -37,12 +38,14 @@ def published(request):
     return request.param, published_state(request.param)
 
 
-# The published file is what it may be: nested, or of a data-parallel model.
-@pytest.mark.parametrize(('key', 'prefix'), [('state_dict', ''), (None, 'module.')])
+# The published file is what it may be: beside what the trainer keeps, or of a
+# data-parallel model.
+@pytest.mark.parametrize(('key', 'prefix'), [('model', ''), (None, 'module.')])
 def test_converted_file_loads_strictly(tmp_path, published, key, prefix):
     name, state = published
     nested = {prefix + name: value for name, value in state.items()}
-    torch.save({key: nested, 'epoch': 200} if key else nested, tmp_path / 'src.pth')
+    others = dict(epoch=200, num_gpus=4, metric_storage=argparse.Namespace(loss=1.0))
+    torch.save({key: nested, **others} if key else nested, tmp_path / 'src.pth')
     meta = convert_checkpoint(tmp_path / 'src.pth', tmp_path / 'dst.pth')
     assert meta['bands'] == 3
     assert meta['mean'] == pytest.approx([86.182, 91.928, 85.374], abs=1e-3)

@@ -5,17 +5,18 @@ import textwrap
 import pytest
 import yaml
 
+from cmid_mm.comparison import check_spec, plan, read_spec
+
 # Stand-ins for the tools: they keep to the same command line and leave the same kinds
 # of files, but take no time. TOLD lists every call.
 TRAIN = """
     import argparse, json, pathlib, sys
     parser = argparse.ArgumentParser()
-    parser.add_argument('config')
+    parser.add_argument('config', type=pathlib.Path)
     parser.add_argument('--work-dir', type=pathlib.Path)
     parser.add_argument('--data-root', type=pathlib.Path)
     parser.add_argument('--backbone-checkpoint', type=pathlib.Path)
     parser.add_argument('--resume', action='store_true')
-    parser.add_argument('--cfg-options', nargs='+')
     args = parser.parse_args()
     with open(pathlib.Path(__file__).with_name('told'), 'a') as told:
         told.write(f'{args.work_dir}\\n')
@@ -26,20 +27,21 @@ TRAIN = """
     logs = args.work_dir / '1' / 'vis_data'
     logs.mkdir(parents=True, exist_ok=True)
     (logs / 'scalars.json').write_text('{"time": 0.2}\\n{"time": 0.4}\\n{"lr": 1}\\n')
-    options = ' '.join(args.cfg_options)
+    origin = args.config.read_text().splitlines()[0]
     checkpoint = args.work_dir / 'epoch_1.pth'
-    checkpoint.write_text(f'{begun} | {args.config} {options}')
+    checkpoint.write_text(f'{begun} | {origin}')
     (args.work_dir / 'last_checkpoint').write_text(str(checkpoint))
 """
 TEST = """
-    import argparse, json, pathlib
+    import argparse, json, pathlib, sys
     parser = argparse.ArgumentParser()
     parser.add_argument('config')
     parser.add_argument('checkpoint', type=pathlib.Path)
     for name in ('--work-dir', '--data-root', '--json'):
         parser.add_argument(name)
-    parser.add_argument('--cfg-options', nargs='+')
     args = parser.parse_args()
+    if (pathlib.Path(args.data_root) / 'mute').exists():
+        sys.exit()
     weights = args.checkpoint.read_text()
     value = 0.75 if weights.count('|') == 2 else 0.5
     pathlib.Path(args.json).write_text(json.dumps(dict(metrics=dict(F1=value))))
@@ -51,10 +53,10 @@ FEATURES = """
     parser.add_argument('checkpoint')
     parser.add_argument('--backbone-only', action='store_true')
     parser.add_argument('--train')
+    parser.add_argument('--test')
     parser.add_argument('--size', type=int)
     parser.add_argument('--seed', type=int)
     parser.add_argument('--json')
-    parser.add_argument('--cfg-options', nargs='+')
     args = parser.parse_args()
     value = 40 + args.seed + (10 if args.checkpoint != 'random' else 0)
     value += 5 * (args.checkpoint != 'random' and args.seed == 2)
@@ -67,6 +69,8 @@ CONFIG = """
         dict(type='LinearLR', end=1),
         dict(type='CosineAnnealingLR', begin=1, end=30, T_max=29),
     ]
+    test_dataloader = dict(batch_size=1)
+    test_evaluator = dict(type='ChangeDetectionMetric')
 """
 
 
@@ -103,7 +107,9 @@ class Comparison:
             ),
             tasks=dict(
                 features=dict(
-                    data='mine', options=dict(size=64), metrics=dict(knn_top1='20-NN')
+                    data='mine',
+                    options=dict(test='', size=64),
+                    metrics=dict(knn_top1='20-NN'),
                 ),
                 change=dict(
                     data='mine',
@@ -120,6 +126,17 @@ class Comparison:
         file = self.folder / 'spec.yaml'
         file.write_text(yaml.safe_dump(self.content, sort_keys=False))
         return file
+
+    def checked(self):
+        """The spec as the command reads it."""
+        file = self.write()
+        spec = read_spec(file)
+        check_spec(spec, file, inputs=spec)
+        return spec
+
+    def plan(self):
+        """Its cells."""
+        return plan(self.checked(), self.tools)
 
     @property
     def told(self):

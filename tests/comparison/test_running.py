@@ -11,13 +11,13 @@ from cmid_mm.comparison import (
     exclusive,
     is_done,
     plan,
-    read_spec,
     write_report,
 )
+from cmid_mm.configs import load_config
 
 
 def run(comparison, jobs=1, stop_after=None):
-    spec = read_spec(comparison.write())
+    spec = comparison.checked()
     cells = plan(spec, comparison.tools)
     errors = {}
 
@@ -30,7 +30,8 @@ def run(comparison, jobs=1, stop_after=None):
         check_records(cells)
         missing = [cell for cell in cells if not is_done(cell)]
         try:
-            CellRunner(missing, jobs, lock).run(finished)
+            failed = CellRunner(missing, jobs, lock).run(finished)
+            assert set(failed.values()) == {e for e in errors.values() if e}
         finally:
             write_report(spec, cells)
     return errors
@@ -59,7 +60,9 @@ def test_from_spec_to_table(comparison, jobs):
     assert 'train.py' in row['commands']
     # The task began with what the pre-training left.
     weights = (output / 'mine/r18/cmid/seed-0/change/epoch_1.pth').read_text()
-    assert weights.startswith(f'random | {comparison.config} randomness.seed=0')
+    assert weights.startswith(
+        f'random | # {comparison.config} with {{"randomness.seed": 0, '
+    )
     assert (output / 'results.png').read_bytes()[:4] == b'\x89PNG'
     subprocess.run(['bash', '-n', output / 'commands.sh'], check=True)
     assert (output / 'commands.sh').read_text().count('train.py') == 9
@@ -94,7 +97,7 @@ def test_a_failing_cell_does_not_stop_the_others(comparison):
 def test_results_of_other_settings_are_not_mixed(comparison):
     run(comparison)
     comparison.content['methods']['cmid']['options'] = {'model.depth': 50}
-    with pytest.raises(SpecError, match=r'cmid/seed-0 was run with other settings'):
+    with pytest.raises(SpecError, match=r'other settings: .*cmid/seed-0 .*cmid/seed-2'):
         run(comparison)
 
 
@@ -124,10 +127,94 @@ def test_one_comparison_a_folder(comparison, tmp_path):
         pass
 
 
-def test_metric_that_the_task_lacks(comparison):
-    comparison.content['tasks']['features']['metrics'] = {'knn': 'kNN'}
-    with pytest.raises(KeyError, match="has no metric 'knn'; it has .'knn_top1'"):
-        run(comparison)
+@pytest.fixture
+def silent_metric(comparison):
+    """A task whose evaluator does not say which scores it gives."""
+    config = comparison.folder / 'other.py'
+    text = comparison.config.read_text().replace('ChangeDetectionMetric', 'Other')
+    config.write_text(text)
+    comparison.content['tasks']['change']['config'] = str(config)
+    comparison.content['tasks']['change']['metrics'] = {'F2': 'F2'}
+    comparison.content['tasks']['last'] = {
+        **comparison.content['tasks']['change'],
+        'metrics': {'F1': 'F1'},
+    }
+    comparison.content['seeds'] = [0]
+
+
+@pytest.mark.usefixtures('silent_metric')
+def test_metric_that_the_task_lacks_costs_that_column_only(comparison):
+    errors = run(comparison)
+    assert set(errors.values()) == {
+        'change gives no number F2; it has F1: correct metrics of the task, '
+        'nothing is run again'
+    }
+    report = (comparison.folder / 'out/report.md').read_text()
+    assert '| CMID | r18 | mine | 0.30 | 50.0 |  | 75.0 |' in report
+    assert '0 of 2 cells are done' in report
+    before = comparison.told
+    assert set(run(comparison)) == set(errors)
+    comparison.content['tasks']['change']['metrics'] = {'F1': 'F1'}
+    assert run(comparison) == {}  # nothing was left to run
+    assert comparison.told == before
+    report = (comparison.folder / 'out/report.md').read_text()
+    assert '| CMID | r18 | mine | 0.30 | 50.0 | 75.0 | 75.0 |' in report
+
+
+def test_a_test_without_results_ends_its_cell_only(comparison):
+    (comparison.images / 'mute').touch()
+    comparison.content['seeds'] = [0]
+    errors = run(comparison)
+    assert all('change.json' in error for error in errors.values())
+    assert len(errors) == 2
+    (comparison.images / 'mute').unlink()
+    assert set(run(comparison).values()) == {None}
+
+
+def test_options_of_any_kind_arrive_as_they_are(comparison):
+    options = {
+        'model.text': 'a,b [c] {d}, \'e\' "f" # g',
+        'model.part': {
+            'type': 'X',
+            'sizes': [[1, 2.5], [None, True]],
+            'e f': {'g': ''},
+        },
+        'model.rate': 1e-3,
+        'model.depth': 34,
+        'model.whole': {'_delete_': True, 'kept': 1},
+    }
+    comparison.config.write_text(
+        comparison.config.read_text().replace('depth=18', 'depth=18, whole=dict(x=2)')
+    )
+    comparison.content['methods'] = dict(
+        cmid=dict(config=str(comparison.config), options=options)
+    )
+    comparison.content['seeds'] = [0, 1]
+    run(comparison)
+    for seed in (0, 1):
+        cfg = load_config(
+            str(comparison.folder / f'out/mine/r18/cmid/seed-{seed}/pretraining.py')
+        )
+        assert cfg.randomness.seed == seed
+        assert cfg.model.text == options['model.text']
+        assert cfg.model.part.to_dict() == options['model.part']
+        assert cfg.model.rate == 0.001
+        assert cfg.model.whole.to_dict() == {'kept': 1}
+
+
+def test_results_of_other_settings_are_not_shown(comparison):
+    comparison.content['seeds'] = [0]
+    run(comparison)
+    comparison.content['methods']['cmid']['options'] = {'model.depth': 50}
+    spec = comparison.checked()
+    write_report(spec, plan(spec, comparison.tools))
+    report = (comparison.folder / 'out/report.md').read_text()
+    assert '| CMID | r18 | mine |  |  |  |' in report
+    assert '| random | r18 | - |  | 40.0 | 50.0 |' in report
+    (comparison.folder / 'out/mine/r18/cmid/seed-0/record.json').write_text('{')
+    write_report(spec, plan(spec, comparison.tools))
+    with pytest.raises(SpecError, match=r'record\.json is damaged'):
+        check_records(plan(spec, comparison.tools))
 
 
 def test_published_figures_stand_beside_ours(comparison):

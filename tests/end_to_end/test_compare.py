@@ -95,9 +95,12 @@ def test_dry_run_and_faults(run, spec, tmp_path, capsys):
     assert run('compare.py', spec, '--dry-run', '--only', 'cmid') is None
     text = capsys.readouterr().out
     assert len(re.findall(r'tools/train\.py', text)) == 4
+    assert re.search(
+        r'# .*/pretraining\.py: .*/cmid\.py with {"randomness.seed": 1', text
+    )
     assert not (tmp_path / 'out').exists()
     gone = run('compare.py', spec, '--data', f'scenes={tmp_path}/gone')
-    assert 'data set scenes: folder' in gone and '--data scenes=FOLDER' in gone
+    assert 'data.scenes: folder' in gone and '--data scenes=FOLDER' in gone
     assert "did you mean 'simclr'" in run('compare.py', spec, '--only', 'simclar')
     assert not (tmp_path / 'out').exists()
 

@@ -112,7 +112,7 @@ def commands() -> list[tuple[str, str]]:
     blocks = re.findall(r'```bash\n(.*?)```', PAGE, re.DOTALL)
     lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
     files = re.findall(r'```python\n# (\S+)\n(.*?)```', PAGE, re.DOTALL)
-    return [(line, '') for line in lines] + [
+    return [(line, '') for line in lines if not line.startswith('#')] + [
         (f'python tools/train.py {name}', text) for name, text in files
     ]
 
@@ -198,7 +198,7 @@ MISFITS = {
     'module is a ResNet-50 (width 64, 3 input bands); take a config with such a '
     "backbone, or write type='SwinTransformer', embed_dims=96",
     'bands': "input bands: the file has 4, the module 3; set the backbone's "
-    'in_channels=4 (--cfg-options model.backbone.in_channels=4)',
+    'in_channels=4 (--cfg-options model.backbone.in_channels=4; for CMID as many',
     'other': 'no weight of ResNet is in the file, whose tensors are named 2 (fc: 1, '
     'text: 1)',
     'empty': 'is empty (0 bytes)',
@@ -262,7 +262,7 @@ def imagenet(root: Path) -> list[str]:
     (root / 'meta' / 'train.txt').write_text('a/0.jpg 0\nb/0.jpg 1\n')
     return [
         'train_cfg.max_epochs=1',
-        'train_dataloader.dataset.pipeline.1.scale=64',
+        'train_dataloader.dataset.pipeline.RandomResizedCrop.scale=64',
         'optim_wrapper.optimizer.lr=1e-4',
     ]
 
@@ -278,8 +278,8 @@ def ade20k(root: Path) -> list[str]:
     return [
         'model.backbone.type=ResNet',
         'train_cfg.max_iters=1',
-        'train_dataloader.dataset.pipeline.2.scale=(64,64)',
-        'train_dataloader.dataset.pipeline.3.crop_size=(64,64)',
+        'train_dataloader.dataset.pipeline.RandomResize.scale=(64,64)',
+        'train_dataloader.dataset.pipeline.RandomCrop.crop_size=(64,64)',
         'model.data_preprocessor.size=(64,64)',
         'optim_wrapper.optimizer.lr=1e-4',
     ]
@@ -308,7 +308,7 @@ def coco(root: Path) -> list[str]:
     (root / 'annotations').mkdir()
     file = root / 'annotations' / 'instances_train2017.json'
     file.write_text(json.dumps(content))
-    scale = 'train_dataloader.dataset.pipeline.2.scale=(64,64)'
+    scale = 'train_dataloader.dataset.pipeline.Resize.scale=(64,64)'
     return ['train_cfg.max_epochs=1', scale]
 
 
@@ -318,7 +318,7 @@ def dota(root: Path) -> list[str]:
         write_scene(root / 'trainval/images', f'{name}.png')
         box = '16 16 40 16 40 40 16 40 ship 0\n'
         (root / 'trainval/annfiles' / f'{name}.txt').write_text(box)
-    scale = 'train_dataloader.dataset.pipeline.3.scale=(64,64)'
+    scale = 'train_dataloader.dataset.pipeline.Resize.scale=(64,64)'
     return ['train_cfg.max_epochs=1', scale]
 
 

@@ -42,12 +42,23 @@ def config(images, tmp_path):
 def test_from_images_to_a_backbone_file(run, config, images, tmp_path, capsys):
     work_dir = tmp_path / 'work'
     args = ('train.py', config, '--data-root', images, '--work-dir', work_dir)
-    assert run(*args, '--amp', '--cfg-options', 'train_cfg.max_epochs=2') is None
-    assert torch.cuda.is_available() or 'training in float32' in capsys.readouterr().out
+    options = ('--cfg-options', 'log_level=INFO')
+    assert run(*args, '--amp', *options, 'train_cfg.max_epochs=2') is None
+    shown = capsys.readouterr().out
+    assert torch.cuda.is_available() or 'training in float32' in shown
+    # The start is quiet; the log file has everything.
+    lines = shown.splitlines()
+    assert next(i for i, line in enumerate(lines) if 'Epoch(train)' in line) < 20
+    assert 'optim_wrapper = dict(' not in shown
+    (log,) = work_dir.glob('*/*.log')
+    assert str(log) in shown and 'optim_wrapper = dict(' in log.read_text()
     first = (work_dir / 'last_checkpoint').read_text()
     assert first.endswith('iter_10.pth')
 
-    assert run(*args, '--resume') is None  # the config's three epochs
+    assert (
+        run(*args, '--resume', '--verbose', *options) is None
+    )  # the config's three epochs
+    assert 'optim_wrapper = dict(' in capsys.readouterr().out
     checkpoint = work_dir / 'iter_14.pth'
     picture = cv2.imread(str(work_dir / 'vis_data/reconstruction/epoch_3.png'))
     assert picture.std() > 10
@@ -116,6 +127,10 @@ def bad_images(images, tmp_path, **files):
         (['--cfg-options', 'model.momentums=0.9'], 'momentums'),
         (['--cfg-options', 'train_dataloader.batch_size=64'], 'do not fill one batch'),
         (['--cfg-options', 'data_preprocessor.mean=[1,2]'], 'std'),
+        (['--cfg-options', 'train_dataloader.batch_sise=2'], 'train_dataloader: unk'),
+        (['--cfg-options', 'optim_wrapper.optimizer.lr=fast'], 'optim_wrapper.optim'),
+        (['--cfg-options', 'default_hooks.logger=5'], 'got 5'),
+        (['--cfg-options', 'custom_hooks.0.x=5'], 'custom_hooks.0 (TeacherUpdateHook'),
         (['--resume', 'missing.pth'], 'missing.pth does not exist'),
         (['--backbone-checkpoint', 'missing.pth'], 'missing.pth does not exist'),
     ],

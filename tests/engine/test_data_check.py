@@ -1,9 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from cmid_mm.engine.data_check import check_data
+from cmid_mm.engine.data_check import check_batches, check_data
 from cmid_mm.preparation import PREPARATIONS
+from tests.end_to_end.pretraining import toy_run, write_images
 
 
 def config(root: object, prepared_by: str = 'potsdam') -> Config:
@@ -40,3 +42,17 @@ def test_a_known_data_set_says_how_to_get_it(name):
     message = str(error.value)
     assert PREPARATIONS[name].url in message
     assert f'tools/prepare_data.py {name} SRC here' in message
+
+
+@pytest.mark.parametrize('loop', ['ResumableTrainLoop', 'EpochBasedTrainLoop'])
+def test_fewer_images_than_a_batch(tmp_path, loop):
+    images = write_images(tmp_path / 'images', count=3)
+    cfg = toy_run(images, tmp_path)
+    cfg.train_cfg.type = loop
+    cfg.train_dataloader.batch_size = 4
+    message = r'3 images do not fill one batch of 4 images on 1 .*batch_size, add'
+    with pytest.raises(ValueError, match=message):
+        check_batches(Runner.from_cfg(cfg))
+    cfg.train_dataloader.batch_size = 3
+    cfg.experiment_name = 'fitting'
+    check_batches(Runner.from_cfg(cfg))

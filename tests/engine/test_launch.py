@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from cmid_mm.checkpoints import CheckpointError
@@ -48,6 +49,19 @@ def test_data_root_reaches_the_annotations_of_a_metric():
     assert cfg.test_evaluator[1].ann_file == 'other/a.json'
 
 
+def test_data_root_leaves_other_folders_whose_names_begin_alike():
+    cfg = config(
+        val_dataloader=dict(dataset=dict(type='D', data_root='data/coco')),
+        val_evaluator=[
+            dict(type='M', ann_file='data/coco2017/a.json'),
+            dict(type='M', ann_file='data/coco/a.json'),
+        ],
+    )
+    launch.set_data_root(cfg, 'images')
+    files = [evaluator.ann_file for evaluator in cfg.val_evaluator]
+    assert files == ['data/coco2017/a.json', 'images/a.json']
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the CPU fallback')
 def test_amp_config_trains_in_float32_without_a_gpu(capsys):
     cfg = config()
@@ -56,6 +70,15 @@ def test_amp_config_trains_in_float32_without_a_gpu(capsys):
     launch.fall_back_to_float32(cfg)
     assert cfg.optim_wrapper == config().optim_wrapper
     assert 'training in float32' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the CPU fallback')
+@pytest.mark.parametrize('kind', [AmpOptimWrapper, 'mmengine.AmpOptimWrapper'])
+def test_mixed_precision_is_known_by_its_class(kind):
+    cfg = config()
+    cfg.optim_wrapper.update(type=kind, loss_scale='dynamic')
+    launch.fall_back_to_float32(cfg)
+    assert cfg.optim_wrapper == config().optim_wrapper
 
 
 @pytest.mark.parametrize('gpu', [True, False])

@@ -130,3 +130,28 @@ def test_bfloat16_wrapper_accumulates():
             loss = model(torch.ones(1, 2)).sum()
         wrapper.update_params(loss)
         assert torch.equal(model.weight, before) != moved
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda: torch.randn(60, 50).t(),
+        lambda: torch.randn(60, 100)[:, ::2],
+        lambda: torch.randn(60, 50, dtype=torch.float64),
+        lambda: torch.randn(4, 30, 25).permute(2, 0, 1),
+    ],
+    ids=['transposed', 'strided', 'double', 'permuted'],
+)
+def test_blockwise_step_of_any_layout_and_type(make, monkeypatch):
+    # Larger than a block, and a gradient in another memory order.
+    monkeypatch.setattr(BlockwiseAdan, 'block_size', 1000)
+    tensor = make()
+    mine, theirs = torch.nn.Parameter(tensor), torch.nn.Parameter(tensor.clone())
+    args = dict(lr=1e-2, weight_decay=0.02)
+    optimizers = BlockwiseAdan([mine], **args), Adan([theirs], foreach=False, **args)
+    for _ in range(3):
+        mine.grad = torch.randn(tensor.shape, dtype=tensor.dtype)
+        theirs.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)

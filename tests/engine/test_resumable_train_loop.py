@@ -42,3 +42,41 @@ def test_checkpoints_between_optimiser_steps_are_reported(tmp_path, caplog):
     log = next((tmp_path / 'work').glob('*/*.log')).read_text()
     assert 'fall between optimiser steps' in log
     assert 'gradients of 3 iterations' in log
+
+
+def test_a_run_without_checkpoints(tmp_path):
+    cfg = toy_run(write_images(tmp_path / 'images'), tmp_path / 'work')
+    cfg.default_hooks.checkpoint = None
+    cfg.train_cfg.max_epochs = 2
+    assert train(cfg).iter == 10
+    assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+def test_processes_with_seeds_of_their_own_share_the_images(tmp_path, monkeypatch):
+    cfg = toy_run(write_images(tmp_path / 'images'), tmp_path / 'work')
+    loop = Runner.from_cfg(cfg).train_loop
+    loop.runner._seed += 1  # that of the second process, by diff_rank_seed
+
+    def broadcast(data):
+        data[0] -= 1  # the first one's
+
+    monkeypatch.setattr(loop.runner, 'call_hook', lambda *a, **k: None)
+    monkeypatch.setattr(loop, 'run_iter', lambda *a: None)
+    monkeypatch.setattr(
+        'cmid_mm.engine.resumable_train_loop.dist.broadcast_object_list', broadcast
+    )
+    loop.run_epoch()
+    assert loop.dataloader.sampler.seed == 7
+
+
+@pytest.mark.parametrize('hook', [True, False])
+def test_a_run_without_a_teacher(tmp_path, hook):
+    cfg = toy_run(write_images(tmp_path / 'images'), tmp_path / 'work')
+    cfg.train_cfg.max_epochs = 2
+    cfg.model.heads.contrastive = cfg.model.heads.assignment = None
+    if not hook:
+        del cfg.custom_hooks[0]
+    runner = train(cfg)
+    assert runner.model.teacher is None
+    assert runner.iter == 10
+    assert 'train/teacher_momentum' not in runner.message_hub.log_scalars

@@ -382,3 +382,26 @@ def test_dior_r_errors(dior: Path, tmp_path: Path) -> None:
     label.unlink()
     with pytest.raises(PreparationError, match='lacks 1 .xml files of val.txt'):
         prepare(DIORRPreparation(complete='no'), dior, tmp_path / 'd')
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(rates=(0.0,)), r'rates \(0.0,\) positive'),
+        (dict(rates=(1.0, float('nan'))), 'positive'),
+        (dict(rates=()), 'positive'),
+        (dict(rates=(5000.0,)), 'size / rate pixels'),
+        (dict(gap=64), 'smaller than size 64'),
+        (dict(bands=(1, 2)), 'selects 2 bands'),
+        (dict(bands=(9, 9, 9)), '--bands 3 2 1'),
+        (dict(value_range=(5, 5)), 'low < high'),
+        (dict(classes=('ship',)), "unknown class 'plane'"),
+        (dict(splits=('x',)), "split 'x' is none of"),
+    ],
+)
+def test_wrong_options_are_told_and_leave_no_folder(
+    download: Path, tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(DOTAPreparation(**{**SMALL, **options}), download, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()

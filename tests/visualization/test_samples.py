@@ -19,6 +19,7 @@ from cmid_mm.visualization.drawing import (
 from cmid_mm.visualization.panels import LEAST_SIDE, mask_panel
 from cmid_mm.visualization.samples import SampleBrowser
 from tests.end_to_end.pretraining import toy_run, write_images
+from tests.toy_baselines import SMALL, toy_baseline
 
 
 def browser(tmp_path, **changes):
@@ -125,6 +126,34 @@ def test_colours_and_mixed_classes(tmp_path):
     for picture in pictures.values():
         assert (np.abs(picture[TITLE_HEIGHT:] - [200, 0, 0]) <= 1).all()
         assert (picture[:TITLE_HEIGHT] < 100).any()  # the classes
+
+
+@pytest.mark.parametrize(
+    'name', [name for name in SMALL if not name.startswith('a2mim')]
+)
+def test_other_methods_show_both_views(tmp_path, name):
+    cfg = toy_baseline(name)
+    cfg.train_dataloader.dataset.data_root = str(write_images(tmp_path / 'images', 3))
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if 'size' in step:
+            step.size = 64
+    shown = SampleBrowser(cfg)
+    pictures = [picture for _, picture in shown.draw(3)]
+    assert len(pictures) == 3
+    factor = -(-LEAST_SIDE // 64)
+    masked = name.startswith('simmim')
+    for index, picture in enumerate(pictures):
+        sample = shown.dataset[index]
+        side = 64 * factor
+        for left, view, cells in zip(
+            (0, picture.shape[1] - side), sample['inputs'], sample['masks'], strict=True
+        ):
+            pixels = picture[TITLE_HEIGHT:, left : left + side][2::factor, 2::factor]
+            seen = view.permute(1, 2, 0).numpy()
+            hidden = np.kron(cells.numpy(), np.ones((16, 16))) > 0
+            assert hidden.any() and not hidden.all()
+            assert (pixels[~hidden] == seen[~hidden]).all()
+            assert (pixels[hidden] == seen[hidden]).all() != masked
 
 
 def test_bad_split(tmp_path):

@@ -1,8 +1,10 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """ConvNeXt: Liu et al., A ConvNet for the 2020s, CVPR 2022."""
 
+from torch import Tensor
+
 from .family import Architecture, Export, Family, arch_setting, channels_of_stages
-from .naming import Layout
+from .naming import Layout, Step
 
 _ARCHS = {
     (96, (3, 3, 9, 3)): 'tiny',
@@ -10,6 +12,20 @@ _ARCHS = {
     (128, (3, 3, 27, 3)): 'base',
     (192, (3, 3, 27, 3)): 'large',
 }
+
+
+def _flatten_gammas(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.flatten() if k.endswith('.gamma') else v for k, v in state.items()}
+
+
+def _spread_gammas(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        k: v[:, None, None] if k.endswith('.gamma') else v for k, v in state.items()
+    }
+
+
+# Layer scales of (C, 1, 1) instead of (C,)
+_SPATIAL_GAMMA = Step(_flatten_gammas, _spread_gammas)
 
 _FACEBOOK = Layout(
     'Facebook',
@@ -58,7 +74,24 @@ _TORCHVISION = Layout(
         ('features.6', 'downsample_layers.3'),
         ('classifier.0', 'norm3'),
     ),
-    spatial_gamma=True,
+    steps=(_SPATIAL_GAMMA,),
+)
+_HUGGING_FACE = Layout(
+    'Hugging Face',
+    'ConvNeXt',
+    ('embeddings.patch_embeddings.weight', 'encoder.stages.0.layers.0.dwconv.weight'),
+    (
+        ('embeddings.patch_embeddings', 'downsample_layers.0.0'),
+        ('embeddings.layernorm', 'downsample_layers.0.1'),
+        ('encoder.stages.#.downsampling_layer', 'downsample_layers.#'),
+        ('encoder.stages.#.layers.#.dwconv', 'stages.#.#.depthwise_conv'),
+        ('encoder.stages.#.layers.#.layernorm', 'stages.#.#.norm'),
+        ('encoder.stages.#.layers.#.pwconv1', 'stages.#.#.pointwise_conv1'),
+        ('encoder.stages.#.layers.#.pwconv2', 'stages.#.#.pointwise_conv2'),
+        ('encoder.stages.#.layers.#.layer_scale_parameter', 'stages.#.#.gamma'),
+        ('encoder.stages.#.layers', 'stages.#'),
+        ('layernorm', 'norm3'),
+    ),
 )
 
 
@@ -79,6 +112,7 @@ CONVNEXT = Family(
         _FACEBOOK,
         _TIMM,
         _TORCHVISION,
+        _HUGGING_FACE,
     ),
     stem=('downsample_layers.0.0.weight',),
     block=r'stages\.(\d+)\.(\d+)\.',

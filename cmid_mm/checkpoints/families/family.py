@@ -133,13 +133,13 @@ class Family:
         Returns:
             None if the stem or the blocks are missing.
         """
-        stems = [state[name] for name in self.stem if name in state]
+        stem = self.stem_name(state)
         blocks = {m.groups() for name in state if (m := re.match(self.block, name))}
-        if not stems or not blocks:
+        if stem is None or not blocks:
             return None
         stages = sorted({stage for stage, _ in blocks})
         depths = tuple(sum(s == stage for s, _ in blocks) for stage in stages)
-        width, bands, _, kernel = stems[0].shape
+        width, bands, _, kernel = state[stem].shape
         details = dict(width=width, bands=bands, kernel=kernel, depths=depths)
         return Architecture(self.name, **{**details, **self.measure(state, depths)})
 
@@ -153,6 +153,10 @@ class Family:
             if all(mark in state for mark in export.marks):
                 return export
         return None
+
+    def stem_name(self, state: Mapping[str, Tensor]) -> str | None:
+        """Name of the first kernel; None if there is none."""
+        return next((name for name in self.stem if name in state), None)
 
 
 def channels_of_stages(width: int) -> str:

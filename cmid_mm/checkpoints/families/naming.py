@@ -6,16 +6,30 @@ pairs between its own names and those. One table serves both directions.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 #: Pairs of (name in a layout, name in mmpretrain). A name stands for itself and for
-#: all names that continue it behind a dot; ``#`` stands for a number. Of several
-#: pairs that fit, the first counts.
+#: all names that continue it behind a dot; ``#`` stands for a number, and ``*`` for
+#: one that is dropped in the other layout, where 0 takes its place. Of several pairs
+#: that fit, the first counts.
 Names = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """In what else than names a layout differs from mmpretrain's.
+
+    Args:
+        to_mmpretrain: From a state dict with mmpretrain's names to mmpretrain's.
+        from_mmpretrain: The way back.
+    """
+
+    to_mmpretrain: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    from_mmpretrain: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -23,42 +37,31 @@ class Layout:
     """How one library names the weights of one family of backbones.
 
     Args:
-        name (str): Whose names these are.
-        family (str): The name of the family.
-        signature (tuple[str, str]): Two names that only this layout has together.
-        names (Names): Where it differs from mmpretrain's names.
-        concatenated_merging (bool): Whether Swin's patch merging orders the four
-            neighbours before the channels. Defaults to False: channels first, as
-            ``nn.Unfold``.
-        spatial_gamma (bool): Whether ConvNeXt's layer scale is (C, 1, 1). Defaults to
-            False: (C,).
+        name: Whose names these are.
+        family: The name of the family.
+        signature: Two names that only this layout has together.
+        names: Where it differs from mmpretrain's names.
+        steps: In what else.
     """
 
     name: str
     family: str
     signature: tuple[str, str]
     names: Names = ()
-    concatenated_merging: bool = False
-    spatial_gamma: bool = False
+    steps: tuple[Step, ...] = ()
 
     def to_mmpretrain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give a state dict of this layout mmpretrain's names and order."""
         state = rename(state, self.names)
-        if self.concatenated_merging:
-            state = {k: _reorder_merging(k, v, 'unfold') for k, v in state.items()}
-        if self.spatial_gamma:
-            state = {k: v.flatten() if _is_gamma(k) else v for k, v in state.items()}
+        for step in self.steps:
+            state = step.to_mmpretrain(state)
         return state
 
     def from_mmpretrain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give a state dict of mmpretrain's layout this one's names and order."""
         state = dict(state)
-        if self.concatenated_merging:
-            state = {k: _reorder_merging(k, v, 'concatenate') for k, v in state.items()}
-        if self.spatial_gamma:
-            state = {
-                k: v[:, None, None] if _is_gamma(k) else v for k, v in state.items()
-            }
+        for step in reversed(self.steps):
+            state = step.from_mmpretrain(state)
         return rename(state, tuple((new, old) for old, new in self.names))
 
 
@@ -74,8 +77,9 @@ def rename(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     """
     patterns = []
     for old, new in names:
-        pattern = r'(\d+)'.join(map(re.escape, old.split('#'))) + r'(?=\.|$)'
-        patterns.append((re.compile(pattern), new.replace('#', '{}')))
+        pattern = re.escape(old).replace(r'\#', r'(\d+)').replace(r'\*', r'\d+')
+        template = new.replace('#', '{}').replace('*', '0')
+        patterns.append((re.compile(pattern + r'(?=\.|$)'), template))
 
     def translate(name: str) -> str:
         for pattern, template in patterns:
@@ -86,22 +90,31 @@ def rename(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     return {translate(name): tensor for name, tensor in state.items()}
 
 
-def _is_gamma(name: str) -> bool:
-    return name.endswith('.gamma')
+def _join_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    joined: dict[str, Tensor] = {}
+    for name, value in state.items():
+        found = _QKV.fullmatch(name)
+        parts = [f'{found[1]}.{part}.{found[2]}' for part in 'qkv'] if found else []
+        if found and all(part in state for part in parts):
+            joined[f'{found[1]}.{found[2]}'] = torch.cat([state[p] for p in parts])
+        else:
+            joined[name] = value
+    return joined
 
 
-def _reorder_merging(name: str, tensor: Tensor, to: str) -> Tensor:
-    """Reorder the input channels of Swin's patch merging, (..., 4 C).
+def _split_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    split: dict[str, Tensor] = {}
+    for name, value in state.items():
+        before, _, kind = name.rpartition('.')
+        if before.endswith('.qkv'):
+            parts = zip('qkv', value.chunk(3), strict=True)
+            split.update((f'{before}.{part}.{kind}', third) for part, third in parts)
+        else:
+            split[name] = value
+    return split
 
-    Concatenation stacks the neighbours in the order upper left, lower left, upper
-    right, lower right, with all channels of each; ``nn.Unfold`` goes through the
-    channels, with the neighbours of each row by row.
-    """
-    if not re.fullmatch(r'stages\.\d+\.downsample\.(norm|reduction)\..*', name):
-        return tensor
-    swap_middle = torch.tensor([0, 2, 1, 3])
-    if to == 'unfold':
-        neighbours = tensor.unflatten(-1, (4, -1))[..., swap_middle, :]  # ... 4 C
-        return neighbours.transpose(-1, -2).flatten(-2)
-    neighbours = tensor.unflatten(-1, (-1, 4)).transpose(-1, -2)  # ... 4 C
-    return neighbours[..., swap_middle, :].flatten(-2)
+
+_QKV = re.compile(r'(.*\.qkv)\.[qkv]\.(weight|bias)')
+#: Queries, keys and values of attention in layers of their own, which the names of the
+#: layout call ``qkv.q``, ``qkv.k`` and ``qkv.v``.
+SEPARATE_QKV = Step(_join_qkv, _split_qkv)

@@ -71,6 +71,28 @@ _MMSEG_DEEP = Layout(
         ('stem.7', 'stem.2.bn'),
     ),
 )
+_HUGGING_FACE = Layout(
+    'Hugging Face',
+    'ResNet',
+    (
+        'embedder.embedder.convolution.weight',
+        'encoder.stages.0.layers.0.layer.0.convolution.weight',
+    ),
+    (
+        ('embedder.embedder.convolution', 'conv1'),
+        ('embedder.embedder.normalization', 'bn1'),
+        *(
+            (f'encoder.stages.{stage}.layers.#.{old}', f'layer{stage + 1}.#{new}')
+            for stage in range(4)
+            for old, new in (
+                *((f'layer.{i}.convolution', f'.conv{i + 1}') for i in range(3)),
+                *((f'layer.{i}.normalization', f'.bn{i + 1}') for i in range(3)),
+                ('shortcut.convolution', '.downsample.0'),
+                ('shortcut.normalization', '.downsample.1'),
+            )
+        ),
+    ),
+)
 
 
 def _measure(state: Mapping[str, Tensor], depths: tuple[int, ...]) -> dict[str, Any]:
@@ -107,6 +129,7 @@ RESNET = Family(
         _TIMM_V1D,
         _TIMM_V1C,
         _SEQUENTIAL,
+        _HUGGING_FACE,
     ),
     stem=('conv1.weight', 'stem.0.conv.weight'),
     block=r'layer(\d+)\.(\d+)\.',

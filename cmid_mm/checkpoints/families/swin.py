@@ -1,14 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Swin Transformer: Liu et al., ICCV 2021."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..position_tables import BIAS_TABLE, resize_bias_table
 from .family import Architecture, Export, Family, arch_setting, channels_of_stages
-from .naming import Layout, Names
+from .naming import SEPARATE_QKV, Layout, Names, Step
 
 _ARCHS = {
     (96, (2, 2, 6, 2)): 'tiny',
@@ -16,6 +18,38 @@ _ARCHS = {
     (128, (2, 2, 18, 2)): 'base',
     (192, (2, 2, 18, 2)): 'large',
 }
+
+_MERGING = re.compile(r'stages\.\d+\.downsample\.(norm|reduction)\..*')
+
+
+def _to_unfolded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: _swap_middle(value.unflatten(-1, (4, -1))).transpose(-1, -2).flatten(-2)
+        if _MERGING.fullmatch(name)
+        else value
+        for name, value in state.items()
+    }
+
+
+def _to_concatenated(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: _swap_middle(value.unflatten(-1, (-1, 4)).transpose(-1, -2)).flatten(-2)
+        if _MERGING.fullmatch(name)
+        else value
+        for name, value in state.items()
+    }
+
+
+def _swap_middle(neighbours: Tensor) -> Tensor:
+    """Swap the second and third of the four neighbours, (..., 4, C)."""
+    return neighbours[..., torch.tensor([0, 2, 1, 3]), :]
+
+
+# The order of the input channels of patch merging, (..., 4 C). Concatenation stacks the
+# neighbours in the order upper left, lower left, upper right, lower right, with all
+# channels of each; nn.Unfold goes through the channels, with the neighbours of each
+# row by row.
+_CONCATENATED_MERGING = Step(_to_unfolded, _to_concatenated)
 
 _BLOCKS: Names = (
     ('patch_embed.proj', 'patch_embed.projection'),
@@ -30,7 +64,7 @@ _MICROSOFT = Layout(
     'Swin',
     ('layers.0.blocks.0.attn.qkv.weight', 'layers.0.downsample.reduction.weight'),
     (*_BLOCKS, ('layers.#.downsample', 'stages.#.downsample')),
-    concatenated_merging=True,
+    steps=(_CONCATENATED_MERGING,),
 )
 # timm merges patches at the beginning of the next stage.
 _TIMM = Layout(
@@ -43,7 +77,7 @@ _TIMM = Layout(
         ('layers.2.downsample', 'stages.1.downsample'),
         ('layers.3.downsample', 'stages.2.downsample'),
     ),
-    concatenated_merging=True,
+    steps=(_CONCATENATED_MERGING,),
 )
 # torchvision numbers a stage and the merging behind it as two features.
 _TORCHVISION = Layout(
@@ -68,8 +102,50 @@ _TORCHVISION = Layout(
         ('features.6', 'stages.2.downsample'),
         ('norm', 'norm3'),
     ),
-    concatenated_merging=True,
+    steps=(_CONCATENATED_MERGING,),
 )
+_HUGGING_FACE_BLOCK = (
+    ('attention.self.query', 'attn.w_msa.qkv.q'),
+    ('attention.self.key', 'attn.w_msa.qkv.k'),
+    ('attention.self.value', 'attn.w_msa.qkv.v'),
+    ('attention.self', 'attn.w_msa'),
+    ('attention.output.dense', 'attn.w_msa.proj'),
+    ('layernorm_before', 'norm1'),
+    ('layernorm_after', 'norm2'),
+    ('intermediate.dense', 'ffn.layers.0.0'),
+    ('output.dense', 'ffn.layers.1'),
+)
+_TRANSFORMERS_5_BLOCK = (
+    ('attention.q_proj', 'attn.w_msa.qkv.q'),
+    ('attention.k_proj', 'attn.w_msa.qkv.k'),
+    ('attention.v_proj', 'attn.w_msa.qkv.v'),
+    ('attention.o_proj', 'attn.w_msa.proj'),
+    ('attention.relative_position_bias', 'attn.w_msa'),
+    ('layernorm_before', 'norm1'),
+    ('layernorm_after', 'norm2'),
+    ('mlp.fc1', 'ffn.layers.0.0'),
+    ('mlp.fc2', 'ffn.layers.1'),
+)
+
+
+def _hugging_face(name: str, query: str, block: Names) -> Layout:
+    first = f'encoder.layers.0.blocks.0.{query}.weight'
+    return Layout(
+        name,
+        'Swin',
+        ('embeddings.patch_embeddings.projection.weight', first),
+        (
+            ('embeddings.patch_embeddings', 'patch_embed'),
+            ('embeddings.norm', 'patch_embed.norm'),
+            *(
+                (f'encoder.layers.#.blocks.#.{old}', f'stages.#.blocks.#.{new}')
+                for old, new in block
+            ),
+            ('encoder.layers', 'stages'),
+            ('layernorm', 'norm3'),
+        ),
+        steps=(SEPARATE_QKV, _CONCATENATED_MERGING),
+    )
 
 
 def _measure(state: Mapping[str, Tensor], depths: tuple[int, ...]) -> dict[str, Any]:
@@ -103,6 +179,10 @@ SWIN = Family(
         _MICROSOFT,
         _TIMM,
         _TORCHVISION,
+        _hugging_face('Hugging Face', 'attention.self.query', _HUGGING_FACE_BLOCK),
+        _hugging_face(
+            'Hugging Face in memory', 'attention.q_proj', _TRANSFORMERS_5_BLOCK
+        ),
     ),
     stem=('patch_embed.projection.weight',),
     block=r'stages\.(\d+)\.blocks\.(\d+)\.',

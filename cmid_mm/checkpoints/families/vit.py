@@ -1,9 +1,13 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """ViT: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021."""
 
+from dataclasses import replace
+
+from torch import Tensor
+
 from ..position_tables import resize_vit_positions
 from .family import Architecture, Export, Family, arch_setting
-from .naming import Layout
+from .naming import SEPARATE_QKV, Layout, Names, Step
 
 _ARCHS = {
     (192, (12,)): 'deit-tiny',
@@ -12,6 +16,21 @@ _ARCHS = {
     (1024, (24,)): 'large',
     (1280, (32,)): 'huge',
 }
+
+
+def _registers_without_positions(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    state = dict(state)
+    if 'register_tokens' in state and 'pos_embed' in state and 'cls_token' in state:
+        positions = state['pos_embed']
+        state['reg_token'] = state.pop('register_tokens')
+        state['cls_token'] = state['cls_token'] + positions[:, :1]
+        state['pos_embed'] = positions[:, 1:]
+    return state
+
+
+# DINOv2 adds a position to its class token before it puts in the registers, which have
+# none; timm keeps the sum.
+_REGISTERS = Step(_registers_without_positions, lambda state: state)
 
 _TIMM = Layout(
     'timm',
@@ -23,12 +42,24 @@ _TIMM = Layout(
         ('blocks.#.norm2', 'layers.#.ln2'),
         ('blocks.#.mlp.fc1', 'layers.#.ffn.layers.0.0'),
         ('blocks.#.mlp.fc2', 'layers.#.ffn.layers.1'),
+        ('blocks.#.mlp.w12', 'layers.#.ffn.w12'),
+        ('blocks.#.mlp.w3', 'layers.#.ffn.w3'),
         ('blocks.#.ls1.gamma', 'layers.#.attn.gamma1.weight'),
         ('blocks.#.ls2.gamma', 'layers.#.ffn.gamma2.weight'),
-        ('blocks', 'layers'),
+        ('blocks.#', 'layers.#'),
         ('norm_pre', 'pre_norm'),
         ('norm', 'ln1'),
         ('fc_norm', 'ln2'),
+    ),
+    steps=(_REGISTERS,),
+)
+# DINOv2 trains its blocks in chunks, in which they keep their numbers.
+_CHUNKS = replace(
+    _TIMM,
+    name='DINOv2 in chunks',
+    signature=('patch_embed.proj.weight', 'blocks.0.0.attn.qkv.weight'),
+    names=tuple(
+        (old.replace('blocks.#', 'blocks.*.#'), new) for old, new in _TIMM.names
     ),
 )
 # linear_1 and linear_2 in the files of torchvision before 0.15.
@@ -70,6 +101,59 @@ _MMSEG = Layout(
         ('layers.#.attn.attn.out_proj', 'layers.#.attn.proj'),
     ),
 )
+_HUGGING_FACE_BLOCK = (
+    ('attention.attention.query', 'attn.qkv.q'),
+    ('attention.attention.key', 'attn.qkv.k'),
+    ('attention.attention.value', 'attn.qkv.v'),
+    ('attention.output.dense', 'attn.proj'),
+    ('intermediate.dense', 'ffn.layers.0.0'),
+    ('output.dense', 'ffn.layers.1'),
+)
+_TRANSFORMERS_5_BLOCK = (
+    ('attention.q_proj', 'attn.qkv.q'),
+    ('attention.k_proj', 'attn.qkv.k'),
+    ('attention.v_proj', 'attn.qkv.v'),
+    ('attention.o_proj', 'attn.proj'),
+)
+
+
+def _hugging_face(name: str, blocks: str, query: str, block: Names) -> Layout:
+    """ViT, DeiT, ViTMAE and DINOv2 of Hugging Face."""
+    return Layout(
+        name,
+        'ViT',
+        (
+            'embeddings.patch_embeddings.projection.weight',
+            f'{blocks}.0.{query}.weight',
+        ),
+        (
+            ('embeddings.patch_embeddings', 'patch_embed'),
+            ('embeddings.cls_token', 'cls_token'),
+            ('embeddings.position_embeddings', 'pos_embed'),
+            ('embeddings.register_tokens', 'register_tokens'),
+            ('embeddings.distillation_token', 'dist_token'),
+            *(
+                (f'{blocks}.#.{old}', f'layers.#.{new}')
+                for old, new in (
+                    *block,
+                    ('layernorm_before', 'ln1'),
+                    ('layernorm_after', 'ln2'),
+                    ('norm1', 'ln1'),
+                    ('norm2', 'ln2'),
+                    ('layer_scale1.lambda1', 'attn.gamma1.weight'),
+                    ('layer_scale2.lambda1', 'ffn.gamma2.weight'),
+                    ('mlp.fc1', 'ffn.layers.0.0'),
+                    ('mlp.fc2', 'ffn.layers.1'),
+                    ('mlp.weights_in', 'ffn.w12'),
+                    ('mlp.weights_out', 'ffn.w3'),
+                )
+            ),
+            # What has no place there must not be taken for a head.
+            (blocks, 'layers'),
+            ('layernorm', 'ln1'),
+        ),
+        steps=(SEPARATE_QKV, _REGISTERS),
+    )
 
 
 def _settings(network: Architecture) -> str:
@@ -87,7 +171,27 @@ VIT = Family(
         ),
         _MMSEG,
         _TIMM,
+        _CHUNKS,
         _TORCHVISION,
+        _hugging_face(
+            'Hugging Face',
+            'encoder.layer',
+            'attention.attention.query',
+            _HUGGING_FACE_BLOCK,
+        ),
+        # transformers 5 keeps other names than it writes; DINOv2 differs once more.
+        _hugging_face(
+            'Hugging Face in memory',
+            'layers',
+            'attention.q_proj',
+            _TRANSFORMERS_5_BLOCK,
+        ),
+        _hugging_face(
+            'Hugging Face in memory',
+            'encoder.layer',
+            'attention.q_proj',
+            _TRANSFORMERS_5_BLOCK,
+        ),
     ),
     stem=('patch_embed.projection.weight',),
     block=r'(layers)\.(\d+)\.',
@@ -96,13 +200,6 @@ VIT = Family(
     # The norm for averaged patches
     may_be_new=r'ln2\.(weight|bias)$',
     indispensable=(
-        (
-            r'rope_embed\.',
-            'the file holds a DINOv3 ViT, whose positions are rotations in the '
-            "attention that the module does not have; take timm's network, "
-            "type='mmpretrain.TIMMBackbone', "
-            "model_name='vit_large_patch16_dinov3.sat493m', pretrained=True",
-        ),
         (
             r'channel_embed$',
             'the file holds a SatMAE ViT for groups of bands, with a patch embedding '
@@ -116,7 +213,7 @@ VIT = Family(
             'take a release of another method',
         ),
         (
-            r'(reg_token|storage_tokens)$',
+            r'(reg_token|register_tokens)$',
             'the file holds a ViT with register tokens, which the module does not '
             "have; take timm's network of the same name, "
             "type='mmpretrain.TIMMBackbone'",

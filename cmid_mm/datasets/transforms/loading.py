@@ -7,7 +7,7 @@ from typing import Any
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...images import Reading, load_image
+from ...images import Reading, load_array, load_image
 from ...images.notices import say_once
 
 
@@ -15,8 +15,10 @@ from ...images.notices import say_once
 class LoadImagery(BaseTransform):
     """Load an image of any supported format, RGB (method.md section 1).
 
-    Required keys: ``img_path`` and optionally ``window``. Added keys: ``img``
-    (H, W, C), uint8 or float32 on the 0-255 scale, ``img_shape``, ``ori_shape``.
+    Required keys: ``img_path`` and optionally ``window``; or, of an image in memory,
+    ``img`` as OpenMMLab's inferencers give it: with three bands blue first, as OpenCV
+    reads them, with others in the order of the file. Added keys: ``img`` (H, W, C),
+    uint8 or float32 on the 0-255 scale, ``img_shape``, ``ori_shape``.
 
     Args:
         size: Side in pixels of the square that the image is resized to. Defaults to
@@ -46,11 +48,17 @@ class LoadImagery(BaseTransform):
         self._types: dict[Any, str] = {}
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Load ``results['img_path']``."""
-        image = load_image(results['img_path'], self.reading, results.get('window'))
+        """Load ``results['img_path']``, or take ``results['img']``."""
+        path = results.get('img_path')
+        if path is None:
+            array = results['img']
+            blue_first = array.ndim == 3 and array.shape[2] == 3
+            image = load_array(array[..., ::-1] if blue_first else array, self.reading)
+        else:
+            image = load_image(path, self.reading, results.get('window'))
+            self._compare_types(image.dtype, path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
-        self._compare_types(image.dtype, results['img_path'])
         return results
 
     def _compare_types(self, dtype: Any, path: str) -> None:

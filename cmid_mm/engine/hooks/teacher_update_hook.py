@@ -16,7 +16,7 @@ class TeacherUpdateHook(Hook):
     After each optimiser step (once per step under gradient accumulation) the
     teacher moves, with the momentum of that iteration: a function of the
     iteration alone, so a resumed run continues it. Logs ``teacher_momentum`` and
-    ``teacher_temperature``.
+    ``teacher_temperature``. Does nothing if no head needs a teacher.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -33,6 +33,8 @@ class TeacherUpdateHook(Hook):
     ) -> None:
         """Move the teacher if this iteration ended with an optimiser step."""
         model: Any = get_ori_model(runner.model)
+        if not any(True for _ in model.teacher_pairs()):
+            return
         if runner.optim_wrapper.should_update():
             momentum = model.momentum_at(runner.iter / runner.max_iters)
             model.update_teacher(momentum)

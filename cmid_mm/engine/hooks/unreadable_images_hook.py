@@ -21,9 +21,10 @@ class UnreadableImagesHook(Hook):
     Every ``interval`` iterations and at the end of training, the number of
     unreadable files goes to the log as ``train/unreadable_images``, that of windows
     without data as ``train/empty_windows``, the paths of the former to
-    ``unreadable.txt`` in the work directory (once there are any), and training
-    stops if they are more than the data set's ``max_unreadable``. Processes of a
-    distributed run tell each other what they found. Other data sets are left alone.
+    ``unreadable.txt`` in the work directory (once there are any; a resumed run adds to
+    it), and training stops if they are more than the data set's ``max_unreadable``.
+    Processes of a distributed run tell each other what they found. Other data sets are
+    left alone.
 
     Args:
         interval (int): Iterations between two accounts. Defaults to 50.
@@ -40,6 +41,13 @@ class UnreadableImagesHook(Hook):
         self.interval = interval
         self.filename = filename
         self._listed = 0
+        self._known: list[str] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Keep what a resumed run has listed before."""
+        file = Path(runner.work_dir, self.filename)
+        if runner.iter > 0 and file.is_file():
+            self._known = file.read_text(encoding='utf-8').splitlines()
 
     def after_train_iter(
         self,
@@ -75,5 +83,7 @@ class UnreadableImagesHook(Hook):
 
     @dist.master_only
     def _write(self, runner: Runner, paths: Sequence[str]) -> None:
-        lines = ''.join(f'{path}\n' for path in paths)
+        # Those known before first, each once.
+        listed = dict.fromkeys([*self._known, *paths])
+        lines = ''.join(f'{path}\n' for path in listed)
         write_bytes(Path(runner.work_dir, self.filename), lines.encode())

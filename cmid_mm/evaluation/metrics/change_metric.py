@@ -47,6 +47,11 @@ class ChangeDetectionMetric(BaseMetric):
         self.group = group
         self.ignore_index = ignore_index
 
+    @staticmethod
+    def score_names(group: int = 8, **options: Any) -> tuple[str, ...]:
+        """Names of the scores, by the arguments of the metric."""
+        return ('F1', 'IoU', 'precision', 'recall', 'OA', f'mF1_batch{group}')
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the pixels of a batch.
 

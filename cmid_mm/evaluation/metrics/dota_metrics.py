@@ -35,6 +35,14 @@ class InProcessDOTAMetric(DOTAMetric):
 
     default_prefix = 'dota'
 
+    @staticmethod
+    def score_names(
+        iou_thrs: float | Sequence[float] = 0.5, **options: Any
+    ) -> tuple[str, ...]:
+        """Names of the scores, by the arguments of the metric."""
+        thresholds = [iou_thrs] if isinstance(iou_thrs, float) else iou_thrs
+        return (*(f'AP{int(iou * 100):02d}' for iou in thresholds), 'mAP')
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics of all images.
 
@@ -71,6 +79,11 @@ class DOTASubmission(DOTAMetric):
     """
 
     default_prefix = 'dota'
+
+    @staticmethod
+    def score_names(**options: Any) -> tuple[str, ...]:
+        """None: the server scores what is written."""
+        return ()
 
     def __init__(self, outfile_prefix: str, **kwargs: Any) -> None:
         super().__init__(

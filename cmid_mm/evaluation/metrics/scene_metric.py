@@ -54,6 +54,11 @@ class SceneClassificationMetric(BaseMetric):
         self.matrix: Tensor | None = None
         self.class_names: list[str] = []
 
+    @staticmethod
+    def score_names(**options: Any) -> tuple[str, ...]:
+        """Names of the scores, by the arguments of the metric."""
+        return ('OA', 'mean_class')
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep true and predicted labels of a batch.
 

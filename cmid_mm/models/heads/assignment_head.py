@@ -175,6 +175,7 @@ class AssignmentHead(BranchHead):
         center_momentum (float): Defaults to 0.9.
     """
 
+    measured = ('in_channels',)
     center: Tensor
 
     def __init__(

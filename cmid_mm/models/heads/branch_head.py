@@ -48,6 +48,11 @@ class BranchHead(BaseModule):
     #: Whether the head reads the teacher's features.
     uses_teacher = True
 
+    #: Arguments that the model fills in where the config leaves them out:
+    #: ``'in_channels'`` and ``'stride'`` of the last feature map, ``'num_bands'`` of
+    #: the images.
+    measured: tuple[str, ...] = ()
+
     def __init__(self, start_epoch: int = 0, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.start_epoch = start_epoch

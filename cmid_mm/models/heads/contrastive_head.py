@@ -72,6 +72,7 @@ class MoCoHead(BranchHead):
         temperature (float): Defaults to 0.2.
     """
 
+    measured = ('in_channels',)
     queue: Tensor
     queue_ptr: Tensor
 
@@ -148,6 +149,8 @@ class BYOLHead(BranchHead):
         hidden_channels (int): Width of projector and predictor. Defaults to 2048.
         out_channels (int): Size of the projection. Defaults to 256.
     """
+
+    measured = ('in_channels',)
 
     def __init__(
         self,

@@ -24,8 +24,7 @@ class ReconstructionHead(BranchHead):
     Args:
         in_channels (int): Width D of the feature map.
         stride (int): Pixels per position of the feature map, F. Defaults to 32.
-        num_bands (int): Bands of the image. Filled in from the data preprocessor
-            by :class:`CMID`. Defaults to 3.
+        num_bands (int): Bands of the image. Defaults to 3.
         frequency_weight (float): Weight of the frequency term; 0 leaves it out.
             Defaults to 1.0.
         visible_weight (float): Weight of unmasked pixels in the frequency term's
@@ -35,6 +34,7 @@ class ReconstructionHead(BranchHead):
     """
 
     uses_teacher = False
+    measured = ('in_channels', 'stride', 'num_bands')
 
     def __init__(
         self,
@@ -80,7 +80,8 @@ class ReconstructionHead(BranchHead):
                 raise ValueError(
                     f'the decoder restores {tuple(pred.shape)}, the image is '
                     f'{tuple(image.shape)}: the image size must be a multiple of '
-                    "the head's stride, which must be the backbone's"
+                    "the head's stride, which must be the backbone's, and num_bands "
+                    "the images'; left out of the head's config, both are"
                 )
             pixels = upsample_mask(mask, image.shape[-2:]).float()  # B 1 S S
             spatial.append(self.spatial_loss(pred, image, pixels))

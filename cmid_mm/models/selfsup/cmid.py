@@ -2,7 +2,7 @@
 """Contrastive Mask Image Distillation (Muhtar et al., TGRS 2023)."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,8 +15,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ..clock import finished_epochs, in_a_run
 from ..data_preprocessor import ViewPairPreprocessor
 from ..heads.branch_head import BranchHead, PairedViews
-from ..parts import build_part
-from .masked_encoder import MaskedEncoder, last_feature_map
+from ..measuring import last_feature_map
+from ..parts import build_part, part_class
+from .masked_encoder import MaskedEncoder
 
 
 @MODELS.register_module()
@@ -33,7 +34,8 @@ class CMID(BaseModel):
     Args:
         encoder (dict): Config of the student's :class:`MaskedEncoder`.
         heads (dict[str, dict | None]): Configs of the branches' heads by name. A
-            head left out, or None, costs nothing.
+            head left out, or None, costs nothing. What a head takes of the backbone
+            and the images (``measured``) need not be given.
         data_preprocessor (dict): Config of a :class:`ViewPairPreprocessor`. The
             length of its ``mean`` sets the input bands of stem and decoder.
         momentum (float): First value of the teacher's momentum, which rises to 1
@@ -66,11 +68,8 @@ class CMID(BaseModel):
         self.student: MaskedEncoder = build_part(encoder)
         self.heads = nn.ModuleDict()
         for name, head in heads.items():
-            if head is None:
-                continue
-            if head['type'].split('.')[-1] == 'ReconstructionHead':
-                head = {**head, 'num_bands': bands}
-            self.heads[name] = build_part(head)
+            if head is not None:
+                self.heads[name] = build_part({**head, **self._measured(head)})
         uses_teacher = any(head.uses_teacher for head in self._branches())
         self.teacher = self.student.copy_backbone() if uses_teacher else None
         self.momentum = momentum
@@ -120,11 +119,22 @@ class CMID(BaseModel):
                 losses.update(head.loss(pair))
         return losses
 
+    def _measured(self, head: dict) -> dict[str, int]:
+        """What a head takes of the backbone and the images, and is not given."""
+        measures: dict[str, Callable[[], int]] = {
+            'in_channels': lambda: self.student.output.channels,
+            'stride': lambda: self.student.output.stride,
+            'num_bands': lambda: self.data_preprocessor.num_bands,
+        }
+        wanted: Iterable[str] = getattr(part_class(head), 'measured', ())
+        return {name: measures[name]() for name in wanted if head.get(name) is None}
+
     def _branches(self) -> Iterable[BranchHead]:
         return cast(Iterable[BranchHead], self.heads.values())
 
     def _check_teacher_is_updated(self) -> None:
-        if in_a_run() and not self.teacher_is_updated:
+        has_teacher = any(True for _ in self.teacher_pairs())
+        if has_teacher and in_a_run() and not self.teacher_is_updated:
             raise ValueError(
                 'the run has no TeacherUpdateHook, so the teacher would never move; '
                 "add dict(type='TeacherUpdateHook') to custom_hooks (in a loop of "
@@ -170,6 +180,17 @@ class CMID(BaseModel):
             teacher += target.parameters()
         if teacher:
             get_ema_multi_avg_fn(momentum)(teacher, student, None)
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
+        """The student's last feature map, as mmpretrain's models give theirs.
+
+        Args:
+            inputs: Normalised whole images, (B, C, H, W).
+
+        Returns:
+            One map, (B, D, h, w).
+        """
+        return (self.student(inputs),)
 
     @torch.no_grad()
     def extract_feats(self, images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 """A mask token for any backbone."""
 
 import copy
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..data_preprocessor import upsample_mask
+from ..measuring import FeatureShape, last_feature_map, measure
 from ..parts import build_part
 
 
@@ -29,8 +30,9 @@ class MaskedEncoder(BaseModule):
             token: ``'maxpool'`` in ResNet, ``'patch_embed'`` in Swin and ViT,
             ``'downsample_layers.0'`` in ConvNeXt. Its output is a feature map
             (B, C, H, W), or tokens (B, H*W, C), alone or first in a tuple.
-        channels (int): Width C of that output.
-        stride (int): Pixels of the image per position of that output.
+        channels (int, optional): Width C of that output. Defaults to None, measured.
+        stride (int, optional): Pixels of the image per position of that output.
+            Defaults to None, measured.
         token_std (float): Standard deviation of the token's initial values; 0
             starts it at zero. Defaults to 0.
         mode (str): ``'add'`` adds the token to masked positions, ``'replace'``
@@ -44,8 +46,8 @@ class MaskedEncoder(BaseModule):
         self,
         backbone: dict | nn.Module,
         insert_after: str,
-        channels: int,
-        stride: int,
+        channels: int | None = None,
+        stride: int | None = None,
         token_std: float = 0.0,
         mode: str = 'add',
         init_cfg: dict | None = None,
@@ -57,9 +59,7 @@ class MaskedEncoder(BaseModule):
             backbone if isinstance(backbone, nn.Module) else build_part(backbone)
         )
         self.insert_after = insert_after
-        self.stride = stride
         self.mode = mode
-        self.mask_token = nn.Parameter(token_std * torch.randn(channels))
         self._mask: Tensor | None = None
         modules = dict(self.backbone.named_modules())
         if insert_after not in modules or not insert_after:
@@ -68,7 +68,17 @@ class MaskedEncoder(BaseModule):
                 f'{type(self.backbone).__name__}; its top-level ones are '
                 f'{[name for name, _ in self.backbone.named_children()]}'
             )
+        if channels is None or stride is None:
+            found = measure(self.backbone, insert_after)
+            channels, stride = channels or found.channels, stride or found.stride
+        self.stride = stride
+        self.mask_token = nn.Parameter(token_std * torch.randn(channels))
         self._hook = modules[insert_after].register_forward_hook(self._insert)
+
+    @cached_property
+    def output(self) -> FeatureShape:
+        """Width and stride of the last feature map, measured when first asked for."""
+        return measure(self.backbone)
 
     def copy_backbone(self) -> nn.Module:
         """A copy of the backbone without the mask token's hook.
@@ -127,25 +137,3 @@ class MaskedEncoder(BaseModule):
         if self.mode == 'replace':
             return torch.where(mask, token, features)
         return features + mask * token
-
-
-def last_feature_map(outputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """The last feature map of a backbone's output.
-
-    Args:
-        outputs (Tensor | Sequence[Tensor]): What the backbone returned.
-
-    Returns:
-        Tensor: (B, D, h, w).
-
-    Raises:
-        ValueError: If the backbone pooled its output or returned bare tokens.
-    """
-    features = outputs if isinstance(outputs, Tensor) else outputs[-1]
-    if features.ndim != 4:
-        raise ValueError(
-            f'the backbone returned shape {tuple(features.shape)}, not a feature map '
-            "(B, D, h, w); set out_type='featmap' (ViT) or "
-            'gap_before_final_norm=False (ConvNeXt)'
-        )
-    return features

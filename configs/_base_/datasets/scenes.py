@@ -1,7 +1,6 @@
-# Statistics of the pre-training, RGB, on the 0-255 scale; LoadImagery loads RGB.
-mean = [86.18235, 91.9275, 85.374]
-std = [34.6545, 34.476, 35.8785]
-data_preprocessor = dict(mean=mean, std=std)
+_base_ = '../millionaid_statistics.py'
+
+data_preprocessor = dict(mean=_base_.mean, std=_base_.std)
 image_size = 224
 train_pipeline = [
     dict(type='LoadImagery'),
@@ -19,7 +18,9 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[round(value) for value in mean], interpolation='bicubic'),
+        hparams=dict(
+            pad_val=[round(value) for value in _base_.mean], interpolation='bicubic'
+        ),
     ),
     # With mean and deviation of the data: unit noise of each pixel once normalised.
     dict(
@@ -28,8 +29,8 @@ train_pipeline = [
         mode='rand',
         min_area_ratio=0.02,
         max_area_ratio=1 / 3,
-        fill_color=mean,
-        fill_std=std,
+        fill_color=_base_.mean,
+        fill_std=_base_.std,
     ),
     dict(type='PackInputs'),
 ]

@@ -1,9 +1,3 @@
-# Statistics of MillionAID, RGB, on the 0-255 scale.
-data_preprocessor = dict(
-    type='ViewPairPreprocessor',
-    mean=[86.18235, 91.9275, 85.374],
-    std=[34.6545, 34.476, 35.8785],
-)
 image_size = 224
 train_pipeline = [
     dict(type='LoadImagery', size=image_size),

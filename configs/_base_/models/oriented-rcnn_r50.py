@@ -1,3 +1,5 @@
+_base_ = '../millionaid_statistics.py'
+
 # Oriented R-CNN (Xie et al., ICCV 2021) with mmrotate's settings.
 angle_version = 'le90'
 num_classes = 15
@@ -6,9 +8,8 @@ model = dict(
     type='mmdet.FasterRCNN',
     data_preprocessor=dict(
         type='mmdet.DetDataPreprocessor',
-        # of MillionAID, RGB, as in the pre-training
-        mean=[86.18235, 91.9275, 85.374],
-        std=[34.6545, 34.476, 35.8785],
+        mean=_base_.mean,
+        std=_base_.std,
         pad_size_divisor=32,
         boxtype2tensor=False,
     ),

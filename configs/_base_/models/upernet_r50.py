@@ -1,12 +1,13 @@
+_base_ = '../millionaid_statistics.py'
+
 num_classes = 5
 norm_cfg = dict(type='SyncBN')  # plain BN without several GPUs
 model = dict(
     type='EncoderDecoder',
-    # Statistics of MillionAID, on which the backbones are pre-trained.
     data_preprocessor=dict(
         type='SegDataPreProcessor',
-        mean=[86.18235, 91.9275, 85.374],
-        std=[34.6545, 34.476, 35.8785],
+        mean=_base_.mean,
+        std=_base_.std,
         size=(512, 512),
         pad_val=0,
         seg_pad_val=255,

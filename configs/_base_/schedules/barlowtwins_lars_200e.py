@@ -9,18 +9,11 @@ optim_wrapper = dict(
         custom_keys={'bn': excluded, 'bias': excluded, 'downsample.1': excluded}
     ),
 )
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1.6e-4,
-        end=10,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min_ratio=1e-3,
-        begin=10,
-        end=200,
-        convert_to_iter_based=True,
-    ),
-]
+_base_.param_scheduler[0].start_factor = 1.6e-4
+_base_.param_scheduler[1] = dict(
+    type='CosineAnnealingLR',
+    eta_min_ratio=1e-3,
+    begin=_base_.warmup_epochs,
+    end=_base_.max_epochs,
+    convert_to_iter_based=True,
+)

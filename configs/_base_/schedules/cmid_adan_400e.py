@@ -1,19 +1,5 @@
 _base_ = 'cmid_adan_200e.py'
 
 max_epochs = 400
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        end=10,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-6,
-        begin=10,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
+_base_.param_scheduler[1].end = max_epochs
 train_cfg = dict(max_epochs=max_epochs)

@@ -1,12 +1,5 @@
 _base_ = 'swav_lars_200e.py'
 
 max_epochs = 400
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        eta_min_ratio=1e-3,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
+_base_.param_scheduler[0].end = max_epochs
 train_cfg = dict(max_epochs=max_epochs)

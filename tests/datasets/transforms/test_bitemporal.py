@@ -181,3 +181,9 @@ def test_colour_masks_are_refused(tmp_path):
 def test_missing_mask_is_named(tmp_path):
     with pytest.raises(UnreadableImageError, match=r'nowhere\.png'):
         read_change_mask(str(tmp_path / 'nowhere.png'))
+
+
+@pytest.mark.parametrize('value_range', [(5, 5), (5, 4), (1,), ((0, 1), (2, 2))])
+def test_an_empty_value_range_is_refused_at_once(value_range):
+    with pytest.raises(ValueError, match='low < high'):
+        LoadImagePair(value_range=value_range, num_bands=2)

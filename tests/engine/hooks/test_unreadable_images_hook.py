@@ -92,3 +92,22 @@ def test_empty_windows_are_counted(runner, tmp_path):
     UnreadableImagesHook(interval=1).after_train(runner)
     assert runner.message_hub.get_scalar('train/empty_windows').current() == 2
     assert runner.message_hub.get_scalar('train/unreadable_images').current() == 0
+
+
+def test_a_resumed_run_adds_to_the_list(runner, tmp_path):
+    (tmp_path / 'unreadable.txt').write_text('before.png\n')
+    hook = UnreadableImagesHook(interval=1)
+    runner.iter = 5
+    hook.before_train(runner)
+    dataset = runner.train_dataloader.dataset
+    _ = dataset[1]
+    hook.after_train(runner)
+    listed = (tmp_path / 'unreadable.txt').read_text().splitlines()
+    assert listed == ['before.png', *dataset.unreadable_paths()]
+    # A new run in the same folder begins a new list.
+    runner.iter = 0
+    hook = UnreadableImagesHook(interval=1)
+    hook.before_train(runner)
+    hook.after_train(runner)
+    listed = (tmp_path / 'unreadable.txt').read_text().splitlines()
+    assert listed == dataset.unreadable_paths()

@@ -9,7 +9,8 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.toy import toy_batch, toy_config, toy_model
+from cmid_mm.models import ReconstructionHead
+from tests.toy import SMALL_VIT, toy_batch, toy_config, toy_model
 
 CONFIGS = Path(__file__).parents[3] / 'configs' / 'cmid'
 LOSSES = ('loss_spatial', 'loss_frequency', 'loss_contrastive', 'loss_assignment')
@@ -61,6 +62,76 @@ def test_band_count_follows_the_preprocessor(bands):
     losses_of(model, toy_batch(bands=bands))['loss_spatial'].backward()
     panels = model.reconstruct(toy_batch(bands=bands))
     assert panels['reconstruction'].shape == (4, bands, 64, 64)
+
+
+@MODELS.register_module()
+class OtherReconstructionHead(ReconstructionHead):
+    """A head of somebody's own, by another name."""
+
+    def __init__(self, *args, extra=1, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        ReconstructionHead,
+        'OtherReconstructionHead',
+        'cmid_mm.models.ReconstructionHead',
+    ],
+)
+def test_what_a_head_measures_does_not_depend_on_its_name(kind):
+    heads = dict(reconstruction=dict(type=kind))
+    model = toy_model(
+        heads=heads, data_preprocessor=dict(mean=[100.0] * 4, std=[50.0] * 4)
+    )
+    decoder = model.heads['reconstruction'].decoder[0]
+    assert (decoder.in_channels, decoder.out_channels) == (64, 4 * 32**2)
+    losses_of(model, toy_batch(bands=4))
+
+
+def test_what_is_left_out_is_measured_and_changes_nothing():
+    config = toy_config()
+    for name in ('channels', 'stride'):
+        del config['encoder'][name]
+    for head in config['heads'].values():
+        del head['in_channels']
+    batch = toy_batch()
+    expected = losses_of(toy_model(), batch)
+    measured = losses_of(
+        toy_model(encoder=config['encoder'], heads=config['heads']), batch
+    )
+    for name in LOSSES:
+        assert torch.equal(measured[name], expected[name])
+
+
+def test_heads_of_a_backbone_of_another_width_and_stride():
+    config = toy_config(
+        encoder=dict(
+            backbone=dict(
+                type='VisionTransformer',
+                arch=SMALL_VIT,
+                img_size=64,
+                patch_size=8,
+                out_type='featmap',
+            ),
+            insert_after='patch_embed',
+        )
+    )
+    for head in config['heads'].values():
+        del head['in_channels']
+    model = toy_model(encoder=config['encoder'], heads=config['heads'])
+    assert model.student.mask_token.shape == (48,)
+    assert model.student.stride == 8
+    assert model.heads['reconstruction'].decoder[0].weight.shape[:2] == (3 * 64, 48)
+    losses_of(model, toy_batch(patch=16))
+
+
+def test_a_given_number_is_kept():
+    heads = toy_config()['heads']
+    heads['contrastive']['in_channels'] = 63
+    model = toy_model(heads=heads)
+    assert model.heads['contrastive'].student_projector[0].in_features == 63
 
 
 def test_head_left_out_costs_nothing():

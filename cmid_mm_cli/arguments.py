@@ -3,14 +3,10 @@
 
 import argparse
 import functools
-import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
-
-from mmengine.config import DictAction
-
-from .images.pixels import ValueRange
+from typing import Any
 
 #: Set this variable to see where an error came from.
 TRACEBACK_VARIABLE = 'CMID_MM_TRACEBACK'
@@ -19,31 +15,47 @@ TRACEBACK_VARIABLE = 'CMID_MM_TRACEBACK'
 def user_errors(main: Callable[[], None]) -> Callable[[], None]:
     """Make a command print one line for bad input instead of a traceback.
 
-    Wrong values, missing files and refused checkpoints end the command with
-    ``error: ...`` and exit status 1. With the environment variable
-    ``CMID_MM_TRACEBACK=1`` the traceback is shown.
+    Every error ends the command with ``error: ...``, which names the file or the key
+    of the config, and exit status 1. The traceback is in the log file of the run; with
+    the environment variable ``CMID_MM_TRACEBACK=1`` it is shown.
     """
 
     @functools.wraps(main)
     def wrapper() -> None:
         try:
             main()
-        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+        except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
-            text = str(error.args[0] if isinstance(error, KeyError) else error)
-            if 'Original Traceback' in text:
-                text = _message_of_traceback(text)
-            sys.exit(f'error: {text} ({TRACEBACK_VARIABLE}=1 shows where)')
+            from cmid_mm.explaining import explain, record_traceback
+
+            log = record_traceback(error)
+            shown = (
+                f'{log} says where' if log else f'{TRACEBACK_VARIABLE}=1 shows where'
+            )
+            sys.exit(f'error: {explain(error)} ({shown})')
 
     return wrapper
 
 
-def _message_of_traceback(text: str) -> str:
-    """The error itself in a traceback that a data-loading worker reports."""
-    lines = text.rpartition('Traceback (most recent call last):')[2].splitlines()
-    message = itertools.dropwhile(lambda line: not line or line[0] == ' ', lines)
-    return '\n'.join(message).partition(': ')[2]
+class ConfigOptions(argparse.Action):
+    """Reads ``K=V ...`` as mmengine does, which is imported once there are some."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Put a dict of the values into the namespace."""
+        for entry in values:
+            if '=' not in entry:
+                parser.error(f'{option_string} takes KEY=VALUE ..., got {entry!r}')
+        from mmengine.config import DictAction
+
+        read = DictAction(self.option_strings, self.dest, nargs=self.nargs)
+        read(parser, namespace, values, option_string)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +72,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='K=V',
         help='override settings, such as train_dataloader.batch_size=32',
+    )
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='show all that goes to the log file: environment, config, hooks, ...',
     )
     add_launcher_arguments(parser)
 
@@ -80,7 +97,7 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def value_range_of(numbers: Sequence[float] | None) -> ValueRange | None:
+def value_range_of(numbers: Sequence[float] | None) -> Any:
     """The value range that numbers on a command line mean.
 
     Args:

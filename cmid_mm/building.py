@@ -1,0 +1,135 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Building parts of configs: wrong settings are refused by their names."""
+
+import functools
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_type_hints
+
+from mmengine.registry import Registry
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+from pydantic import ValidationError as PydanticError
+
+
+class WrongSettingError(TypeError):
+    """A setting is of another type than its class takes."""
+
+
+class BuildStep(NamedTuple):
+    """A part of a config that is built.
+
+    Attributes:
+        registry: The registry it is built from.
+        cfg: Its config.
+    """
+
+    registry: Registry
+    cfg: Any
+
+    @property
+    def type(self) -> Any:
+        """The class that the config names; None if it names no known one."""
+        kind = self.cfg.get('type')
+        if not isinstance(kind, str):
+            return kind
+        scope = self.cfg.get('_scope_')
+        with self.registry.switch_scope_and_registry(scope) as registry:
+            return registry.get(kind)
+
+
+_original_build = Registry.build
+
+
+# Every part of a config, whoever asks for it, is built by this method. It is wrapped,
+# so that wrong settings are refused before anything runs, and so that the traceback of
+# an error says which part of the config was being built.
+def _build(self: Registry, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+    step = BuildStep(self, cfg)
+    if isinstance(cfg, dict):
+        _check_types(step)
+    return _original_build(step.registry, step.cfg, *args, **kwargs)
+
+
+_build.__doc__ = _original_build.__doc__
+Registry.build = _build
+
+
+def build_steps(error: BaseException) -> list[BuildStep]:
+    """What was being built when an error came up, from the outside inwards.
+
+    Args:
+        error: As it was caught.
+    """
+    steps = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code is _build.__code__:
+            steps.append(traceback.tb_frame.f_locals['step'])
+        traceback = traceback.tb_next
+    return steps
+
+
+def _check_types(step: BuildStep) -> None:
+    """Refuse settings of other types than the signatures of our classes say."""
+    kind = step.cfg.get('type')
+    # Finding the type in its scope warns of scopes that a registry lacks.
+    if isinstance(kind, str) and not setting_types(step.registry.get(kind)):
+        return
+    types = setting_types(step.type)
+    for name, value in step.cfg.items():
+        if name in types and not has_type(value, types[name]):
+            raise WrongSettingError(
+                f'{name}={value!r} is of type {type(value).__name__}, expected '
+                # Names without their modules.
+                + re.sub(r'\w+\.', '', inspect.formatannotation(types[name]))
+            )
+
+
+@functools.cache
+def setting_types(cls: Any) -> Mapping[str, Any]:
+    """Types of the settings that classes of this package declare.
+
+    Args:
+        cls: Any class. Of others than this package's and those derived from them
+            nothing is known.
+
+    Returns:
+        Types by name.
+    """
+    types: dict[str, Any] = {}
+    for owner in reversed(cls.__mro__ if inspect.isclass(cls) else ()):
+        init = vars(owner).get('__init__')
+        if init and owner.__module__.partition('.')[0] == __package__:
+            hints = get_type_hints(init)
+            types |= {
+                name: hints[name] for name in named_parameters(init) if name in hints
+            }
+    return types
+
+
+def named_parameters(function: Any) -> list[str]:
+    """Names of the parameters that a function takes by name."""
+    parameters = inspect.signature(function).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in named and p.name != 'self']
+
+
+@functools.cache
+def _adapter(expected: Any) -> TypeAdapter | None:
+    config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+    try:
+        return TypeAdapter(expected, config=config)
+    except PydanticSchemaGenerationError:
+        return None
+
+
+def has_type(value: Any, expected: Any) -> bool:
+    """Whether a value is of a type, taken strictly: 1.0 is no int, 1 no bool."""
+    adapter = _adapter(expected)
+    try:
+        if adapter is not None:
+            adapter.validate_python(value)
+    except PydanticError:
+        return False
+    return True

@@ -1,0 +1,26 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Our models among those that mmpretrain knows by name."""
+
+from pathlib import Path
+
+from mmpretrain.apis.model import ModelHub
+
+#: Folders of configs whose models mmpretrain can build.
+FOLDERS = ('cmid', 'baselines', 'classification')
+
+
+def register_models(folder: Path) -> None:
+    """Let ``mmpretrain.list_models`` and ``get_model`` know the configs of a folder.
+
+    Args:
+        folder: It has ``configs`` with a ``metafile.yml`` for each kind of model.
+    """
+    for name in FOLDERS:
+        metafile = folder / 'configs' / name / 'metafile.yml'
+        if metafile.is_file():
+            ModelHub.register_model_index(metafile, config_prefix=folder)
+
+
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = _PACKAGE / '.mim'
+register_models(_INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent)

@@ -1,0 +1,107 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Widths and strides of a backbone's features, taken from the backbone itself."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..isolation import modes_unchanged, rng_unchanged
+
+#: Side of the image with which a backbone is measured that names no ``img_size``.
+_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """What a feature map looks like, whatever the size of the image.
+
+    Attributes:
+        channels: Its width.
+        stride: Pixels of the image per position.
+    """
+
+    channels: int
+    stride: int
+
+
+def input_bands(backbone: nn.Module) -> int | None:
+    """Bands that a backbone takes: those of its first convolution; None without one."""
+    convolutions = (m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    return None if first is None else first.in_channels
+
+
+def measure(backbone: nn.Module, layer: str | None = None) -> FeatureShape:
+    """Width and stride of what a backbone, or one of its layers, returns.
+
+    One black image is passed through it; no weight, statistic, mode or random state
+    changes.
+
+    Args:
+        backbone: Returns feature maps, of which the last is meant.
+        layer: Name of a sub-module whose output is meant instead: a feature map
+            (B, C, H, W), or tokens (B, H*W, C), alone or first in a tuple.
+
+    Raises:
+        ValueError: If the backbone cannot be measured.
+    """
+    captured: list[Any] = []
+    module = backbone if layer is None else backbone.get_submodule(layer)
+    handle = module.register_forward_hook(lambda *call: captured.append(call[-1]))
+    size = getattr(backbone, 'img_size', _IMAGE_SIZE)
+    height, width = (size, size) if isinstance(size, int) else size
+    weight = next(backbone.parameters())
+    bands = input_bands(backbone)
+    if bands is None:
+        raise ValueError(
+            f'{type(backbone).__name__} has no convolution that tells how many bands '
+            'it takes'
+        )
+    images = weight.new_zeros(1, bands, height, width)
+    try:
+        with rng_unchanged(), modes_unchanged(backbone), torch.no_grad():
+            backbone.eval()  # mmpretrain's return nothing
+            backbone(images)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'{type(backbone).__name__} cannot be measured with an image of {height} x '
+            f'{width} pixels ({error}); give channels and stride of the encoder, and '
+            'in_channels and stride of the heads, in the config'
+        ) from error
+    finally:
+        handle.remove()
+    output = captured[-1]
+    if layer is None:
+        features = last_feature_map(output)
+    else:
+        features = output[0] if isinstance(output, tuple) else output
+    if features.ndim == 4:
+        return FeatureShape(features.shape[1], height // features.shape[2])
+    _, positions, channels = features.shape
+    return FeatureShape(channels, math.isqrt(height * width // positions))
+
+
+def last_feature_map(outputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """The last feature map of a backbone's output.
+
+    Args:
+        outputs (Tensor | Sequence[Tensor]): What the backbone returned.
+
+    Returns:
+        Tensor: (B, D, h, w).
+
+    Raises:
+        ValueError: If the backbone pooled its output or returned bare tokens.
+    """
+    features = outputs if isinstance(outputs, Tensor) else outputs[-1]
+    if features.ndim != 4:
+        raise ValueError(
+            f'the backbone returned shape {tuple(features.shape)}, not a feature map '
+            "(B, D, h, w); set out_type='featmap' (ViT) or "
+            'gap_before_final_norm=False (ConvNeXt)'
+        )
+    return features

@@ -1,0 +1,122 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""The commands: every tool, found in the checkout or in the installed package."""
+
+import argparse
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from .arguments import user_errors
+
+COMPLETION = """\
+completion of commands and options (needs argcomplete, cmid_mm[completion]):
+  eval "$(register-python-argcomplete cmid-mm)"
+"""
+#: Modules whose use of deprecated code is for their authors to change.
+_OTHERS = r'(mm(engine|cv|pretrain|seg|det|rotate)|torch|torchvision|timm)\b'
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a tool offers.
+
+    Attributes:
+        description: What it does; the first line stands in the list of commands.
+        add_arguments: Adds its arguments to a parser.
+        main: Does it, given the arguments; imports what it needs.
+        epilog: Examples and hints; ``%(prog)s`` stands for the command.
+    """
+
+    description: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    main: Callable[[argparse.Namespace], None]
+    epilog: str = ''
+
+    def prepare(self, parser: argparse.ArgumentParser) -> None:
+        """Make a parser that of this command."""
+        parser.description = self.description
+        parser.epilog = self.epilog
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.add_arguments(parser)
+        parser.set_defaults(main=self.main)
+
+
+def run_tool(command: Command) -> None:
+    """Run the tool that this process was started with."""
+    parser = argparse.ArgumentParser(prog=f'python {sys.argv[0]}')
+    command.prepare(parser)
+    _run(parser)
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    parser = argparse.ArgumentParser(
+        prog='cmid-mm',
+        description='Remote-sensing self-supervised pre-training for OpenMMLab.',
+        epilog=f'cmid-mm COMMAND -h explains a command.\n\n{COMPLETION}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(
+        dest='command', required=True, metavar='COMMAND', title='commands'
+    )
+    for name, command in load_commands().items():
+        summary = command.description.strip().splitlines()[0]
+        command.prepare(commands.add_parser(name, help=summary))
+    _run(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    if importlib.util.find_spec('argcomplete'):
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    args = parser.parse_args()
+    # Neither is an argument of the command.
+    work = vars(args).pop('main')
+    vars(args).pop('command', None)
+    if not getattr(args, 'verbose', False):
+        hide_deprecations()
+    user_errors(partial(work, args))()
+
+
+def hide_deprecations() -> None:
+    """Hide what other packages warn each other of, unless Python was told otherwise.
+
+    Warnings that concern code of this package or of the user are shown.
+    """
+    if sys.warnoptions:
+        return
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings('ignore', category=category, module=_OTHERS)
+    warnings.filterwarnings('ignore', message='(?s).*deprecat', module=_OTHERS)
+
+
+def load_commands() -> dict[str, Command]:
+    """All commands by name: the names of the tools, with dashes."""
+    return {
+        path.stem.replace('_', '-'): _load(path)
+        for path in sorted(_tools_folder().glob('*.py'))
+    }
+
+
+def _tools_folder() -> Path:
+    # Finds the package without importing it.
+    spec = importlib.util.find_spec('cmid_mm')
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit('error: cmid_mm is not installed beside cmid_mm_cli; pip install it')
+    package = Path(spec.submodule_search_locations[0])
+    installed = package / '.mim' / 'tools'
+    return installed if installed.is_dir() else package.parent / 'tools'
+
+
+def _load(path: Path) -> Command:
+    name = f'cmid_mm_cli.tools.{path.stem}'
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.COMMAND

@@ -1,0 +1,60 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import argparse
+
+import pytest
+from mmengine.logging import MMLogger
+
+from cmid_mm_cli import TRACEBACK_VARIABLE, add_run_arguments, user_errors
+
+
+@pytest.mark.parametrize(
+    ('error', 'text'),
+    [
+        (FileNotFoundError('images/x is missing'), 'images/x is missing'),
+        (KeyError('no such key'), 'no such key'),
+        (
+            ValueError(
+                'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback '
+                '(most recent call last):\n  File "x"\nValueError: a.tif has 4 bands'
+            ),
+            'a.tif has 4 bands',
+        ),
+    ],
+)
+def test_user_errors_are_one_line(error, text, monkeypatch):
+    @user_errors
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert str(caught.value).startswith(f'error: {text} (')
+    monkeypatch.setenv(TRACEBACK_VARIABLE, '1')
+    with pytest.raises(type(error)):
+        main()
+
+
+def test_config_options_are_read_as_mmengine_does(capsys):
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    given = ['--cfg-options', 'a.b=3', 'c=[1,2]', 'd=x=y', 'e=None']
+    args = parser.parse_args(given)
+    assert args.cfg_options == {'a.b': 3, 'c': [1, 2], 'd': 'x=y', 'e': None}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a.b=3', 'work'])
+    assert "--cfg-options takes KEY=VALUE ..., got 'work'" in capsys.readouterr().err
+
+
+def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
+    log = tmp_path / 'run.log'
+    MMLogger.get_instance('failing', log_file=str(log))
+
+    @user_errors
+    def main():
+        raise ValueError('no such thing')
+
+    with pytest.raises(SystemExit, match=rf'no such thing \({log} says where\)'):
+        main()
+    MMLogger._instance_dict.clear()
+    text = log.read_text()
+    assert 'Traceback (most recent call last)' in text and 'in main' in text

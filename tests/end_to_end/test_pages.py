@@ -1,0 +1,233 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""What the README and the documentation tell users to type works as it stands there."""
+
+import argparse
+import ast
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mmengine.registry
+import mmengine.runner.runner
+import pytest
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import Registry
+
+import cmid_mm.demo_scenes
+from cmid_mm.configs import load_config, merge_options
+
+from .pages import PAGES, ROOT, Block, blocks, inline_commands
+
+SHELL = ('bash', 'shell', 'sh')
+#: Programs that others have written, which need a network, a display or a cluster.
+FOREIGN = {'apt', 'pip', 'source', 'mim', 'tensorboard', 'gdal_edit.py'}
+REGISTRIES = [r for r in vars(mmengine.registry).values() if isinstance(r, Registry)]
+TOOL = re.compile(r'(?:tools|benchmarks)/\w+\.py')
+
+
+class Parsed(Exception):
+    """Stands for what a tool does with its arguments."""
+
+
+@pytest.fixture
+def arguments_of(run, monkeypatch):
+    """What a tool reads from its command line; nothing is done with it."""
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(self, *args, **kwargs):
+        raise Parsed(original(self, *args, **kwargs))
+
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
+
+    def get(tool: str, arguments: list[str]) -> argparse.Namespace | None:
+        try:
+            code = run(f'../{tool}', *arguments)
+        except Parsed as parsed:
+            return parsed.args[0]
+        assert code == 0 and arguments[-1] in ('-h', '--help'), code
+        return None
+
+    return get
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A user's copy of the repository, in which a page is followed."""
+    shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
+    for name in ('tools', 'benchmarks', 'requirements', 'Makefile'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def as_tool(words: list[str]) -> tuple[str, list[str]] | None:
+    """The Python tool behind a command and its arguments, None for other programs."""
+    program, *rest = words
+    if program == 'python' and TOOL.fullmatch(rest[0]):
+        return rest[0], rest[1:]
+    if program == 'cmid-mm':
+        return f'tools/{rest[0].replace("-", "_")}.py', rest[1:]
+    if program in ('tools/dist_train.sh', 'tools/dist_test.sh'):
+        name = program[len('tools/dist_') : -len('.sh')]
+        positional = 1 if name == 'train' else 2
+        assert rest[positional].isdigit()  # processes
+        return f'tools/{name}.py', rest[:positional] + rest[positional + 1 :]
+    if program == 'tools/slurm_train.sh':
+        return 'tools/train.py', rest[2:]  # behind partition and job name
+    if words == ['make', 'demo']:
+        return 'tools/demo.py', ['demo']
+    return None
+
+
+def all_commands() -> Iterator[Any]:
+    for page in PAGES:
+        for block in [*blocks(page, *SHELL), *inline_commands(page)]:
+            for number, words in enumerate(block.commands):
+                yield pytest.param(block, words, id=f'{block}-{number}')
+
+
+@pytest.mark.parametrize(('block', 'words'), all_commands())
+def test_command_is_known(block, words, arguments_of, place):
+    """The tool, its options, its config and the keys of ``--cfg-options`` exist."""
+    command = as_tool(words)
+    if command is None:
+        if words[0] == 'make':
+            assert f'\n{words[1]}: ' in Path('Makefile').read_text()
+        elif '-r' in words:
+            assert Path(words[words.index('-r') + 1]).is_file()
+        else:
+            assert words[0] in FOREIGN, f'teach {Path(__file__).name} this program'
+        return
+    write_files(block.page)
+    arguments = arguments_of(*command)
+    config = getattr(arguments, 'config', None)
+    if config is None or config.isupper():
+        return
+    try:
+        cfg = load_config(config)
+    except ImportError as error:
+        pytest.skip(str(error))
+    merge_options(cfg, getattr(arguments, 'cfg_options', None))
+
+
+def python_file(block: Block) -> Path | None:
+    """Where the page puts this code, by its first line."""
+    return Path(block.first) if re.fullmatch(r'[\w./-]+\.py', block.first) else None
+
+
+def write_files(page: Path) -> None:
+    """Write the files whose content stands on a page."""
+    for block in blocks(page, 'python'):
+        if file := python_file(block):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text)
+
+
+@pytest.fixture
+def small(monkeypatch, slow):
+    """Few scenes, and runs of which only two steps are computed."""
+    write = cmid_mm.demo_scenes.write_demo_data
+
+    def write_few(out, train, test, size, *args, **kwargs):
+        few = min(train, 400 if slow else 40), min(test, 8), min(size, 128)
+        return write(out, *few, *args, **kwargs)
+
+    def only_twice(original):
+        def wrapped(self, *args, **kwargs):
+            done = self.__dict__.setdefault('done_in_test', [])
+            if len(done) < 2:
+                done.append(original(self, *args, **kwargs))
+            return done[-1]
+
+        return wrapped
+
+    batches = mmengine.runner.loops._InfiniteDataloaderIterator
+    monkeypatch.setattr(cmid_mm.demo_scenes, 'write_demo_data', write_few)
+    monkeypatch.setattr(BaseModel, 'train_step', only_twice(BaseModel.train_step))
+    monkeypatch.setattr(batches, '__next__', only_twice(batches.__next__))
+    monkeypatch.setattr(mmengine.runner.runner, 'collect_env', dict)  # takes seconds
+
+
+def runnable(page: Path, slow: bool) -> list[Block]:
+    return [
+        block
+        for block in blocks(page, *SHELL)
+        if not block.first.startswith('needs ')
+        and (slow or not block.first.startswith('takes '))
+        and any(as_tool(words) for words in block.commands)
+    ]
+
+
+def pages_to_run() -> Iterator[Any]:
+    for page in PAGES:
+        name = str(page.relative_to(ROOT))
+        quick, complete = runnable(page, False), runnable(page, True)
+        if quick:
+            yield pytest.param(page, False, id=name)
+        if complete != quick:
+            yield pytest.param(page, True, id=f'{name}-slow', marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(('page', 'slow'), pages_to_run())
+def test_commands_run_in_the_order_of_the_page(page, slow, run, place, small):
+    pytest.importorskip('mmrotate')
+    write_files(page)
+    for block in runnable(page, slow):
+        for words in block.commands:
+            if command := as_tool(words):
+                tool, arguments = command
+                error = run(f'../{tool}', *arguments)
+                assert not error, f'{block}: {" ".join(words)}: {error}'
+
+
+def python_blocks(kind: str) -> list[Any]:
+    return [
+        pytest.param(block, id=str(block))
+        for page in PAGES
+        for block in blocks(page, 'python')
+        if kind_of(block) == kind
+    ]
+
+
+def kind_of(block: Block) -> str:
+    if re.search(r'^(import|from) ', block.text, re.MULTILINE):
+        return 'code'
+    return 'config' if '_base_ =' in block.text else 'fragment'
+
+
+@pytest.mark.parametrize('block', python_blocks('config'))
+def test_config_on_a_page_loads(block, place, monkeypatch):
+    write_files(block.page)
+    beside = 'configs/cmid' if block.page.parent.name == 'docs' else None
+    folder = Path(beside or block.page.parent.relative_to(ROOT))
+    file = python_file(block) or folder / 'on_the_page.py'
+    file.write_text(block.text)
+    monkeypatch.syspath_prepend(place)
+    cfg = load_config(str(file))
+    assert_types_exist(block, cfg.default_scope)
+
+
+@pytest.mark.parametrize('block', python_blocks('fragment'))
+def test_part_of_a_config_on_a_page_is_one(block):
+    namespace: dict[str, Any] = {}
+    exec(block.text, namespace)
+    settings = {k: v for k, v in namespace.items() if not k.startswith('__')}
+    assert Config(settings)
+    assert_types_exist(block, 'mmpretrain')
+
+
+def assert_types_exist(block: Block, scope: str) -> None:
+    """Every type that the block names is registered somewhere."""
+    names = set(re.findall(r"\btype='([\w.]+)'", block.text))
+    for registry in REGISTRIES:
+        with registry.switch_scope_and_registry(scope) as found:
+            names = {name for name in names if found.get(name) is None}
+    assert not names
+
+
+@pytest.mark.parametrize('block', python_blocks('code'))
+def test_code_on_a_page_compiles(block):
+    assert ast.parse(block.text).body

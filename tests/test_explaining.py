@@ -1,0 +1,169 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Errors of runs in the words of their configs."""
+
+import inspect
+
+import pytest
+from cmid_mm.cli import user_errors
+from mmengine.config import Config
+from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS
+from mmengine.runner import Runner
+from torch import nn
+
+from cmid_mm.building import WrongSettingError, has_type, setting_types
+from cmid_mm.explaining import place_of
+from tests.end_to_end.pretraining import write_images
+from tests.toy import toy_config
+
+
+def message_of(action, cfg: Config) -> str:
+    """What a command says that does something with a config."""
+
+    @user_errors
+    def main():
+        action(cfg)
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return str(caught.value.code)
+
+
+def build_model(cfg):
+    MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        # A part deep within, of another package and of this one.
+        (
+            {'encoder.backbone.dept': 18},
+            "model.encoder.backbone (ResNet): unknown key 'dept'; did you mean "
+            "'depth'?",
+        ),
+        (
+            {'heads.contrastive.temprature': 0.1},
+            "model.heads.contrastive (MoCoHead): unknown key 'temprature'; did you "
+            "mean 'temperature'?",
+        ),
+        (
+            {'momentum': 'high'},
+            "model (CMID): momentum='high' is of type str, expected float",
+        ),
+        (
+            {'heads.assignment.num_matches': 2.5},
+            'model.heads.assignment (AssignmentHead): num_matches=2.5 is of type '
+            'float, expected int',
+        ),
+        # Other packages assert, or stumble over what they are given.
+        ({'encoder.backbone.depth': 19}, 'model.encoder.backbone (ResNet): '),
+        ({'encoder.backbone.stem_channels': 'x'}, 'model.encoder.backbone (ResNet): '),
+        (
+            {'heads.contrastive.type': 'MocoHead'},
+            "model.heads.contrastive (MocoHead): there is no type 'MocoHead'; did you "
+            "mean 'MoCoHead'?",
+        ),
+        ({'data_preprocessor.mean': [1.0]}, 'model.data_preprocessor (ViewPairP'),
+    ],
+)
+def test_what_is_wrong_in_a_model_is_told_by_its_key(changes, message):
+    cfg = Config(dict(model=toy_config()))
+    build_model(cfg)
+    cfg.merge_from_dict({f'model.{key}': value for key, value in changes.items()})
+    text = message_of(build_model, cfg)
+    assert text.startswith(f'error: {message}')
+    assert '\n' not in text
+
+
+def test_a_folder_that_is_not_there_points_to_the_option():
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            train_dataloader=dict(
+                dataset=dict(type='mmpretrain.CustomDataset', data_prefix='nowhere')
+            ),
+        )
+    )
+    text = message_of(lambda cfg: DATASETS.build(cfg.train_dataloader.dataset), cfg)
+    assert text.startswith('error: train_dataloader.dataset (CustomDataset): ')
+    assert 'nowhere' in text and '--data-root' in text
+
+
+def test_keys_of_parts_that_are_not_registered(tmp_path):
+    images = write_images(tmp_path, count=2)
+    cfg = Config(
+        dict(
+            train_dataloader=dict(
+                batch_sise=2,
+                dataset=dict(type='ImageryDataset', data_root=str(images)),
+                sampler=dict(type='ResumableSampler'),
+            )
+        )
+    )
+
+    def build(cfg):
+        Runner.build_dataloader(cfg.train_dataloader)
+
+    text = message_of(build, cfg)
+    assert text.startswith("error: train_dataloader: unknown key 'batch_sise'")
+
+
+def test_an_error_of_no_setting_says_where_it_is():
+    def run(cfg):
+        raise AssertionError('two are not three')
+
+    text = message_of(run, Config())
+    assert text.startswith(f'error: AssertionError in {__file__}, line ')
+    assert ': two are not three (' in text
+    assert message_of(lambda cfg: {}['img'], Config()).startswith('error: KeyError in ')
+
+
+def test_an_optimiser_of_another_package():
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr='fast'))))
+
+    def build(cfg):
+        parameters = list(nn.Linear(1, 1).parameters())
+        OPTIMIZERS.build({**cfg.optim_wrapper.optimizer, 'params': parameters})
+
+    text = message_of(build, cfg)
+    assert text.startswith('error: optim_wrapper.optimizer (SGD): ')
+
+
+def test_types_are_taken_strictly_and_sequences_freely():
+    types = setting_types(MODELS.get('ViewPairPreprocessor'))
+    assert has_type((1, 2.0), types['mean']) and has_type([1], types['mean'])
+    assert not has_type('12', types['mean']) and not has_type(3, types['mean'])
+    assert has_type(True, types['channels_last'])
+    assert not has_type(1, types['channels_last'])
+
+
+def test_subclasses_are_checked_for_what_they_inherit():
+    class Mine(MODELS.get('MoCoHead')):
+        def __init__(self, own, **kwargs):
+            super().__init__(**kwargs)
+
+    with pytest.raises(WrongSettingError, match="queue_size='big' is of type str"):
+        MODELS.build(dict(type=Mine, own=1, in_channels=8, queue_size='big'))
+
+
+def test_every_type_of_this_package_is_understood():
+    """Signatures whose hints cannot be resolved would stop every run."""
+    known = 0
+    for registry in (DATASETS, HOOKS, MODELS, OPTIMIZERS):
+        for cls in registry.module_dict.values():
+            if inspect.isclass(cls) and cls.__module__.startswith('cmid_mm.'):
+                known += bool(setting_types(cls))
+    assert known > 30
+
+
+def test_the_place_is_that_with_most_in_common():
+    cfg = Config(
+        dict(
+            a=dict(type='A'),
+            b=[dict(type='A', x=1), dict(type='A', x=2)],
+        )
+    )
+    assert place_of(cfg, dict(type='A', x=2, shared=[1])) == 'b.1'
+    assert place_of(cfg, dict(type='A', x=3)) == 'a'
+    assert place_of(cfg, dict(type='B')) is None
+    assert place_of(None, dict(type='A')) is None
