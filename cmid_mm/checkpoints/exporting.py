@@ -36,7 +36,8 @@ def export_backbone(
             checkpoint=...)`` of mmdet and mmseg expects them, of a ViT as mmseg's
             own with ``patch_bias=True, final_norm=True``; ``'timm'``: timm's names,
             for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
-        source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+        source (str): Which network, as in :func:`cmid_mm.checkpoints.find_backbone`.
+            Defaults to ``'student'``.
 
     Returns:
         dict[str, Any]: The ``meta`` that was written.
@@ -44,7 +45,7 @@ def export_backbone(
     Raises:
         CheckpointError: If the file holds no backbone, or one that the other library
             has no names for.
-        ValueError: If ``layout`` or ``source`` is unknown.
+        ValueError: If ``layout`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
         raise ValueError(f'layout must be one of {EXPORT_LAYOUTS}, got {layout!r}')
@@ -56,7 +57,9 @@ def export_backbone(
     elif layout == 'mmdet' and found.layout is not None:
         state = _mmdet_state(state, FAMILIES[found.layout.family], checkpoint)
     elif layout == 'mmpretrain':
-        state = {f'backbone.{name}': tensor for name, tensor in state.items()}
+        wrapper = FAMILIES[found.layout.family].wrapper if found.layout else ''
+        prefix = f'backbone.{wrapper}'
+        state = {prefix + name: tensor for name, tensor in state.items()}
 
     meta: dict[str, Any] = dict(
         source=Path(checkpoint).name,
@@ -118,7 +121,8 @@ def _mmdet_state(
                 f'and type={family.type!r} there'
             )
         exported = export.layout.from_mmpretrain(exported)
-    return {family.mmdet_prefix + name: t for name, t in exported.items()}
+    prefix = family.mmdet_prefix + family.wrapper
+    return {prefix + name: tensor for name, tensor in exported.items()}
 
 
 def _timm_state(
