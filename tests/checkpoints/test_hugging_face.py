@@ -413,7 +413,10 @@ def test_biases_of_dinov3(tmp_path):
 @pytest.mark.parametrize('layout', EXPORT_LAYOUTS)
 def test_export_of_dinov3(tmp_path, layout):
     source = drawn(plain_timm('vit_small_patch16_dinov3'))
+    # As in training, where the token of masked patches stands beside the weights.
     written = meta_dinov3(source.state_dict(), False)
+    assert 'mask_token' in written
+    written = {f'backbone.{name}': value for name, value in written.items()}
     torch.save(dict(teacher=written), tmp_path / 'a.pth')
     export_backbone(tmp_path / 'a.pth', tmp_path / 'b.pth', layout, 'teacher')
     if layout == 'timm':

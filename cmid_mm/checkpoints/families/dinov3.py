@@ -148,6 +148,7 @@ DINOV3 = Family(
             "behind 'dinov3'",
         ),
     ),
-    exports=dict(timm=(Export(_TIMM),)),
+    # The token of masked patches, of training alone
+    exports=dict(timm=(Export(_TIMM, left_out=r'mask_token$'),)),
     wrapper='timm_model.',
 )
