@@ -3,6 +3,7 @@ from .assignment_head import AssignmentHead, location_grid, match_cells
 from .branch_head import BranchHead, PairedViews
 from .contrastive_head import BYOLHead, InstanceContrastHead, info_nce
 from .cross_correlation_head import CrossCorrelationHead
+from .distillation_head import FeatureDistillationHead
 from .reconstruction_head import ReconstructionHead
 from .similarity_head import PatchSimilarityHead
 
@@ -11,6 +12,7 @@ __all__ = [
     'BYOLHead',
     'BranchHead',
     'CrossCorrelationHead',
+    'FeatureDistillationHead',
     'InstanceContrastHead',
     'ReconstructionHead',
     'PairedViews',

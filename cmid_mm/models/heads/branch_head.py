@@ -55,7 +55,7 @@ class BranchHead(BaseModule):
 
     #: Arguments that the model fills in where the config leaves them out:
     #: ``'in_channels'`` and ``'stride'`` of the feature map that the head reads,
-    #: ``'num_bands'`` of the images.
+    #: ``'num_bands'`` of the images, ``'mean'`` and ``'std'`` of their bands.
     measured: tuple[str, ...] = ()
 
     def __init__(

@@ -139,13 +139,16 @@ class CMID(BaseModel):
         outputs = [encoder(*view) for view in zip(*views, strict=True)]
         return lambda stage: [feature_map(output, stage) for output in outputs]
 
-    def _measured(self, head: dict) -> dict[str, int]:
+    def _measured(self, head: dict) -> dict[str, Any]:
         """What a head takes of the backbone and the images, and is not given."""
         stage = head.get('stage', -1)
-        measures: dict[str, Callable[[], int]] = {
+        preprocessor = self.data_preprocessor
+        measures: dict[str, Callable[[], Any]] = {
             'in_channels': lambda: self.student.output(stage).channels,
             'stride': lambda: self.student.output(stage).stride,
-            'num_bands': lambda: self.data_preprocessor.num_bands,
+            'num_bands': lambda: preprocessor.num_bands,
+            'mean': lambda: preprocessor.mean.flatten().tolist(),
+            'std': lambda: preprocessor.std.flatten().tolist(),
         }
         wanted: Iterable[str] = getattr(part_class(head), 'measured', ())
         return {name: measures[name]() for name in wanted if head.get(name) is None}
