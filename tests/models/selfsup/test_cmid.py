@@ -193,6 +193,7 @@ def test_momentum_schedule():
     assert model.momentum_at(0.0) == pytest.approx(0.996)
     assert model.momentum_at(0.5) == pytest.approx(0.998)
     assert model.momentum_at(1.0) == pytest.approx(1.0)
+    assert toy_model(momentum=0.9).momentum_at(0.5) == pytest.approx(0.95)
 
 
 def test_collapse_shows_in_feature_std():
