@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'checkpoint',
         metavar='CKPT',
         help='checkpoint of a run, a published CMID checkpoint, or any other file with '
-        'a ResNet, Swin, ViT, ConvNeXt or RVSA backbone',
+        'a ResNet, Swin, ViT, DINOv3, ConvNeXt or RVSA backbone',
     )
     parser.add_argument(
         'out',
@@ -38,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--source',
-        choices=('student', 'teacher'),
         default='student',
-        help='which network of a self-supervised checkpoint (default: student)',
+        metavar='NAME',
+        help='which network of a file that holds several: student, the one that was '
+        'trained (default), teacher, its moving average, or where it stands in the '
+        'file, such as state_dict_ema (docs/pretrained_weights.md)',
     )
 
 

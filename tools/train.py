@@ -59,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'repeat, mean or first, or a band of the file for each band of the model, '
         'such as 3,2,1,mean (docs/mixing.md)',
     )
+    parser.add_argument(
+        '--backbone-source',
+        metavar='NAME',
+        help='with --backbone-checkpoint: which network of a file that holds several, '
+        'teacher or a name that the log tells, such as state_dict_ema',
+    )
     add_run_arguments(parser)
 
 
@@ -88,9 +94,11 @@ def main(args: argparse.Namespace) -> None:
         launch.set_data_root(cfg, args.data_root)
     if args.backbone_checkpoint:
         stem = stem_option(args.stem) if args.stem else None
-        set_backbone_checkpoint(cfg, args.backbone_checkpoint, stem)
-    elif args.stem:
-        raise ValueError('--stem says how to load --backbone-checkpoint; give both')
+        source = args.backbone_source
+        set_backbone_checkpoint(cfg, args.backbone_checkpoint, stem, source)
+    elif args.stem or args.backbone_source:
+        option = '--stem' if args.stem else '--backbone-source'
+        raise ValueError(f'{option} says how to load --backbone-checkpoint; give both')
     if args.amp:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)

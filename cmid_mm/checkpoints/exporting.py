@@ -35,15 +35,16 @@ def export_backbone(
             checkpoint=...)`` of mmdet and mmseg expects them, of a ViT as mmseg's
             own with ``patch_bias=True, final_norm=True``; ``'timm'``: timm's names,
             for ResNets also torchvision's. Defaults to ``'mmpretrain'``.
-        source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+        source (str): Which network, as in :func:`cmid_mm.checkpoints.find_backbone`.
+            Defaults to ``'student'``.
 
     Returns:
         dict[str, Any]: The ``meta`` that was written.
 
     Raises:
         CheckpointError: If the file holds no backbone, or one that the other library
-            does not have.
-        ValueError: If ``layout`` or ``source`` is unknown.
+            has no names for.
+        ValueError: If ``layout`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
         raise ValueError(f'layout must be one of {EXPORT_LAYOUTS}, got {layout!r}')
@@ -51,7 +52,9 @@ def export_backbone(
     found = find_backbone(content, checkpoint, source)
     state = backbone_only(found, checkpoint)
     if layout == 'mmpretrain':
-        state = {f'backbone.{name}': tensor for name, tensor in state.items()}
+        wrapper = FAMILIES[found.layout.family].wrapper if found.layout else ''
+        prefix = f'backbone.{wrapper}'
+        state = {prefix + name: tensor for name, tensor in state.items()}
     else:
         state = _state_for(layout, state, checkpoint)
 
@@ -125,5 +128,7 @@ def _state_for(
                 + '; use --layout mmpretrain'
             )
         state = export.layout.from_mmpretrain(state)
-    prefix = family.mmdet_prefix if family and library == 'mmdet' else ''
+    prefix = ''
+    if family and library == 'mmdet':
+        prefix = family.mmdet_prefix + family.wrapper
     return {prefix + name: tensor for name, tensor in state.items()}

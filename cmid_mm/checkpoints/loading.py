@@ -76,7 +76,8 @@ def match_backbone(
     Args:
         module (nn.Module): The backbone, as in :func:`load_backbone`.
         path (str | PathLike): The checkpoint.
-        source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+        source (str): Which network, as in :func:`find_backbone`. Defaults to
+            ``'student'``.
         stem: As in :func:`load_backbone`. Defaults to None.
 
     Returns:
@@ -182,10 +183,12 @@ def load_backbone(
             library, with one of the known layouts or the names that the file has.
         path (str | PathLike): Checkpoint of a cmid_mm run, exported backbone,
             published CMID checkpoint, or one with the names of OpenMMLab,
-            torchvision, timm or the Microsoft Swin, of the releases in
-            ``docs/pretrained_weights.md`` too. Objects among its weights, such as
-            the arguments of the program that wrote it, are left unread.
-        source (str): ``'student'`` or ``'teacher'``. Defaults to ``'student'``.
+            torchvision, timm, Hugging Face or the networks' authors, wherever in the
+            file it stands, of the releases in ``docs/pretrained_weights.md`` too.
+            Objects among its weights, such as the arguments of the program that wrote
+            it, are left unread.
+        source (str): Which network, as in :func:`find_backbone`. Defaults to
+            ``'student'``.
         stem: How the first kernel is made for other bands than the file's:
             ``'repeat'``, ``'mean'``, ``'first'``, or for each band of the module a
             band of the file, counted from 1, None for the mean of all, 0 for none;

@@ -35,7 +35,10 @@ def stem_option(text: str) -> Stem:
 
 
 def set_backbone_checkpoint(
-    cfg: Config, checkpoint: str, stem: Stem | None = None
+    cfg: Config,
+    checkpoint: str,
+    stem: Stem | None = None,
+    source: str | None = None,
 ) -> None:
     """Initialise the model's backbone from a file, completely or not at all.
 
@@ -43,6 +46,7 @@ def set_backbone_checkpoint(
         cfg (Config): The config, changed in place.
         checkpoint (str): Any file that ``PretrainedBackbone`` understands.
         stem: Its ``stem``. Defaults to None: other bands are refused.
+        source: Its ``source``. Defaults to None: the network that was trained.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -68,6 +72,8 @@ def set_backbone_checkpoint(
     parent.backbone.init_cfg = dict(type='PretrainedBackbone', checkpoint=checkpoint)
     if stem is not None:
         parent.backbone.init_cfg.stem = stem
+    if source is not None:
+        parent.backbone.init_cfg.source = source
     # Stock configs may name other weights in this older place.
     parent.backbone.pop('pretrained', None)
     parent.pop('pretrained', None)

@@ -38,8 +38,9 @@ class PretrainedBackbone:
 
     Args:
         checkpoint (str): Path of the file.
-        source (str): ``'student'`` or ``'teacher'``, for the checkpoints of
-            self-supervised training. Defaults to ``'student'``.
+        source (str): Which network of a file that holds several, as in
+            :func:`cmid_mm.checkpoints.find_backbone`: ``'student'``, ``'teacher'`` or
+            a name that the report tells. Defaults to ``'student'``.
         stem: How the first kernel is made for other bands than the file's, as in
             :func:`cmid_mm.checkpoints.load_backbone`. Defaults to None: other bands
             are refused.

@@ -10,6 +10,7 @@ import re
 import pytest
 import timm
 import torch
+from mmengine.model import PretrainedInit
 from mmpretrain.models import (
     ConvNeXt,
     ResNet,
@@ -19,7 +20,12 @@ from mmpretrain.models import (
 )
 from torch import Tensor, nn
 
-from cmid_mm.checkpoints import CheckpointError, load_backbone
+from cmid_mm.checkpoints import (
+    EXPORT_LAYOUTS,
+    CheckpointError,
+    export_backbone,
+    load_backbone,
+)
 
 State = dict[str, Tensor]
 WIDTH = 16
@@ -402,6 +408,29 @@ def test_biases_of_dinov3(tmp_path):
     report = load_backbone(module, tmp_path / 'a.pth')
     assert len(report.new) == 4  # zero, as in the file
     assert not module.timm_model.blocks[1].attn.v_bias.any()
+
+
+@pytest.mark.parametrize('layout', EXPORT_LAYOUTS)
+def test_export_of_dinov3(tmp_path, layout):
+    source = drawn(plain_timm('vit_small_patch16_dinov3'))
+    # As in training, where the token of masked patches stands beside the weights.
+    written = meta_dinov3(source.state_dict(), False)
+    assert 'mask_token' in written
+    written = {f'backbone.{name}': value for name, value in written.items()}
+    torch.save(dict(teacher=written), tmp_path / 'a.pth')
+    export_backbone(tmp_path / 'a.pth', tmp_path / 'b.pth', layout, 'teacher')
+    if layout == 'timm':
+        module = plain_timm('vit_small_patch16_dinov3')
+        exported = torch.load(tmp_path / 'b.pth')['state_dict']
+        module.load_state_dict(exported)
+    else:
+        module = in_timm('vit_small_patch16_dinov3')
+        prefix = dict(prefix='backbone.') if layout == 'mmpretrain' else {}
+        PretrainedInit(str(tmp_path / 'b.pth'), **prefix)(module)
+        module = module.timm_model
+    torch.testing.assert_close(module.state_dict(), source.state_dict())
+    again = in_timm('vit_small_patch16_dinov3')
+    assert load_backbone(again, tmp_path / 'b.pth').loaded == len(source.state_dict())
 
 
 def test_dinov3_in_another_network(tmp_path):

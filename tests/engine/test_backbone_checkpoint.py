@@ -60,6 +60,14 @@ def test_stem(backbone_file, text, stem):
     assert cfg.model.encoder.backbone.init_cfg.stem == stem
 
 
+def test_source(backbone_file):
+    cfg = config()
+    set_backbone_checkpoint(cfg, backbone_file, source='state_dict_ema')
+    assert cfg.model.encoder.backbone.init_cfg == dict(
+        type='PretrainedBackbone', checkpoint=backbone_file, source='state_dict_ema'
+    )
+
+
 @pytest.mark.parametrize('text', ['all', '1,x', '-1', ''])
 def test_unknown_stem(text):
     with pytest.raises(ValueError, match=f'--stem {text}: expected repeat, mean, fir'):

@@ -8,7 +8,7 @@ timm's: Siméoni et al., DINOv3, 2025.
 import torch
 from torch import Tensor
 
-from .family import Architecture, Family
+from .family import Architecture, Export, Family
 from .naming import SEPARATE_QKV, Layout, Step
 
 _MODELS: dict[tuple[int, tuple[int, ...]], str] = {
@@ -21,12 +21,13 @@ _MODELS: dict[tuple[int, tuple[int, ...]], str] = {
 
 
 def _without_key_bias(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Biases of queries and values; no buffers, which the settings tell."""
     split: dict[str, Tensor] = {}
     for name, value in state.items():
         attention = name.removesuffix('qkv.bias')
         if attention != name:
             split[f'{attention}q_bias'], _, split[f'{attention}v_bias'] = value.chunk(3)
-        elif not name.endswith('qkv.bias_mask'):
+        elif not name.endswith(('qkv.bias_mask', 'rope_embed.periods')):
             split[name] = value
     return split
 
@@ -55,6 +56,7 @@ _MASKED_KEY_BIAS = Step(_without_key_bias, _with_key_bias)
 # The released models up to ViT-H+ have biases that are all zero, timm's have none.
 _ZERO_BIASES = Step(_without_zero_biases, lambda state: state)
 
+_TIMM = Layout('timm', 'DINOv3', ('reg_token', 'blocks.0.gamma_1'))
 _META = Layout(
     'Meta',
     'DINOv3',
@@ -128,7 +130,7 @@ DINOV3 = Family(
     name='DINOv3',
     type='mmpretrain.TIMMBackbone',
     layouts=(
-        Layout('timm', 'DINOv3', ('reg_token', 'blocks.0.gamma_1')),
+        _TIMM,
         _META,
         _hugging_face('Hugging Face', 'layer'),
         _hugging_face('Hugging Face in memory', 'model.layer'),
@@ -146,4 +148,7 @@ DINOV3 = Family(
             "behind 'dinov3'",
         ),
     ),
+    # The token of masked patches, of training alone
+    exports=dict(timm=(Export(_TIMM, left_out=r'mask_token$'),)),
+    wrapper='timm_model.',
 )

@@ -106,6 +106,7 @@ class Family:
         exports: Layouts to export to by library, of which the first counts whose marks
             are there.
         mmdet_prefix: What mmdet and mmseg expect before the names.
+        wrapper: What the network of ``type`` has before the names.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Family:
     position_tables: tuple[tuple[str, Resize], ...] = ()
     exports: Mapping[str, tuple[Export, ...]] = field(default_factory=dict)
     mmdet_prefix: str = ''
+    wrapper: str = ''
 
     def describe(self, state: Mapping[str, Tensor]) -> Architecture | None:
         """Describe the backbone that a state dict belongs to.

@@ -240,7 +240,8 @@ VIT = Family(
     ),
     position_tables=((r'pos_embed$', resize_vit_positions),),
     exports=dict(
-        timm=(Export(_TIMM),),
+        # The token of masked patches, of training alone
+        timm=(Export(_TIMM, left_out=r'mask_token$'),),
         mmdet=(
             Export(
                 _MMSEG,
