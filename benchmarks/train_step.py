@@ -29,9 +29,9 @@ RESET_PEAK = Path('/proc/self/clear_refs')
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'cmid'
 
 
-def view_pairs(batch_size: int, size: int, bands: int, patch: int = 32) -> dict:
+def view_pairs(batch_size: int, size: int, bands: int) -> dict:
     """A random batch of packed view pairs."""
-    cells = size // patch
+    cells = size // 32  # patches of the mask
     box = torch.tensor([0.0, 0.0, size, size, 0.0])
     return dict(
         inputs=torch.randint(0, 256, (batch_size, 2, bands, size, size)).byte(),

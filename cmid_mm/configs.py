@@ -4,7 +4,7 @@
 import difflib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
@@ -110,6 +110,29 @@ def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
 Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
+#: What is read from the top of a config when it runs.
+_READ = {
+    *inspect.signature(Runner.__init__).parameters,
+    # by the runner, besides its arguments
+    'activation_checkpointing',
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'sync_bn',
+    # by cmid_mm
+    'custom_imports',
+    'prepared_by',
+    'tta_model',
+    'tta_pipeline',
+}
+#: Options of tools/train.py for what configs keep in variables.
+_FLAGS = {
+    name: f'--{name.replace("_", "-")}'
+    for name in ('data_root', 'max_epochs', 'max_iters')
+}
+
+
 def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
     """Override config values, refusing paths that the config does not have.
 
@@ -123,8 +146,9 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
             before it must exist.
 
     Raises:
-        KeyError: If a path leads nowhere, or to several parts of a list; names the
-            closest existing key.
+        KeyError: If a path leads nowhere, names the closest existing key; if it leads
+            to several parts of a list; or to a variable that only the config file
+            itself used, names the settings that were made from it.
     """
     resolved = {}
     for path, value in (options or {}).items():
@@ -145,13 +169,10 @@ def resolve_path(cfg: Config, path: str) -> str:
     Raises:
         KeyError: Likewise.
     """
-    runner_keys = {
-        *inspect.signature(Runner.__init__).parameters,
-        # What the runner reads from the config besides its arguments.
-        *('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
-    }
     node: Any = cfg
     names = path.split('.')
+    if names[0] in cfg and names[0] not in _READ:
+        raise _only_a_variable(cfg, names[0])
     for depth, name in enumerate(names):
         if isinstance(node, (list, tuple)):
             names[depth] = str(_index_in(node, name))
@@ -159,7 +180,7 @@ def resolve_path(cfg: Config, path: str) -> str:
             continue
         is_mapping = hasattr(node, 'keys')
         keys = list(node.keys()) if is_mapping else []
-        known = name in keys or (depth == 0 and name in runner_keys)
+        known = name in keys or (depth == 0 and name in _READ)
         if not known and not (0 < depth == len(names) - 1 and is_mapping):
             raise _leads_nowhere(name, keys)
         node = node.get(name, {})
@@ -186,6 +207,34 @@ def _leads_nowhere(name: str, keys: Sequence[str]) -> KeyError:
     close = difflib.get_close_matches(name, keys, 1)
     hint = f'; did you mean {close[0]!r}?' if close else ''
     return KeyError(f'the config has no {name!r} there{hint}')
+
+
+def _only_a_variable(cfg: Config, name: str) -> KeyError:
+    places = [
+        path
+        for key in cfg
+        if key in _READ
+        for path, value in _settings(cfg[key], key)
+        if name.endswith(path.rpartition('.')[2]) and value == cfg[name]
+    ]
+    made = f': {", ".join(places[:3])}' if places else ''
+    flag = f', or use {_FLAGS[name]} of tools/train.py' if name in _FLAGS else ''
+    return KeyError(
+        f'{name!r} is a variable that was used up when the config file was read; set '
+        f'it in a config of your own, or override what was made from it{made}{flag}'
+    )
+
+
+def _settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every value in a part of a config with its dotted path, outermost first."""
+    yield path, node
+    parts: Iterable[tuple[Any, Any]] = ()
+    if hasattr(node, 'keys'):
+        parts = node.items()
+    elif isinstance(node, (list, tuple)):
+        parts = enumerate(node)
+    for key, value in parts:
+        yield from _settings(value, f'{path}.{key}')
 
 
 def wrapped_datasets(dataset: Any) -> Iterator[Any]:

@@ -1,8 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import inspect
+import re
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from cmid_mm.configs import load_config, merge_options
+import cmid_mm
+from cmid_mm.configs import load_config, merge_options, resolve_path
+
+from .wrong_settings import CONFIGS
 
 
 def config(**changes):
@@ -12,7 +20,7 @@ def config(**changes):
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1)),
             train_dataloader=dict(batch_size=2, dataset=dict(type='D')),
             param_scheduler=[dict(type='LinearLR')],
-            pipeline=[
+            tta_pipeline=[
                 dict(type='mmdet.Resize', scale=8),
                 dict(type='RandomFlip', prob=0.5),
                 dict(type='RandomFlip', prob=0.5, direction='vertical'),
@@ -39,20 +47,25 @@ def test_options_override_and_may_add_a_last_name():
 
 def test_parts_of_lists_are_named_by_type():
     cfg = config()
-    merge_options(cfg, {'pipeline.Resize.scale': 16, 'param_scheduler.LinearLR.end': 3})
-    assert [step.get('scale') for step in cfg.pipeline] == [16, None, None]
+    merge_options(
+        cfg, {'tta_pipeline.Resize.scale': 16, 'param_scheduler.LinearLR.end': 3}
+    )
+    assert [step.get('scale') for step in cfg.tta_pipeline] == [16, None, None]
     assert cfg.param_scheduler == [dict(type='LinearLR', end=3)]
-    merge_options(cfg, {'pipeline.Resize': dict(keep_ratio=True)})
-    assert cfg.pipeline[0] == dict(type='mmdet.Resize', scale=16, keep_ratio=True)
-    merge_options(cfg, {'pipeline.2.prob': 0.25})
-    assert [step.get('prob') for step in cfg.pipeline] == [None, 0.5, 0.25]
+    merge_options(cfg, {'tta_pipeline.Resize': dict(keep_ratio=True)})
+    assert cfg.tta_pipeline[0] == dict(type='mmdet.Resize', scale=16, keep_ratio=True)
+    merge_options(cfg, {'tta_pipeline.2.prob': 0.25})
+    assert [step.get('prob') for step in cfg.tta_pipeline] == [None, 0.5, 0.25]
 
 
 @pytest.mark.parametrize(
     ('path', 'message'),
     [
-        ('pipeline.RandomFlip.prob', 'several parts there are a RandomFlip.* of 1, 2'),
-        ('pipeline.Risize.scale', "no 'Risize' there; did you mean 'Resize'"),
+        (
+            'tta_pipeline.RandomFlip.prob',
+            'several parts there are .* of 1, 2',
+        ),
+        ('tta_pipeline.Risize.scale', "no 'Risize' there; did you mean 'Resize'"),
         ('modle.momentum', "no 'modle' there; did you mean 'model'"),
         ('model.encodr.stride', "no 'encodr' there; did you mean 'encoder'"),
         ('batch_size', "no 'batch_size' there"),
@@ -63,6 +76,40 @@ def test_parts_of_lists_are_named_by_type():
 def test_option_that_leads_nowhere_is_named(path, message):
     with pytest.raises(KeyError, match=message):
         merge_options(config(), {path: 1})
+
+
+def test_variables_of_a_config_are_refused():
+    """They were used when the file was read: overriding one would do nothing."""
+    cfg = load_config('configs/cmid/cmid_r18_demo.py')
+    with pytest.raises(KeyError, match=r'train_cfg\.max_epochs, or use --max-epochs'):
+        merge_options(cfg, {'max_epochs': 3})
+    pipeline = r'from it: train_dataloader\.dataset\.pipeline\b'
+    with pytest.raises(KeyError, match=pipeline):
+        merge_options(cfg, {'train_pipeline.MaskPair.ratio': 0.3})
+
+
+def test_what_may_be_overridden_is_read_by_a_run():
+    """Of every config, the names that are accepted are those that the code reads."""
+    files = [
+        Path(inspect.getfile(Runner)),
+        *Path(cmid_mm.__file__).parent.rglob('*.py'),
+    ]
+    code = '\n'.join(file.read_text() for file in files)
+    read = {*re.findall(r"\bcfg(?:\.get\(')?\.?(\w+)", code)}
+    read |= {*inspect.signature(Runner.__init__).parameters}
+    accepted, refused = set(), set()
+    for name in CONFIGS:
+        cfg = load_config(f'cmid_mm::{name}')
+        for key in cfg:
+            try:
+                assert resolve_path(cfg, key) == key
+                accepted.add(key)
+            except KeyError as error:
+                assert f'{key!r} is a variable' in str(error)
+                refused.add(key)
+    assert {'model', 'tta_model', 'prepared_by'} <= accepted <= read
+    assert {'max_epochs', 'data_root', 'train_pipeline'} <= refused
+    assert not refused & read
 
 
 def test_packaged_configs_are_found():

@@ -42,6 +42,7 @@ def test_every_config_is_listed_once(index):
 @pytest.mark.parametrize('folder', FOLDERS)
 def test_what_is_said_of_a_config_is_so(folder):
     said = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())
+    assert said['Collections'] and said['Models']
     assert all((ROOT / kind['README']).is_file() for kind in said['Collections'])
     for model in said['Models']:
         cfg = load_config(str(ROOT / model['Config']))

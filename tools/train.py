@@ -110,7 +110,7 @@ def main(args: argparse.Namespace) -> None:
     runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
     for report in check_backbones(runner.model):
         compare_images(cfg, report)
-    check_batches(runner)
+    check_batches(runner.train_loop)
     runner.train()
 
 

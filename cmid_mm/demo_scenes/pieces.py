@@ -95,15 +95,13 @@ def fields(
     plan: Plan,
     rng: Generator,
     target: float,
-    outline: Floats | None = None,
     hedges: float = 0.3,
 ) -> list[Floats]:
-    """Cover the place (or ``outline``) with parcels; returns their outlines."""
+    """Cover the place with parcels; returns their outlines."""
     extent = plan.extent
-    if outline is None:
-        outline = rectangle_corners(
-            extent / 2, extent / 2, 2 * extent, 2 * extent, rng.uniform(0, 6.3)
-        )
+    outline = rectangle_corners(
+        extent / 2, extent / 2, 2 * extent, 2 * extent, rng.uniform(0, 6.3)
+    )
     parcels = split_parcels(outline, target, rng)
     favourite = pick(rng, ['crop', 'crop', 'soil'])
     main_angle = float(rng.uniform(0, np.pi))

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine import dist
 from mmengine.config import Config
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop
 
 from ..configs import wrapped_datasets
 from ..preparation import PREPARATIONS
@@ -40,16 +40,15 @@ def check_data(cfg: Config, *loaders: str) -> None:
                     )
 
 
-def check_batches(runner: Runner) -> None:
+def check_batches(loop: Any) -> None:
     """Refuse training by epochs on data that do not fill one batch.
 
     Args:
-        runner: Of the training.
+        loop: What trains; loops of other kinds are not looked at.
 
     Raises:
         ValueError: If there are fewer images than one batch of all processes, or none.
     """
-    loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop) and len(loop.dataloader) == 0:
         loader: Any = loop.dataloader
         raise ValueError(

@@ -9,6 +9,8 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from numpy.random import SeedSequence
 
+from .data_check import check_batches
+
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
@@ -23,6 +25,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     Args:
         dataloader (dict): With ``sampler=dict(type='ResumableSampler')`` and
             ``drop_last=True``.
+
+    Raises:
+        ValueError: If there are fewer images than one batch of all processes.
     """
 
     _epoch: int
@@ -30,6 +35,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        check_batches(self)
         self._check_checkpoints()
 
     def run(self) -> torch.nn.Module:

@@ -298,7 +298,6 @@ def linear_probe_predict(
     train_labels: Tensor,
     test_features: Tensor,
     c: float = LINEAR_PROBE_C,
-    max_iter: int = 500,
 ) -> Tensor:
     """Classify by multinomial logistic regression.
 
@@ -311,7 +310,6 @@ def linear_probe_predict(
         test_features (Tensor): (M, D).
         c (float): Inverse strength of the L2 penalty, relative to the summed
             loss. Defaults to ``LINEAR_PROBE_C``.
-        max_iter (int): Limit of the solver's iterations. Defaults to 500.
 
     Returns:
         Tensor: Predicted labels, int64, (M,).
@@ -324,7 +322,7 @@ def linear_probe_predict(
     if len(train_labels.unique()) < 2:
         raise ValueError('a linear probe needs training images of at least two classes')
     probe = make_pipeline(
-        StandardScaler(), LogisticRegression(C=c, max_iter=max_iter, random_state=0)
+        StandardScaler(), LogisticRegression(C=c, max_iter=500, random_state=0)
     )
     with warnings.catch_warnings():
         # The last digits of the loss do not change a prediction.
@@ -339,7 +337,6 @@ def linear_probe_accuracy(
     train_labels: Tensor,
     test_features: Tensor,
     test_labels: Tensor,
-    c: float = LINEAR_PROBE_C,
 ) -> float:
     """Accuracy of :func:`linear_probe_predict`.
 
@@ -348,11 +345,9 @@ def linear_probe_accuracy(
         train_labels (Tensor): int64, (N,).
         test_features (Tensor): (M, D).
         test_labels (Tensor): int64, (M,).
-        c (float): Inverse strength of the L2 penalty. Defaults to
-            ``LINEAR_PROBE_C``.
 
     Returns:
         float: Top-1 accuracy in percent.
     """
-    predicted = linear_probe_predict(train_features, train_labels, test_features, c)
+    predicted = linear_probe_predict(train_features, train_labels, test_features)
     return accuracy(predicted, test_labels)

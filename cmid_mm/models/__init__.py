@@ -9,7 +9,7 @@ from .heads import (
     BYOLHead,
     CrossCorrelationHead,
     FeatureDistillationHead,
-    InstanceContrastHead,
+    MoCoHead,
     PatchSimilarityHead,
     ReconstructionHead,
 )
@@ -47,7 +47,7 @@ __all__ = [
     'FocalL1Loss',
     'MaskedEncoder',
     'FeatureDistillationHead',
-    'InstanceContrastHead',
+    'MoCoHead',
     'QueuedSwAVLoss',
     'PatchSimilarityHead',
     'ReconstructionHead',

@@ -93,17 +93,20 @@ def test_converted_file_loads_strictly(tmp_path, published, key, prefix):
         ),
         'class_loss.center': 'heads.assignment.center',
     }
-    for theirs, mine in ours.items():
-        if theirs in state:
-            assert torch.equal(loaded[mine].flatten(), state[theirs].flatten()), mine
+    found = ours.keys() & state.keys()
+    assert len(found) >= len(ours) - 3  # some parts are only in one of them
+    for theirs in found:
+        mine = ours[theirs]
+        assert torch.equal(loaded[mine].flatten(), state[theirs].flatten()), mine
     for network, prefix in (
         ('student.backbone.', 'online_encoder.model.'),
         ('teacher.', 'branch_encoder.'),
     ):
-        for name in loaded:
-            if name.startswith(network):
-                theirs = state[prefix + name.removeprefix(network)]
-                assert torch.equal(loaded[name], theirs), name
+        names = [name for name in loaded if name.startswith(network)]
+        assert len(names) > 100
+        for name in names:
+            theirs = state[prefix + name.removeprefix(network)]
+            assert torch.equal(loaded[name], theirs), name
 
     def starts(tensors):
         return sorted(t.flatten()[0].item() for t in tensors.values() if t.numel())

@@ -52,6 +52,16 @@ def test_splits_that_share_folders_are_lists(tmp_path):
         ChangeDetectionDataset(str(tmp_path), ann_file='list/val.txt')
 
 
+def test_folders_of_other_names(tmp_path):
+    write_pairs(tmp_path)
+    (tmp_path / 'A').rename(tmp_path / '2019')
+    (tmp_path / 'B').rename(tmp_path / '2021')
+    dataset = ChangeDetectionDataset(str(tmp_path), before_dir='2019', after_dir='2021')
+    info = dataset.get_data_info(0)
+    assert info['img_path'] == str(tmp_path / '2019/1.png')
+    assert info['img_path2'] == str(tmp_path / '2021/1.png')
+
+
 @pytest.mark.parametrize('folder', ['A', 'B', 'label'])
 def test_a_missing_partner_is_named(tmp_path, folder):
     write_pairs(tmp_path)

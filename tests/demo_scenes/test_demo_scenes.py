@@ -131,6 +131,7 @@ def test_boxes_cover_their_pixels(scenes):
 
 
 def test_box_corners_run_clockwise_around_the_right_area(scenes):
+    assert sum(len(scene.boxes) for scene in scenes) > 10
     for scene in scenes:
         for box in scene.boxes:
             x, y = box.corners.astype(np.float64).T

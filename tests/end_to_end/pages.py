@@ -1,10 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """The commands and the Python code that stand in the README and the documentation.
 
-A bash block is run, in the order of the page, unless its first line says
+A block of bash, or of Python code that is neither a config nor the content of a file,
+is run, in the order of the page, unless its first line says
 
 - ``# needs X``: data, hardware or days that a test has not; its commands are only
-  read (tool, options, config, keys).
+  read (tool, options, config, keys), its imports made.
 - ``# takes X``: the time it takes a user; run before a release (``pytest -m slow``).
 """
 

@@ -106,7 +106,12 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp('processes')
     spawn(worker, (str(folder),), nprocs=2)
     two = [torch.load(folder / f'{rank}.pth', weights_only=True) for rank in (0, 1)]
-    return results(slice(None), lambda model: model), *two
+    whole = results(slice(None), lambda model: model)
+    kinds = [
+        f'{kind} {name}' for kind in ('mine', 'theirs') for name in ('SwAV', 'SimCLR')
+    ]
+    assert all(len(whole[kind]) >= STEPS for kind in kinds)  # of every step
+    return whole, *two
 
 
 @pytest.mark.parametrize('name', ['SwAV', 'SimCLR'])

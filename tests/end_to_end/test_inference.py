@@ -195,7 +195,9 @@ def test_pairs(run, trained, data, tmp_path):
     folder = data / 'change' / 'test'
     assert run('predict.py', config, checkpoint, folder, '--out', out) is None
     assert len(files(out)) == 16
-    for mask in out.glob('*.png'):
+    masks = list(out.glob('*.png'))
+    assert len(masks) == 8
+    for mask in masks:
         values = np.unique(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED))
         assert set(values) <= {0, 255}
     # The order of the dates matters to the head, and so does their being a pair.
@@ -297,5 +299,7 @@ def test_browsing(task, run, trained, tmp_path, capsys):
         args = (config, '--out', out / split, '--number', 3, '--split', split)
         assert run('browse_dataset.py', *args) is None
         assert f'wrote 3 pictures to {out / split}' in capsys.readouterr().out
-        for picture in (out / split).glob('*.png'):
+        pictures = list((out / split).glob('*.png'))
+        assert len(pictures) == 3
+        for picture in pictures:
             assert cv2.imread(str(picture)).std() > 10

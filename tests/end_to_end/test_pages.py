@@ -3,6 +3,7 @@
 
 import argparse
 import ast
+import importlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -113,6 +114,13 @@ def test_command_is_known(block, words, arguments_of, place):
     merge_options(cfg, getattr(arguments, 'cfg_options', None))
 
 
+def printed(block: Block) -> str | None:
+    """What the page says that this code prints, right behind it."""
+    behind = block.line + block.text.count('\n') + 3
+    texts = [text for text in blocks(block.page, 'text') if text.line == behind]
+    return texts[0].text if texts else None
+
+
 def python_file(block: Block) -> Path | None:
     """Where the page puts this code, by its first line."""
     return Path(block.first) if re.fullmatch(r'[\w./-]+\.py', block.first) else None
@@ -152,12 +160,17 @@ def small(monkeypatch, slow):
 
 
 def runnable(page: Path, slow: bool) -> list[Block]:
+    """Blocks with commands of ours, and Python code that is no file's."""
     return [
         block
-        for block in blocks(page, *SHELL)
+        for block in blocks(page, *SHELL, 'python')
         if not block.first.startswith('needs ')
         and (slow or not block.first.startswith('takes '))
-        and any(as_tool(words) for words in block.commands)
+        and (
+            kind_of(block) == 'code' and python_file(block) is None
+            if block.language == 'python'
+            else any(as_tool(words) for words in block.commands)
+        )
     ]
 
 
@@ -172,10 +185,15 @@ def pages_to_run() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(('page', 'slow'), pages_to_run())
-def test_commands_run_in_the_order_of_the_page(page, slow, run, place, small):
+def test_commands_run_in_the_order_of_the_page(page, slow, run, place, small, capsys):
     pytest.importorskip('mmrotate')
     write_files(page)
     for block in runnable(page, slow):
+        if block.language == 'python':
+            exec(compile(block.text, str(block), 'exec'), {})
+            expected = printed(block)
+            assert expected is None or capsys.readouterr().out.endswith(expected)
+            continue
         for words in block.commands:
             if command := as_tool(words):
                 tool, arguments = command
@@ -228,6 +246,29 @@ def assert_types_exist(block: Block, scope: str) -> None:
     assert not names
 
 
-@pytest.mark.parametrize('block', python_blocks('code'))
-def test_code_on_a_page_compiles(block):
-    assert ast.parse(block.text).body
+@pytest.mark.parametrize(
+    'block',
+    [case for case in python_blocks('code') if python_file(case.values[0])],
+)
+def test_code_of_a_file_on_a_page_runs(block, place, monkeypatch):
+    write_files(block.page)
+    file = python_file(block)
+    if file.name.startswith('test_'):
+        assert pytest.main(['-q', '-p', 'no:cacheprovider', str(file)]) == 0
+    else:
+        monkeypatch.syspath_prepend(place)
+        assert importlib.import_module(file.stem)  # registers, so once
+
+
+@pytest.mark.parametrize(
+    'block',
+    [case for case in python_blocks('code') if case.values[0].first[:6] == 'needs '],
+)
+def test_code_that_needs_more_than_a_test_has_compiles(block):
+    """Its imports are there."""
+    tree = ast.parse(block.text)
+    imports = [
+        part for part in tree.body if isinstance(part, ast.Import | ast.ImportFrom)
+    ]
+    exec(compile(ast.Module(imports, []), str(block), 'exec'), {})
+    assert len(imports) < len(tree.body)

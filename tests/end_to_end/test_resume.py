@@ -12,6 +12,7 @@ def assert_same(first: Path, second: Path) -> None:
     """Two final checkpoints hold the same bits, optimiser and all."""
     first, second = read_checkpoint(first), read_checkpoint(second)
     assert first['meta']['iter'] == second['meta']['iter']
+    assert first['state_dict'] and first['optimizer']['state']
     for key, value in first['state_dict'].items():
         assert torch.equal(value, second['state_dict'][key]), key
     states = [checkpoint['optimizer']['state'] for checkpoint in (first, second)]
@@ -90,12 +91,6 @@ def test_accumulation_moves_the_teacher_once_a_step(images, tmp_path):
     model = runner.model
     expected = [model.momentum_at(i, 15) for i in (1, 3, 5, 7, 9, 11, 13, 14)]
     assert moves == pytest.approx(expected)
-
-
-def test_too_few_images_for_a_batch(images, tmp_path):
-    cfg = toy_run(images, tmp_path, **{'train_dataloader.batch_size': 16})
-    with pytest.raises(ValueError, match='10 images do not fill one batch of 16'):
-        train(cfg)
 
 
 def test_training_without_the_teacher_hook_is_refused(images, tmp_path):

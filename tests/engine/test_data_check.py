@@ -21,18 +21,15 @@ def config(root: object, prepared_by: str = 'potsdam') -> Config:
     )
 
 
-def test_existing_folders_pass(tmp_path):
-    (tmp_path / 'img').mkdir()
-    check_data(config(tmp_path), 'train_dataloader', 'val_dataloader')
-    check_data(config('s3://bucket/data'), 'train_dataloader')
-
-
 def test_the_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'img does not exist \(train_data'):
         check_data(config(tmp_path), 'train_dataloader')
     with pytest.raises(FileNotFoundError, match='nowhere does not exist'):
         check_data(config('nowhere'), 'train_dataloader')
-    check_data(config('nowhere'), 'test_dataloader')
+    check_data(config('nowhere'), 'test_dataloader')  # the config has none
+    check_data(config('s3://bucket/data'), 'train_dataloader')
+    (tmp_path / 'img').mkdir()
+    check_data(config(tmp_path), 'train_dataloader', 'val_dataloader')
 
 
 @pytest.mark.parametrize('name', sorted(PREPARATIONS))
@@ -52,7 +49,7 @@ def test_fewer_images_than_a_batch(tmp_path, loop):
     cfg.train_dataloader.batch_size = 4
     message = r'3 images do not fill one batch of 4 images on 1 .*batch_size, add'
     with pytest.raises(ValueError, match=message):
-        check_batches(Runner.from_cfg(cfg))
+        check_batches(Runner.from_cfg(cfg).train_loop)
     cfg.train_dataloader.batch_size = 3
     cfg.experiment_name = 'fitting'
-    check_batches(Runner.from_cfg(cfg))
+    check_batches(Runner.from_cfg(cfg).train_loop)

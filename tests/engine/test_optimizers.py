@@ -25,6 +25,7 @@ def test_blockwise_step_equals_the_reference(no_prox, monkeypatch):
             optimizer.step()
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert len(optimizers[1].state[b]) >= 3  # the moments
         for name, value in optimizers[1].state[b].items():
             torch.testing.assert_close(
                 optimizers[0].state[a][name], value, rtol=1e-5, atol=1e-6

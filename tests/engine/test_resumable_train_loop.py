@@ -97,3 +97,10 @@ def test_a_run_without_a_teacher(tmp_path, hook):
     assert runner.model.teacher is None
     assert runner.iter == 10
     assert 'train/teacher_momentum' not in runner.message_hub.log_scalars
+
+
+def test_images_that_do_not_fill_a_batch(tmp_path):
+    cfg = toy_run(write_images(tmp_path / 'images'), tmp_path / 'work')
+    cfg.train_dataloader.batch_size = 16
+    with pytest.raises(ValueError, match='10 images do not fill one batch of 16'):
+        Runner.from_cfg(cfg).train()

@@ -13,6 +13,9 @@ from mmengine.runner import Runner
 from ...datasets.imagery import ImageryDataset
 from ...files import write_bytes
 
+#: Name of the list in the work directory.
+_LIST = 'unreadable.txt'
+
 
 @HOOKS.register_module()
 class UnreadableImagesHook(Hook):
@@ -28,8 +31,6 @@ class UnreadableImagesHook(Hook):
 
     Args:
         interval (int): Iterations between two accounts. Defaults to 50.
-        filename (str): Name of the list in the work directory. Defaults to
-            'unreadable.txt'.
 
     Raises:
         TooManyUnreadableError: If too many images are unreadable.
@@ -37,15 +38,14 @@ class UnreadableImagesHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, interval: int = 50, filename: str = 'unreadable.txt') -> None:
+    def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-        self.filename = filename
         self._listed = 0
         self._known: list[str] = []
 
     def before_train(self, runner: Runner) -> None:
         """Keep what a resumed run has listed before."""
-        file = Path(runner.work_dir, self.filename)
+        file = Path(runner.work_dir, _LIST)
         if runner.iter > 0 and file.is_file():
             self._known = file.read_text(encoding='utf-8').splitlines()
 
@@ -86,4 +86,4 @@ class UnreadableImagesHook(Hook):
         # Those known before first, each once.
         listed = dict.fromkeys([*self._known, *paths])
         lines = ''.join(f'{path}\n' for path in listed)
-        write_bytes(Path(runner.work_dir, self.filename), lines.encode())
+        write_bytes(Path(runner.work_dir, _LIST), lines.encode())

@@ -9,6 +9,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
+from ...labels.masks import IGNORED
+
 
 @METRICS.register_module()
 class ChangeDetectionMetric(BaseMetric):
@@ -30,7 +32,6 @@ class ChangeDetectionMetric(BaseMetric):
     Args:
         group (int): Samples of a batch of the published figure, whose name follows
             it. Defaults to 8.
-        ignore_index (int): Label of pixels that are not scored. Defaults to 255.
         collect_device (str): ``'cpu'`` or ``'gpu'``, how processes exchange results.
             Defaults to ``'cpu'``.
         prefix (str, optional): Put before the names of the scores. Defaults to None.
@@ -39,13 +40,11 @@ class ChangeDetectionMetric(BaseMetric):
     def __init__(
         self,
         group: int = 8,
-        ignore_index: int = 255,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.group = group
-        self.ignore_index = ignore_index
 
     @staticmethod
     def score_names(group: int = 8, **options: Any) -> tuple[str, ...]:
@@ -63,7 +62,7 @@ class ChangeDetectionMetric(BaseMetric):
         for sample in data_samples:
             predicted = sample['pred_sem_seg']['data'].squeeze().cpu().numpy()
             label = sample['gt_sem_seg']['data'].squeeze().cpu().numpy()
-            self.results.append(confusion(predicted, label, self.ignore_index))
+            self.results.append(confusion(predicted, label))
 
     def compute_metrics(self, results: list[NDArray[np.int64]]) -> dict[str, float]:
         """Scores from the counts of all samples, in the order of the data set."""
@@ -83,21 +82,19 @@ class ChangeDetectionMetric(BaseMetric):
         return {name: 100 * float(score) for name, score in scores.items()}
 
 
-def confusion(
-    predicted: NDArray[Any], label: NDArray[Any], ignore_index: int = 255
-) -> NDArray[np.int64]:
+def confusion(predicted: NDArray[Any], label: NDArray[Any]) -> NDArray[np.int64]:
     """Count the pixels of one image.
 
     Args:
         predicted (np.ndarray): Predicted indexes, (H, W); 1 is change.
-        label (np.ndarray): True indexes, (H, W).
-        ignore_index (int): Label of pixels that do not count. Defaults to 255.
+        label (np.ndarray): True indexes, (H, W); pixels of
+            :data:`~cmid_mm.labels.masks.IGNORED` do not count.
 
     Returns:
         np.ndarray: Changed pixels that were found, unchanged ones taken for changed,
         changed ones missed, unchanged ones found.
     """
-    scored = label != ignore_index
+    scored = label != IGNORED
     guess, truth = predicted[scored] == 1, label[scored] == 1
     hits, guesses, truths = (guess & truth).sum(), guess.sum(), truth.sum()
     missed, false_alarms = truths - hits, guesses - hits

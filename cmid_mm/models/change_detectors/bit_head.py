@@ -102,7 +102,7 @@ class BITHead(BaseDecodeHead):
         reduce.{weight,bias}          3x3, in_channels -> channels
         tokenizer.weight              1x1, channels -> num_tokens
         position_embedding            (1, 2 * num_tokens, channels), first date first
-        encoder.I.* and decoder.I.*, block I:
+        encoder.0.* and decoder.I.*, block I:
             attention_norm.{weight,bias}          one for queries and memory
             attention.{query,key,value}.weight    channels -> heads * head_channels
             attention.output.{weight,bias}        heads * head_channels -> channels
@@ -116,7 +116,6 @@ class BITHead(BaseDecodeHead):
         channels (int): Width of the head. Defaults to 32.
         num_classes (int): Classes. Defaults to 2, unchanged and changed.
         num_tokens (int): Semantic tokens of a date. Defaults to 4.
-        encoder_depth (int): Blocks of the encoder. Defaults to 1.
         decoder_depth (int): Blocks of the decoder. Defaults to 8.
         num_heads (int): Attention heads. Defaults to 8.
         head_channels (int): Width of one head. Defaults to 64.
@@ -134,7 +133,6 @@ class BITHead(BaseDecodeHead):
         *,
         num_classes: int = 2,
         num_tokens: int = 4,
-        encoder_depth: int = 1,
         decoder_depth: int = 8,
         num_heads: int = 8,
         head_channels: int = 64,
@@ -161,7 +159,7 @@ class BITHead(BaseDecodeHead):
             widths = (channels, num_heads, head_channels, feedforward_channels)
             return nn.ModuleList(TransformerBlock(*widths) for _ in range(depth))
 
-        self.encoder = blocks(encoder_depth)
+        self.encoder = blocks(1)
         self.decoder = blocks(decoder_depth)
         self.refine = ConvModule(
             channels, channels, 3, padding=1, bias=False, norm_cfg=self.norm_cfg

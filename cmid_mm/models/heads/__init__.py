@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from .assignment_head import AssignmentHead, location_grid, match_cells
 from .branch_head import BranchHead, PairedViews
-from .contrastive_head import BYOLHead, InstanceContrastHead, info_nce
+from .contrastive_head import BYOLHead, MoCoHead, info_nce
 from .cross_correlation_head import CrossCorrelationHead
 from .distillation_head import FeatureDistillationHead
 from .reconstruction_head import ReconstructionHead
@@ -13,7 +13,7 @@ __all__ = [
     'BranchHead',
     'CrossCorrelationHead',
     'FeatureDistillationHead',
-    'InstanceContrastHead',
+    'MoCoHead',
     'ReconstructionHead',
     'PairedViews',
     'PatchSimilarityHead',

@@ -91,8 +91,8 @@ def replace_oldest(queue: Tensor, pointer: Tensor, keys: Tensor) -> None:
     pointer.add_(count).remainder_(size)
 
 
-@MODELS.register_module(name=['InstanceContrastHead', 'MoCoHead'])
-class InstanceContrastHead(BranchHead):
+@MODELS.register_module()
+class MoCoHead(BranchHead):
     """Instance contrast, symmetrised over the two views.
 
     Student query of masked ``org`` against the key of ``view``, and exchanged. As it
@@ -146,12 +146,12 @@ class InstanceContrastHead(BranchHead):
         super().__init__(**kwargs)
         if not (queue_size or in_batch):
             raise ValueError(
-                'InstanceContrastHead: queue_size=0 and in_batch=False leave no '
+                'MoCoHead: queue_size=0 and in_batch=False leave no '
                 'negatives; set one of them, or take BYOLHead'
             )
         if queue_size and teacher_keys_from is None:
             raise ValueError(
-                'InstanceContrastHead: teacher_keys_from=None leaves the queue of '
+                'MoCoHead: teacher_keys_from=None leaves the queue of '
                 f'queue_size={queue_size} without keys; set queue_size=0 and '
                 'in_batch=True'
             )

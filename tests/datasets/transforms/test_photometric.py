@@ -210,7 +210,38 @@ def test_default_probabilities(image, step, probability):
     assert PhotometricNoise().blur_prob == 1.0
 
 
-def test_draws_cover_the_stated_ranges(monkeypatch):
+@pytest.mark.parametrize(
+    ('settings', 'ranges', 'kernels'),
+    [
+        (
+            {},
+            {
+                'adjust_brightness': (0.6, 1.4),
+                'adjust_contrast': (0.6, 1.4),
+                'adjust_saturation': (0.8, 1.2),
+                'adjust_hue': (-0.1, 0.1),
+                'gaussian_noise': (10, 50),
+                'sigma': (0.1, 2.0),
+            },
+            {3, 5, 7},
+        ),
+        (
+            dict(brightness=0.1, contrast=0.2, saturation=0.3, hue=0.05)
+            | dict(noise_variance=(1, 2), blur_sigma=(1, 3), blur_kernel=(5, 7)),
+            {
+                'adjust_brightness': (0.9, 1.1),
+                'adjust_contrast': (0.8, 1.2),
+                'adjust_saturation': (0.7, 1.3),
+                'adjust_hue': (-0.05, 0.05),
+                'gaussian_noise': (1, 2),
+                'sigma': (1, 3),
+            },
+            {5, 7},
+        ),
+    ],
+    ids=['defaults', 'given'],
+)
+def test_draws_cover_the_stated_ranges(monkeypatch, settings, ranges, kernels):
     drawn = {}
     for name in ('adjust_brightness', 'adjust_contrast', 'adjust_saturation',
                  'adjust_hue', 'gaussian_noise'):  # fmt: skip
@@ -230,22 +261,20 @@ def test_draws_cover_the_stated_ranges(monkeypatch):
             or view
         ),
     )
-    transform = PhotometricNoise(jitter_prob=1, noise_prob=1)
+    transform = PhotometricNoise(jitter_prob=1, noise_prob=1, **settings)
     for _ in range(800):
         transform({'view': np.zeros((2, 2, 3), np.uint8)})
-    ranges = {
-        'adjust_brightness': (0.6, 1.4),
-        'adjust_contrast': (0.6, 1.4),
-        'adjust_saturation': (0.8, 1.2),
-        'adjust_hue': (-0.1, 0.1),
-        'gaussian_noise': (10, 50),
-        'sigma': (0.1, 2.0),
-    }
     for name, (low, high) in ranges.items():
         margin = 0.02 * (high - low)
         assert low <= min(drawn[name]) < low + margin, name
         assert high - margin < max(drawn[name]) <= high, name
-    assert set(drawn['kernel']) == {3, 5, 7}
+    assert set(drawn['kernel']) == kernels
+
+
+def test_highlights_begin_at_the_threshold(image):
+    inverted = only(solarize_prob=1, solarize_threshold=60)({'view': image})['view']
+    expected = np.where(image < 60, image, 255 - image)
+    np.testing.assert_array_equal(inverted, expected)
 
 
 def test_even_blur_kernel_is_refused():

@@ -1,4 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,19 @@ def test_temperature_schedule_matches_vectors(vectors):
     head = AssignmentHead(4, 8, 4, 6)
     values = torch.tensor([head.temperature_at(epoch) for epoch in range(200)])
     torch.testing.assert_close(values.double(), schedule, rtol=1e-5, atol=0)
+
+
+def test_given_temperatures_and_momentum():
+    given = dict(student_temperature=0.5, teacher_temperature=(0.1, 0.3))
+    given |= dict(temperature_epochs=3, center_momentum=0.75)
+    head = AssignmentHead(4, 8, 4, num_prototypes=2, **given)
+    rises = [head.temperature_at(epoch) for epoch in range(4)]
+    assert rises == pytest.approx([0.1, 0.2, 0.3, 0.3])
+    head.update_center(torch.tensor([[[4.0, 8.0]]]))
+    assert head.center.tolist() == [1.0, 2.0]
+    # Log-softmax of the scores (0.5, 0) over 0.5 is that of (1, 0).
+    loss = head.cross_entropy(torch.tensor([[[0.5, 0.0]]]), torch.tensor([1.0, 0.0]))
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))
 
 
 def view_pair(boxes, size=64):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmid_mm.models.heads import InstanceContrastHead, PairedViews
+from cmid_mm.models.heads import MoCoHead, PairedViews
 from cmid_mm.models.heads.contrastive_head import info_nce, unit
 
 
@@ -21,7 +21,7 @@ def maps(count=4, width=6):
 def head(**options):
     torch.manual_seed(0)
     sizes = dict(in_channels=6, hidden_channels=8, out_channels=4)
-    return InstanceContrastHead(**{**sizes, 'queue_size': 0, **options})
+    return MoCoHead(**{**sizes, 'queue_size': 0, **options})
 
 
 def test_student_keys_in_the_batch_are_simclr():

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmid_mm.models.heads import BYOLHead, InstanceContrastHead, PairedViews, info_nce
+from cmid_mm.models.heads import BYOLHead, MoCoHead, PairedViews, info_nce
 
 
 def pair_of(student, teacher):
@@ -35,7 +35,7 @@ def test_info_nce_gradient_is_numerically_right():
 
 @pytest.fixture
 def head():
-    return InstanceContrastHead(6, hidden_channels=8, out_channels=4, queue_size=10)
+    return MoCoHead(6, hidden_channels=8, out_channels=4, queue_size=10)
 
 
 def test_queue_starts_with_unit_vectors(head):

@@ -1,4 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
 import torch
 
 from cmid_mm.models.data_preprocessor import upsample_mask
@@ -34,3 +35,15 @@ def test_decoder_restores_the_image_grid():
     changed = (head(features) != base).any(1)[0]
     rows, columns = changed.nonzero().T
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 31, 32, 47)
+
+
+@pytest.mark.parametrize(('visible_weight', 'mixed'), [(0.5, 2.5), (0.0, 3.0)])
+def test_weight_of_visible_pixels(visible_weight, mixed):
+    """Midway to the target of 4, which needs no gradient, plus a part of the rest."""
+    head = ReconstructionHead(8, visible_weight=visible_weight)
+    pred = torch.full((1, 3, 1, 2), 2.0, requires_grad=True)
+    masked = torch.tensor([[[[1.0, 0.0]]]])
+    found = head.mix_visible(pred, torch.full_like(pred, 4.0), masked)
+    assert found[0, 0, 0].tolist() == [2.0, mixed]
+    found.sum().backward()
+    assert pred.grad[0, 0, 0].tolist() == [1.0, visible_weight]

@@ -193,6 +193,7 @@ def test_momentum_schedule():
     assert model.momentum_at(0, 100) == pytest.approx(0.996)
     assert model.momentum_at(50, 100) == pytest.approx(0.998)
     assert model.momentum_at(100, 100) == pytest.approx(1.0)
+    assert toy_model(momentum=0.9).momentum_at(50, 100) == pytest.approx(0.95)
 
 
 def test_collapse_shows_in_feature_std():
