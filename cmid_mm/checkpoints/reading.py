@@ -148,6 +148,26 @@ def write_checkpoint(
         raise CheckpointError(f'cannot write {path}: {reason}') from error
 
 
+def refuse_same_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str]
+) -> None:
+    """Keep a part of a checkpoint from being written over the checkpoint.
+
+    Args:
+        source: The checkpoint.
+        target: The file to be.
+
+    Raises:
+        CheckpointError: If both are one file, by whatever names.
+    """
+    old, new = Path(source).expanduser(), Path(target).expanduser()
+    if old.exists() and new.exists() and old.samefile(new):
+        raise CheckpointError(
+            f'{target} is the file to read, {source}, which would be lost; give '
+            'another name for what is written'
+        )
+
+
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
     import safetensors
 

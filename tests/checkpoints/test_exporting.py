@@ -20,6 +20,7 @@ from torch import nn
 import cmid_mm
 from cmid_mm.checkpoints import (
     CheckpointError,
+    convert_checkpoint,
     export_backbone,
     load_backbone,
     normalization,
@@ -331,3 +332,17 @@ def test_command(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match='error: .*run.pth holds no backbone') as end:
         run(monkeypatch, *files)
     assert '\n' not in str(end.value)
+
+
+@pytest.mark.parametrize('write', [export_backbone, convert_checkpoint])
+@pytest.mark.parametrize('linked', [False, True])
+def test_checkpoint_is_not_written_over(tmp_path, write, linked):
+    source = target = tmp_path / 'run.pth'
+    save_run(source, ResNet(18, stem_channels=4, base_channels=4))
+    if linked:
+        target = tmp_path / 'link.pth'
+        target.symlink_to(source)
+    before = source.read_bytes()
+    with pytest.raises(CheckpointError, match=r'is the file to read.*another name'):
+        write(source, target)
+    assert source.read_bytes() == before
