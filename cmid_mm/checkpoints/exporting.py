@@ -11,6 +11,7 @@ from torch import Tensor
 from ..dependencies import __version__
 from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
+from .fitting import refuse_unusable
 from .reading import (
     CheckpointError,
     read_checkpoint,
@@ -57,6 +58,8 @@ def export_backbone(
     content = read_checkpoint(checkpoint, mmap=True, skip_objects=True)
     found = find_backbone(content, checkpoint, source)
     state = backbone_only(found, checkpoint)
+    floating = [name for name in state if name.endswith(('weight', 'bias'))]
+    refuse_unusable(state, floating, checkpoint)
     if layout == 'mmpretrain':
         wrapper = FAMILIES[found.layout.family].wrapper if found.layout else ''
         prefix = f'backbone.{wrapper}'

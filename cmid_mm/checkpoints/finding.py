@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .containers import abbreviate, state_dicts
@@ -138,6 +139,7 @@ def find_backbone(
         )
     others = tuple(name for name, other in sources.items() if other is not chosen)
     state, architecture = chosen.state, None
+    _refuse_without_numbers(state, path)
     if chosen.layout is not None:
         state = chosen.layout.to_mmpretrain(state)
         architecture = FAMILIES[chosen.layout.family].describe(state)
@@ -150,6 +152,25 @@ def find_backbone(
         chosen.place,
         others,
     )
+
+
+def _refuse_without_numbers(
+    state: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> None:
+    """Refuse tensors of which the file does not tell every number in its place."""
+    for name, value in state.items():
+        if value.is_meta:
+            kind = 'tensor of the meta device'
+        elif value.layout is not torch.strided:
+            kind = f'tensor of {value.layout}'
+        elif value.is_quantized:
+            kind = 'quantized tensor'
+        else:
+            continue
+        raise CheckpointError(
+            f'{path}: {name} is a {kind}, expected a dense one with its numbers; save '
+            'the state dict of the network with its weights on a device and dense'
+        )
 
 
 @dataclass(frozen=True)

@@ -421,3 +421,33 @@ def test_position_embedding_of_another_width_is_an_error(tmp_path):
 def test_abbreviate():
     assert abbreviate(['a', 'b']) == '2 (a, b)'
     assert abbreviate(list('abcdefg')) == '7 (a, b, c, d, e and 2 more)'
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda kernel: kernel / 0, r'layer1\.0\.conv1\.weight has NaN or infinite'),
+        (lambda kernel: kernel.to(torch.int8), r'layer1\.0\.conv1\.weight is int8'),
+        (Tensor.to_sparse, r'layer1\.0\.conv1\.weight is a tensor of torch\.sparse'),
+        (lambda kernel: kernel.to('meta'), r'conv1\.weight is a tensor of the meta'),
+    ],
+)
+def test_weights_without_usable_numbers_are_refused(tmp_path, change, message):
+    state = randomize(resnet()).state_dict()
+    state['layer1.0.conv1.weight'] = change(state['layer1.0.conv1.weight'])
+    path = save(tmp_path / 'a.pth', state)
+    with pytest.raises(CheckpointError, match=rf'a\.pth.*{message}'):
+        load_backbone(resnet(), path)
+    with pytest.raises(CheckpointError, match=rf'a\.pth.*{message}'):
+        export_backbone(path, tmp_path / 'out.pth')
+    assert not (tmp_path / 'out.pth').exists()
+
+
+def test_numbers_of_other_precision_are_loaded(tmp_path):
+    source = randomize(resnet())
+    path = save(tmp_path / 'a.pth', source.double().state_dict())
+    module = resnet()
+    load_backbone(module, path)
+    torch.testing.assert_close(
+        module.conv1.weight, source.conv1.weight, check_dtype=False
+    )
