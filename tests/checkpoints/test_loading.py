@@ -451,3 +451,10 @@ def test_numbers_of_other_precision_are_loaded(tmp_path):
     torch.testing.assert_close(
         module.conv1.weight, source.conv1.weight, check_dtype=False
     )
+
+
+def test_arrays_are_called_arrays(tmp_path):
+    state = {name: value.numpy() for name, value in resnet().state_dict().items()}
+    path = save(tmp_path / 'a.pth', state)
+    with pytest.raises(CheckpointError, match=r'a\.pth holds 120 arrays of NumPy'):
+        load_backbone(resnet(), path)
