@@ -346,3 +346,36 @@ def test_checkpoint_is_not_written_over(tmp_path, write, linked):
     with pytest.raises(CheckpointError, match=r'is the file to read.*another name'):
         write(source, target)
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ('mean', 'std'),
+    [
+        (['a', 'b', 'c'], [1, 1, 1]),
+        ('123', '456'),
+        ([1.0], [1.0, 2.0]),
+        ([1.0], [float('nan')]),
+        ([float('inf')], [1.0]),
+        ([1.0, 2.0], [1.0, -1.0]),
+        ([], []),
+        (None, [1.0]),
+    ],
+)
+def test_what_normalises_no_image_is_unknown(mean, std):
+    assert normalization(dict(meta=dict(mean=mean, std=std))) == {}
+
+
+@pytest.mark.parametrize(
+    'reading',
+    [
+        dict(bands='abc'),
+        dict(bands=['a']),
+        dict(num_bands='x'),
+        dict(value_range=[5, 1]),
+        dict(size=[1, 2]),
+        dict(nodata='none'),
+        dict(unknown=1),
+    ],
+)
+def test_reading_of_other_types_is_unknown(reading):
+    assert stored_reading(dict(meta=dict(reading=reading))) is None

@@ -127,5 +127,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     )
     with pytest.raises(SystemExit, match='error: SRC and DST are required'):
         run(monkeypatch, tmp_path / 'a.pth')
+    with pytest.raises(SystemExit, match='error: --inspect F converts nothing'):
+        run(monkeypatch, '--inspect', tmp_path / 'a.pth', 'b', 'c')
     with pytest.raises(SystemExit, match='error: .*absent does not exist'):
         run(monkeypatch, '--inspect', tmp_path / 'absent')
