@@ -38,6 +38,11 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.checkpoints.containers import abbreviate
 
     if args.inspect:
+        if args.src is not None or args.config is not None:
+            raise ValueError(
+                '--inspect F converts nothing and looks into one file: give no other '
+                'file and no --config with it'
+            )
         print('\n'.join(inspect_checkpoint(args.inspect)))
         return
     if args.dst is None:

@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from .inert import InertObject
 from .reading import CheckpointError
 
 #: Where trainers keep the network, most common first.
@@ -14,6 +16,8 @@ _USUAL = ('state_dict', 'model', 'model_state_dict', 'net', 'model_state')
 #: Parts of names that PyTorch's wrappers add: torch.compile, FSDP and activation
 #: checkpoints.
 _WRAPPERS = {'_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'}
+#: What rebuilds an array of NumPy, in its two versions.
+_ARRAYS = {f'numpy.{core}.multiarray._reconstruct' for core in ('core', '_core')}
 #: What averaged models count beside the network: PyTorch's, mmengine's.
 _COUNTERS = {'n_averaged', 'steps'}
 
@@ -42,6 +46,11 @@ def state_dicts(
         raise CheckpointError(
             f'{path} is no checkpoint: it holds a dict that holds itself'
         ) from error
+    if not found and (arrays := _count_arrays(checkpoint)):
+        raise CheckpointError(
+            f'{path} holds {arrays} arrays of NumPy, expected tensors; save them as '
+            'tensors: torch.save({name: torch.from_numpy(array) for ...}, ...)'
+        )
     if not found:
         keys = abbreviate([str(key) for key in checkpoint]) if checkpoint else 'nothing'
         raise CheckpointError(
@@ -58,6 +67,14 @@ def state_dict_of(
 ) -> dict[str, Any]:
     """The first of a checkpoint's :func:`state_dicts`."""
     return next(iter(state_dicts(checkpoint, path).values()))
+
+
+def _count_arrays(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(map(_count_arrays, value.values()))
+    return isinstance(value, np.ndarray) or (
+        isinstance(value, InertObject) and value.full_name in _ARRAYS
+    )
 
 
 def _walk(value: Mapping[Any, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,13 @@ from torch import Tensor
 from ..dependencies import __version__
 from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
-from .reading import CheckpointError, read_checkpoint, write_checkpoint
+from .fitting import refuse_unusable
+from .reading import (
+    CheckpointError,
+    read_checkpoint,
+    refuse_same_file,
+    write_checkpoint,
+)
 from .stored_images import as_stored, normalization, stored_reading
 
 EXPORT_LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
@@ -43,14 +49,18 @@ def export_backbone(
 
     Raises:
         CheckpointError: If the file holds no backbone, or one that the other library
-            has no names for.
+            has no names for, or is itself the file to write.
         ValueError: If ``layout`` is unknown.
     """
     if layout not in EXPORT_LAYOUTS:
         raise ValueError(f'layout must be one of {EXPORT_LAYOUTS}, got {layout!r}')
+    refuse_same_file(checkpoint, target)
     content = read_checkpoint(checkpoint, mmap=True, skip_objects=True)
     found = find_backbone(content, checkpoint, source)
+    found.warn_of_choice(source, checkpoint)
     state = backbone_only(found, checkpoint)
+    floating = [name for name in state if name.endswith(('weight', 'bias'))]
+    refuse_unusable(state, floating, checkpoint)
     if layout == 'mmpretrain':
         wrapper = FAMILIES[found.layout.family].wrapper if found.layout else ''
         prefix = f'backbone.{wrapper}'

@@ -1,8 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Whether weights fit completely; checkpoints of trained models, which have to."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,40 @@ def compare_weights(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> Diff
             if name in own and shape_of(value) != shape_of(own[name])
         ],
     )
+
+
+def refuse_unusable(
+    state: Mapping[str, Tensor],
+    floating: Iterable[str],
+    path: str | os.PathLike[str],
+) -> None:
+    """Refuse weights that no network can have computed with.
+
+    Args:
+        state: The file's weights.
+        floating: Those of them that have to be floating-point numbers.
+        path: The file, for the message.
+
+    Raises:
+        CheckpointError: If a number is NaN or infinite, or one of ``floating`` is of
+            another type; names the weights.
+    """
+    floating = set(floating)
+    problems = [
+        f'{name} is {str(value.dtype).removeprefix("torch.")}, not floating point'
+        for name, value in state.items()
+        if name in floating and not value.is_floating_point()
+    ]
+    problems += [
+        f'{name} has NaN or infinite numbers'
+        for name, value in state.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if problems:
+        raise CheckpointError(
+            f'{path} has weights that cannot be used: {abbreviate(problems)}; take '
+            'another checkpoint, or save this one as it was before'
+        )
 
 
 def shape_of(value: Any) -> str:
@@ -134,7 +169,15 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 
 def _hint(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
-    if any(key.startswith('student.') for key in state):
+    is_pretraining, expects_one = (
+        any(key.startswith('student.') for key in names) for names in (state, own)
+    )
+    if is_pretraining and expects_one:
+        return (
+            ': the one in its work folder, or this one with the --cfg-options of that '
+            'run; tools/evaluate_features.py --backbone-only needs neither'
+        )
+    if is_pretraining:
         return (
             '; this one is of a pre-training: fine-tune it first with tools/train.py '
             '--backbone-checkpoint'

@@ -351,7 +351,7 @@ class _Settling:
         )
 
     def first(self, value: InertObject) -> Any:
-        """The tensor in a parameter."""
+        """The tensor in a parameter, the module that was compiled."""
         return self.settle(value.args[0])
 
     def subclass(self, value: InertObject) -> Any:
@@ -383,6 +383,7 @@ _MEANINGS: dict[str, Callable[[_Settling, InertObject], Any]] = {
     'torch._tensor._rebuild_from_type_v2': _Settling.subclass,
     'collections.OrderedDict': _Settling.ordered_dict,
     'torch.Size': _Settling.sequence,
+    'torch._dynamo.eval_frame.OptimizedModule': _Settling.first,
     'builtins.set': _Settling.set_of,
     '__builtin__.set': _Settling.set_of,
 }

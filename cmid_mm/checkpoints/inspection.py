@@ -95,18 +95,19 @@ def _backbones(
     content: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> Iterator[tuple[str, str]]:
     """All backbones, each by the source that loads it."""
+    reasons = []
     for first in ('student', 'teacher'):
         try:
             found = find_backbone(content, path, first)
         except CheckpointError as error:
-            reason = error
+            reasons.append(error)
             continue
         yield f'backbone, source={first!r}', _describe_backbone(found)
         for other in found.others:
             found = find_backbone(content, path, other)
             yield f'backbone, source={other!r}', _describe_backbone(found)
         return
-    yield 'backbone', f'none ({reason})'
+    yield 'backbone', f'none ({reasons[0]})'
 
 
 def _describe_backbone(found: FoundBackbone) -> str:

@@ -16,7 +16,7 @@ from .architecture import explain_differences, explain_lack, set_backbone
 from .containers import abbreviate
 from .families import FAMILIES, Family, recognize_layout
 from .finding import FoundBackbone, find_backbone, top_level_names
-from .fitting import compare_weights, shape_of, without_computed
+from .fitting import compare_weights, refuse_unusable, shape_of, without_computed
 from .reading import CheckpointError, read_checkpoint
 from .stems import Stem, spread_stem, stem_bands
 from .stored_images import normalization, stored_reading
@@ -94,6 +94,7 @@ def match_backbone(
     target = {name[len(wrapper) :]: value for name, value in target.items()}
     target_layout = recognize_layout(target)
     file = find_backbone(content, path, source, own_names=target_layout is None)
+    file.warn_of_choice(source, path)
     family = FAMILIES[target_layout.family] if target_layout else None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)
@@ -150,6 +151,8 @@ def match_backbone(
             + '; '.join(reasons)
         )
 
+    floating = [name for name in loaded if target[name].is_floating_point()]
+    refuse_unusable(loaded, floating, path)
     state = loaded if target_layout is None else target_layout.from_mmpretrain(loaded)
     state = {wrapper + name: value for name, value in state.items()}
     return state, LoadReport(
@@ -201,7 +204,8 @@ def load_backbone(
 
     Raises:
         CheckpointError: If the file cannot be read, or a weight of the module would
-            stay uninitialised, or a shape differs.
+            stay uninitialised, or a shape differs, or a weight is not finite or no
+            floating-point number.
     """
     state, report = match_backbone(module, path, source, stem)
     module.load_state_dict(state, strict=False)

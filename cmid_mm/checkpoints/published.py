@@ -15,7 +15,12 @@ from .downstream import convert_network, recognize_network
 from .families import Architecture, rename
 from .families.naming import Names
 from .finding import find_backbone
-from .reading import CheckpointError, read_checkpoint, write_checkpoint
+from .reading import (
+    CheckpointError,
+    read_checkpoint,
+    refuse_same_file,
+    write_checkpoint,
+)
 
 #: Normalisation of all published checkpoints, RGB on the 0-255 scale.
 PUBLISHED_MEAN = [255 * value for value in (0.33797, 0.3605, 0.3348)]
@@ -79,6 +84,7 @@ def convert_checkpoint(
         CheckpointError: If a name is unknown or missing, or a shape is not as
             published.
     """
+    refuse_same_file(source, target)
     content = read_checkpoint(source, mmap=True, skip_objects=True)
     state = state_dict_of(content, source)
     meta = content.get('meta')

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,8 +41,8 @@ def read_checkpoint(
     that hold other objects as data alone, see :mod:`cmid_mm.checkpoints.inert`.
 
     Args:
-        path (str | PathLike): A file written by ``torch.save``, or one whose name
-            ends in ``.safetensors``.
+        path (str | PathLike): A file of ``torch.save`` or safetensors, whatever its
+            name.
         map_location: Where tensors go, as in ``torch.load``. Defaults to ``'cpu'``.
         mmap (bool): Read tensors from the file only when they are used. For callers
             that drop them before the file can change. Defaults to False.
@@ -97,20 +98,29 @@ def read_content(
         raise CheckpointError(
             f'{path} is empty (0 bytes); download or copy it once more'
         )
-    if path.suffix == '.safetensors':
-        return InertContent(_read_safetensors(path, map_location), {})
-
     with path.open('rb') as file:
-        starts_as_zip = file.read(2) == b'PK'
+        start = file.read(64)
+    starts_as_zip = start.startswith(b'PK')
+    _refuse_placeholder(path, start)
+    # What stands in a file decides, else its name.
+    is_torch = starts_as_zip or start.startswith(_PICKLE)
+    if _is_safetensors(start) or (path.suffix == '.safetensors' and not is_torch):
+        return InertContent(_read_safetensors(path, map_location), {})
     if starts_as_zip and not zipfile.is_zipfile(path):
         raise CheckpointError(
             f'{path} is truncated: the end of the archive is missing after '
             f'{path.stat().st_size} bytes; download or copy it once more'
         )
+    if starts_as_zip:
+        _refuse_torchscript(path)
     inert = _load(path, map_location, mmap and starts_as_zip, skip_objects)
     content = inert.content
     if isinstance(content, InertObject):
-        raise _refusal(path, [content.full_name])
+        raise CheckpointError(
+            f'{path} was refused: all that it holds is an object, and to read it, '
+            f'{content.full_name} would have to be called; a checkpoint must not run '
+            f'code; {_SAVE_STATE}'
+        )
     if isinstance(content, ModuleWeights):
         content = dict(state_dict=content)
     if not isinstance(content, Mapping):
@@ -146,6 +156,62 @@ def write_checkpoint(
     except (OSError, RuntimeError) as error:
         reason = ' '.join(str(error).split())
         raise CheckpointError(f'cannot write {path}: {reason}') from error
+
+
+def refuse_same_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str]
+) -> None:
+    """Keep a part of a checkpoint from being written over the checkpoint.
+
+    Args:
+        source: The checkpoint.
+        target: The file to be.
+
+    Raises:
+        CheckpointError: If both are one file, by whatever names.
+    """
+    old, new = Path(source).expanduser(), Path(target).expanduser()
+    if old.exists() and new.exists() and old.samefile(new):
+        raise CheckpointError(
+            f'{target} is the file to read, {source}, which would be lost; give '
+            'another name for what is written'
+        )
+
+
+#: First byte of a pickle, whose protocol follows.
+_PICKLE = b'\x80'
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Whether a file begins with the length of a JSON header and the header."""
+    return start[5:9] == b'\0\0\0{'
+
+
+def _refuse_placeholder(path: Path, start: bytes) -> None:
+    """Refuse what downloads leave in place of a file, by what it is."""
+    if start.startswith(b'version https://git-lfs'):
+        raise CheckpointError(
+            f'{path} is no checkpoint but the Git LFS pointer to one; fetch the file '
+            'itself: git lfs pull'
+        )
+    if start.lstrip(b'\xef\xbb\xbf \t\r\n').lower().startswith((b'<!doc', b'<html')):
+        raise CheckpointError(
+            f'{path} is no checkpoint but a web page (HTML), such as one that asks to '
+            'log in or says that the file is gone; download the file itself'
+        )
+
+
+def _refuse_torchscript(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        is_script = any(
+            name.split('/')[1:] == ['constants.pkl'] for name in archive.namelist()
+        )
+    if is_script:
+        raise CheckpointError(
+            f'{path} holds a TorchScript program of torch.jit.save, expected a file of '
+            'torch.save; save its state dict: torch.save(torch.jit.load(...)'
+            '.state_dict(), ...)'
+        )
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
@@ -191,7 +257,9 @@ def _load(
     path: Path, map_location: Any, mmap: bool, skip_objects: bool
 ) -> InertContent:
     try:
-        with _harmless_globals():
+        with _harmless_globals(), warnings.catch_warnings():
+            # That a file is no archive, or a strange pickle; refusals say it better.
+            warnings.simplefilter('ignore', UserWarning)
             content = torch.load(
                 path, map_location=map_location, weights_only=True, mmap=mmap
             )
@@ -202,7 +270,8 @@ def _load(
             inert = read_inert(path, _device(map_location), mmap)
         except Exception:
             raise _damaged(path, error) from error
-        if inert.left and not skip_objects:
+        is_whole = isinstance(inert.content, InertObject)  # no part to be read
+        if inert.left and not skip_objects and not is_whole:
             raise _refusal(path, _unsafe_globals(path) or list(inert.left)) from error
         return inert
 
@@ -223,6 +292,11 @@ def _few(names: Sequence[str]) -> str:
     return ', '.join(names[:5]) + more
 
 
+_SAVE_STATE = (
+    'save its state dict where it was made: torch.save(model.state_dict(), ...)'
+)
+
+
 def _refusal(path: Path, wanted: Sequence[str]) -> CheckpointError:
     advice = ''
     if not hasattr(torch.serialization, 'safe_globals'):
@@ -231,14 +305,13 @@ def _refusal(path: Path, wanted: Sequence[str]) -> CheckpointError:
         f'{path} was refused: to read it, {_few(wanted)} would have to be called, and '
         f'a checkpoint must not run code; {advice}look into it with '
         'tools/convert_checkpoint.py --inspect; its backbone alone can be loaded, by '
-        '--backbone-checkpoint; else save its state dict where it was made: '
-        'torch.save(model.state_dict(), ...)'
+        f'--backbone-checkpoint; else {_SAVE_STATE}'
     )
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     with path.open('rb') as file:
-        is_pickle = file.read(1) == b'\x80'
+        is_pickle = file.read(1) == _PICKLE
     if is_pickle and not zipfile.is_zipfile(path):
         return CheckpointError(
             f'{path} is a Python pickle that torch.save did not write, or a damaged '
@@ -246,6 +319,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
         )
     # PyTorch wraps its unpickler's own message in advice that does not fit here.
     text = str(error).partition('WeightsUnpickler error:')[2] or str(error)
+    text = text.partition('Check the documentation of torch.load')[0]
     reason = ' '.join(f'{type(error).__name__}: {text}'.split())[:120]
     return CheckpointError(
         f'{path} is no checkpoint, or a damaged one ({reason}); expected a file of '

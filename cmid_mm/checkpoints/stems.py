@@ -47,7 +47,11 @@ def stem_bands(stem: Stem, file_bands: int, module_bands: int) -> list[int | Non
             'none'
         )
     wrong = [
-        band for band in bands if band is not None and band not in range(file_bands + 1)
+        band
+        for band in bands
+        # True and False are no numbers of bands, though Python counts them as 1 and 0.
+        if band is not None
+        and (isinstance(band, bool) or band not in range(file_bands + 1))
     ]
     if wrong or not any(band is None or band for band in bands):
         raise ValueError(

@@ -3,14 +3,19 @@
 
 import ast
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from mmengine.logging import print_log
+from pydantic import TypeAdapter
 
 from ..configs import first_reading
 from ..images import Reading
+
+#: Tells types apart; files of other programs may have any.
+_READING = TypeAdapter(Reading)
 
 
 def normalization(checkpoint: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -20,19 +25,24 @@ def normalization(checkpoint: Mapping[str, Any]) -> dict[str, list[float]]:
         checkpoint: What the file held.
 
     Returns:
-        ``mean`` and ``std``, 0-255 scale; empty if unknown.
+        ``mean`` and ``std``, 0-255 scale; empty if unknown, or if what is said there
+        normalises no image.
     """
     meta = _meta(checkpoint)
-    if 'mean' in meta and 'std' in meta:
-        return dict(mean=meta['mean'], std=meta['std'])
-    for settings in _parts_named('data_preprocessor', _config(meta)):
-        try:
-            return {
-                name: [float(v) for v in settings[name]] for name in ('mean', 'std')
-            }
-        except (KeyError, TypeError, ValueError):
-            continue  # this one does not normalise, or by no numbers
+    for settings in (meta, *_parts_named('data_preprocessor', _config(meta))):
+        mean, std = _numbers(settings.get('mean')), _numbers(settings.get('std'))
+        if mean and len(mean) == len(std) and min(std) > 0:
+            return dict(mean=mean, std=std)
     return {}
+
+
+def _numbers(values: Any) -> list[float]:
+    """Finite numbers; none if there is anything else among the values."""
+    try:
+        numbers = [] if isinstance(values, str) else [float(v) for v in values]
+    except (TypeError, ValueError):
+        return []
+    return numbers if all(map(math.isfinite, numbers)) else []
 
 
 def stored_reading(checkpoint: Mapping[str, Any]) -> Reading | None:
@@ -49,6 +59,7 @@ def stored_reading(checkpoint: Mapping[str, Any]) -> Reading | None:
     meta = _meta(checkpoint)
     try:
         if isinstance(meta.get('reading'), Mapping):
+            _READING.validate_python(meta['reading'])
             return Reading(**meta['reading'])
         return first_reading(_config(meta), 'train')
     except (AttributeError, TypeError, ValueError):

@@ -20,6 +20,7 @@ from torch import nn
 import cmid_mm
 from cmid_mm.checkpoints import (
     CheckpointError,
+    convert_checkpoint,
     export_backbone,
     load_backbone,
     normalization,
@@ -331,3 +332,50 @@ def test_command(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match='error: .*run.pth holds no backbone') as end:
         run(monkeypatch, *files)
     assert '\n' not in str(end.value)
+
+
+@pytest.mark.parametrize('write', [export_backbone, convert_checkpoint])
+@pytest.mark.parametrize('linked', [False, True])
+def test_checkpoint_is_not_written_over(tmp_path, write, linked):
+    source = target = tmp_path / 'run.pth'
+    save_run(source, ResNet(18, stem_channels=4, base_channels=4))
+    if linked:
+        target = tmp_path / 'link.pth'
+        target.symlink_to(source)
+    before = source.read_bytes()
+    with pytest.raises(CheckpointError, match=r'is the file to read.*another name'):
+        write(source, target)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ('mean', 'std'),
+    [
+        (['a', 'b', 'c'], [1, 1, 1]),
+        ('123', '456'),
+        ([1.0], [1.0, 2.0]),
+        ([1.0], [float('nan')]),
+        ([float('inf')], [1.0]),
+        ([1.0, 2.0], [1.0, -1.0]),
+        ([], []),
+        (None, [1.0]),
+    ],
+)
+def test_what_normalises_no_image_is_unknown(mean, std):
+    assert normalization(dict(meta=dict(mean=mean, std=std))) == {}
+
+
+@pytest.mark.parametrize(
+    'reading',
+    [
+        dict(bands='abc'),
+        dict(bands=['a']),
+        dict(num_bands='x'),
+        dict(value_range=[5, 1]),
+        dict(size=[1, 2]),
+        dict(nodata='none'),
+        dict(unknown=1),
+    ],
+)
+def test_reading_of_other_types_is_unknown(reading):
+    assert stored_reading(dict(meta=dict(reading=reading))) is None

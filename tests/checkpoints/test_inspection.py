@@ -98,6 +98,21 @@ def test_files_without_weights(tmp_path):
     assert any(line.startswith('backbone: none (') for line in lines)
 
 
+def test_compiled_module(tmp_path):
+    compiled = torch.compile(nn.Linear(2, 1), backend='eager')
+    lines = saved(tmp_path, compiled)
+    assert lines[1].startswith(
+        '  state_dict: 2 tensors, 3 numbers, float32, of a whole'
+    )
+
+
+def test_reason_of_unusable_weights(tmp_path):
+    lines = saved(tmp_path, ResNet(18, base_channels=4).to('meta').state_dict())
+    assert any(
+        line.startswith('backbone: none (') and 'meta device' in line for line in lines
+    )
+
+
 def run(monkeypatch, *arguments):
     script = ROOT / 'tools/convert_checkpoint.py'
     monkeypatch.setattr('sys.argv', [str(script), *map(str, arguments)])
@@ -112,5 +127,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     )
     with pytest.raises(SystemExit, match='error: SRC and DST are required'):
         run(monkeypatch, tmp_path / 'a.pth')
+    with pytest.raises(SystemExit, match='error: --inspect F converts nothing'):
+        run(monkeypatch, '--inspect', tmp_path / 'a.pth', 'b', 'c')
     with pytest.raises(SystemExit, match='error: .*absent does not exist'):
         run(monkeypatch, '--inspect', tmp_path / 'absent')

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cmid_mm.checkpoints import (
     CheckpointError,
     export_backbone,
+    finding,
     load_backbone,
     match_backbone,
 )
@@ -116,7 +117,9 @@ def test_file_without_teacher(tmp_path):
     path = save(tmp_path / 'a.pth', weights(resnet()), 'backbone.')
     with pytest.raises(CheckpointError, match=r'no teacher.*\(backbone: 120\)'):
         load_backbone(resnet(), path, 'teacher')
-    with pytest.raises(CheckpointError, match="no both backbone.*source='student'$"):
+    with pytest.raises(
+        CheckpointError, match="no both backbone.*source='student' .state_dict"
+    ):
         load_backbone(resnet(), path, 'both')
 
 
@@ -421,3 +424,55 @@ def test_position_embedding_of_another_width_is_an_error(tmp_path):
 def test_abbreviate():
     assert abbreviate(['a', 'b']) == '2 (a, b)'
     assert abbreviate(list('abcdefg')) == '7 (a, b, c, d, e and 2 more)'
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda kernel: kernel / 0, r'layer1\.0\.conv1\.weight has NaN or infinite'),
+        (lambda kernel: kernel.to(torch.int8), r'layer1\.0\.conv1\.weight is int8'),
+        (Tensor.to_sparse, r'layer1\.0\.conv1\.weight is a tensor of torch\.sparse'),
+        (lambda kernel: kernel.to('meta'), r'conv1\.weight is a tensor of the meta'),
+    ],
+)
+def test_weights_without_usable_numbers_are_refused(tmp_path, change, message):
+    state = randomize(resnet()).state_dict()
+    state['layer1.0.conv1.weight'] = change(state['layer1.0.conv1.weight'])
+    path = save(tmp_path / 'a.pth', state)
+    with pytest.raises(CheckpointError, match=rf'a\.pth.*{message}'):
+        load_backbone(resnet(), path)
+    with pytest.raises(CheckpointError, match=rf'a\.pth.*{message}'):
+        export_backbone(path, tmp_path / 'out.pth')
+    assert not (tmp_path / 'out.pth').exists()
+
+
+def test_numbers_of_other_precision_are_loaded(tmp_path):
+    source = randomize(resnet())
+    path = save(tmp_path / 'a.pth', source.double().state_dict())
+    module = resnet()
+    load_backbone(module, path)
+    torch.testing.assert_close(
+        module.conv1.weight, source.conv1.weight, check_dtype=False
+    )
+
+
+def test_arrays_are_called_arrays(tmp_path):
+    state = {name: value.numpy() for name, value in resnet().state_dict().items()}
+    path = save(tmp_path / 'a.pth', state)
+    with pytest.raises(CheckpointError, match=r'a\.pth holds 120 arrays of NumPy'):
+        load_backbone(resnet(), path)
+
+
+def test_choice_among_equal_networks_is_a_warning(tmp_path, monkeypatch):
+    state = resnet().state_dict()
+    two = {f'{p}.{k}': v for p in ('net1', 'net2') for k, v in state.items()}
+    path, said = save(tmp_path / 'a.pth', two), []
+    monkeypatch.setattr(finding, 'print_log', lambda text, *_, **__: said.append(text))
+    load_backbone(resnet(), path)
+    export_backbone(path, tmp_path / 'out.pth')
+    assert len(said) == 2 and said[0] == said[1]
+    assert said[0].endswith("taken: net1, other choices: source='net2'")
+    load_backbone(resnet(), path, 'net2')
+    pair = {f'{p}.{k}': v for p in ('net', 'net_ema') for k, v in state.items()}
+    load_backbone(resnet(), save(tmp_path / 'b.pth', pair))
+    assert len(said) == 2

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from safetensors.torch import save_file
 from torch import nn
 
 from cmid_mm.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
@@ -127,7 +128,13 @@ def truncated() -> bytes:
     [
         ('empty.pth', b'', r'empty \(0 bytes\)'),
         ('truncated.pth', truncated(), 'truncated: .* after 2000 bytes'),
-        ('text.pth', b'<html>404 not found</html>', 'no checkpoint'),
+        ('text.pth', b'404 not found', r'no checkpoint, .*\(.*[^l]\); expected'),
+        ('page.pth', b'\n<html>404 not found</html>', r'a web page \(HTML\)'),
+        (
+            'a.safetensors',
+            b'version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 9\n',
+            'Git LFS pointer',
+        ),
         ('pickle.pth', pickle.dumps([1, 2]), 'pickle that torch.save did not write'),
         ('cut.safetensors', b'\x50\0\0\0\0\0\0\0{"a":', 'truncated or no safetensors'),
     ],
@@ -139,6 +146,43 @@ def test_unreadable_files(tmp_path, name, content, message):
         read_checkpoint(path)
     assert name in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('end', ['pth', 'safetensors'])
+@pytest.mark.parametrize('zipped', [True, False, None])
+def test_content_decides_and_not_the_name(tmp_path, end, zipped):
+    path, state = tmp_path / f'a.{end}', nn.Linear(2, 1).state_dict()
+    if zipped is None:
+        save_file(state, path)
+    else:
+        torch.save(dict(state_dict=state), path, _use_new_zipfile_serialization=zipped)
+    torch.testing.assert_close(read_checkpoint(path)['state_dict'], dict(state))
+
+
+@pytest.mark.parametrize('skip_objects', [False, True])
+def test_advice_fits_a_file_of_one_object(tmp_path, skip_objects):
+    torch.save(argparse.Namespace(lr=1.0), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=r'argparse\.Namespace would') as error:
+        read_checkpoint(tmp_path / 'a.pth', skip_objects=skip_objects)
+    assert 'inspect' not in str(error.value)
+    assert '--backbone-checkpoint' not in str(error.value)
+
+
+@pytest.mark.filterwarnings('error')
+def test_torchscript_is_refused_by_name(tmp_path):
+    path = tmp_path / 'a.pt'
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('a/data.pkl', pickle.dumps({}))
+        archive.writestr('a/constants.pkl', b'')
+    with pytest.raises(CheckpointError, match=r'a\.pt holds a TorchScript program'):
+        read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings('error')
+def test_pickles_are_refused_without_a_warning(tmp_path):
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps(dict(a=torch.ones(2))))
+    with pytest.raises(CheckpointError, match='torch.save did not write'):
+        read_checkpoint(tmp_path / 'a.pkl')
 
 
 def test_missing_file_folder_and_list(tmp_path):

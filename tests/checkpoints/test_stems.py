@@ -70,6 +70,7 @@ def test_shares_of_each_rule(stem, shares):
         ('copy', "one of 'repeat', 'mean', 'first', or name a band .* got 'copy'"),
         ([1, 2, 3], 'names 3 bands, but the module takes 4; name'),
         ([1, 2, 3, 4], r'stem=\[1, 2, 3, 4\]: the bands of the file are 1 to 3'),
+        ([True, 2, 3, 1], r'stem=\[True, 2, 3, 1\]: the bands of'),
         ([0, 0, 0, 0], 'which must not be all'),
     ],
 )
