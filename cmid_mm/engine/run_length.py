@@ -62,7 +62,8 @@ def set_run_length(
     if length < 1:
         raise ValueError(f'{flag} must be at least 1, got {length}')
     for path in options:
-        first, *_, last = path.split('.')
+        names = path.split('.')
+        first, last = names[0], names[-1]
         scaled = first == 'param_scheduler' and (
             last in _LENGTHS or last.isdigit() or last == first
         )
