@@ -154,5 +154,6 @@ def _shorten_intervals(cfg: Config, length: int, by_epoch: bool) -> None:
             ):
                 parts.append(hook)
     for part in parts:
-        if 'interval' in part:
+        # One of another type is refused when the hook is built.
+        if isinstance(part.get('interval'), int):
             part['interval'] = min(part['interval'], length)
