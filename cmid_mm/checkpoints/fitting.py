@@ -134,7 +134,10 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 
 def _hint(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
-    if any(key.startswith('student.') for key in state):
+    is_pretraining, model_is = (
+        any(name.startswith('student.') for name in names) for names in (state, own)
+    )
+    if is_pretraining and not model_is:
         return (
             '; this one is of a pre-training: fine-tune it first with tools/train.py '
             '--backbone-checkpoint'

@@ -60,6 +60,13 @@ def test_anything_else_is_refused_untouched(saved, changes, message):
     assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
 
 
+def test_another_pretraining_is_not_told_to_fine_tune(saved):
+    path, _ = saved(**{'student.a': torch.ones(2)})
+    target = nn.ModuleDict({'student': nn.Linear(2, 2)})
+    with pytest.raises(CheckpointError, match='was trained with$'):
+        load_weights(target, path)
+
+
 def test_one_tolerance_for_models_and_backbones():
     own = dict(
         model().state_dict(),
