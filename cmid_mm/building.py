@@ -7,9 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_type_hints
 
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
 from pydantic import ValidationError as PydanticError
+
+#: Modules whose classes are known to mean the types that they declare.
+_CHECKED = (f'{__package__}.', 'mmengine.hooks.')
 
 
 class WrongSettingError(TypeError):
@@ -71,12 +75,16 @@ def build_steps(error: BaseException) -> list[BuildStep]:
 
 
 def _check_types(step: BuildStep) -> None:
-    """Refuse settings of other types than the signatures of our classes say."""
+    """Refuse settings of other types than the signatures of known classes say."""
     kind = step.cfg.get('type')
     # Finding the type in its scope warns of scopes that a registry lacks.
     if isinstance(kind, str) and not setting_types(step.registry.get(kind)):
         return
     types = setting_types(step.type)
+    if inspect.isclass(step.type) and issubclass(step.type, CheckpointHook):
+        # It hands others on at the first save, to a function that takes no more.
+        for name in step.cfg.keys() - {*accepted_names(step.type), 'type', '_scope_'}:
+            raise TypeError(f'got an unexpected keyword argument {name!r}')
     for name, value in step.cfg.items():
         if name in types and not has_type(value, types[name]):
             raise WrongSettingError(
@@ -88,11 +96,11 @@ def _check_types(step: BuildStep) -> None:
 
 @functools.cache
 def setting_types(cls: Any) -> Mapping[str, Any]:
-    """Types of the settings that classes of this package declare.
+    """Types of the settings that our classes and the hooks of mmengine declare.
 
     Args:
-        cls: Any class. Of others than this package's and those derived from them
-            nothing is known.
+        cls: Any class. Of others than these and those derived from them nothing is
+            known.
 
     Returns:
         Types by name.
@@ -100,7 +108,7 @@ def setting_types(cls: Any) -> Mapping[str, Any]:
     types: dict[str, Any] = {}
     for owner in reversed(cls.__mro__ if inspect.isclass(cls) else ()):
         init = vars(owner).get('__init__')
-        if init and owner.__module__.partition('.')[0] == __package__:
+        if init and owner.__module__.startswith(_CHECKED):
             hints = get_type_hints(init)
             types |= {
                 name: hints[name] for name in named_parameters(init) if name in hints
@@ -113,6 +121,20 @@ def named_parameters(function: Any) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [p.name for p in parameters if p.kind in named and p.name != 'self']
+
+
+def accepted_names(kind: Any) -> list[str]:
+    """Names of the arguments of a type, those that it hands to its bases included."""
+    functions = [kind] if callable(kind) else []
+    if inspect.isclass(kind):
+        owners = [cls for cls in kind.__mro__ if '__init__' in vars(cls)]
+        functions = [vars(cls)['__init__'] for cls in owners if cls is not object]
+    names: list[str] = []
+    for function in functions:
+        names += named_parameters(function)
+        if not inspect.getfullargspec(function).varkw:
+            break
+    return names
 
 
 @functools.cache

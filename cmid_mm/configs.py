@@ -173,6 +173,11 @@ def resolve_path(cfg: Config, path: str) -> str:
     names = path.split('.')
     if names[0] in cfg and names[0] not in _READ:
         raise _only_a_variable(cfg, names[0])
+    if names[0] == 'launcher':
+        raise KeyError('give it as --launcher')
+    # mmengine hands it to a model that has none of its own.
+    if names[0] == 'data_preprocessor' and names[0] in (cfg.get('model') or {}):
+        raise KeyError(f'the model has its own, which is used; set model.{path}')
     for depth, name in enumerate(names):
         if isinstance(node, (list, tuple)):
             names[depth] = str(_index_in(node, name))

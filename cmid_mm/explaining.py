@@ -2,7 +2,6 @@
 """Errors of a run in the words of its config."""
 
 import difflib
-import inspect
 import itertools
 import logging
 import re
@@ -14,7 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from . import building
-from .building import BuildStep, build_steps, named_parameters
+from .building import BuildStep, accepted_names, build_steps
 
 #: Errors whose text is made for users; that of others may need its place in the code.
 _TOLD = (ValueError, OSError, KeyError, ImportError)
@@ -40,7 +39,7 @@ def explain(error: Exception) -> str:
     if key and isinstance(error, TypeError):
         text = f'unknown key {key[1]!r}'
         if step and key[1] in step.cfg:
-            text += _nearest(key[1], _accepted_names(step.type))
+            text += _nearest(key[1], accepted_names(step.type))
         else:
             nodes = (path for path, node in nodes_of(config) if key[1] in node)
             return f'{next(nodes, place or _place_in_code(error))}: {text}'
@@ -119,7 +118,7 @@ def _with_nearest(text: str, step: BuildStep) -> str:
         return f'there is no type {kind[1]!r}{_nearest(kind[1], names)}'
     if not text.startswith('unknown key'):
         # A key that the class hands on, and misses under its right name.
-        known = _accepted_names(step.type)
+        known = accepted_names(step.type)
         for key in step.cfg.keys() - known - {'type', '_scope_'}:
             if difflib.get_close_matches(key, known, 1):
                 text += f'; unknown key {key!r}{_nearest(key, known)}'
@@ -131,20 +130,6 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     if close:
         return f'; did you mean {close[0]!r}?'
     return f'; known are {", ".join(known)}' if 0 < len(known) <= 20 else ''
-
-
-def _accepted_names(kind: Any) -> list[str]:
-    """Names of the arguments of a type, those that it hands on included."""
-    functions = [kind] if callable(kind) else []
-    if inspect.isclass(kind):
-        owners = [cls for cls in kind.__mro__ if '__init__' in vars(cls)]
-        functions = [vars(cls)['__init__'] for cls in owners if cls is not object]
-    names: list[str] = []
-    for function in functions:
-        names += named_parameters(function)
-        if not inspect.getfullargspec(function).varkw:
-            break
-    return names
 
 
 def _place_in_code(error: Exception) -> str:

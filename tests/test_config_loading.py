@@ -78,6 +78,18 @@ def test_option_that_leads_nowhere_is_named(path, message):
         merge_options(config(), {path: 1})
 
 
+def test_options_that_would_not_be_used_are_refused():
+    cfg = config()
+    merge_options(cfg, {'data_preprocessor.mean': [1]})
+    cfg.model.data_preprocessor = dict(mean=[2])
+    with pytest.raises(KeyError, match=r'set model\.data_preprocessor\.mean'):
+        merge_options(cfg, {'data_preprocessor.mean': [3]})
+    merge_options(cfg, {'model.data_preprocessor.mean': [3]})
+    assert cfg.model.data_preprocessor.mean == [3]
+    with pytest.raises(KeyError, match='options launcher: give it as --launcher'):
+        merge_options(cfg, {'launcher': 'pytorch'})
+
+
 def test_variables_of_a_config_are_refused():
     """They were used when the file was read: overriding one would do nothing."""
     cfg = load_config('configs/cmid/cmid_r18_demo.py')

@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from cmid_mm.building import WrongSettingError, has_type, setting_types
+from cmid_mm.configs import load_config
+from cmid_mm.engine.run_length import set_run_length
 from cmid_mm.explaining import place_of
 from cmid_mm_cli import user_errors
 from tests.end_to_end.pretraining import write_images
@@ -73,6 +75,30 @@ def test_what_is_wrong_in_a_model_is_told_by_its_key(changes, message):
     text = message_of(build_model, cfg)
     assert text.startswith(f'error: {message}')
     assert '\n' not in text
+
+
+@pytest.mark.parametrize(
+    ('hook', 'changes', 'message'),
+    [
+        ('checkpoint', dict(intervall=2), "unknown key 'intervall'; did you mean 'int"),
+        ('checkpoint', dict(meta={}), "unknown key 'meta'"),
+        ('checkpoint', dict(interval='abc'), "interval='abc' is of type str, expected"),
+        ('logger', dict(interval=True), 'interval=True is of type bool, expected int'),
+    ],
+)
+def test_settings_of_stock_hooks_are_refused_before_training(hook, changes, message):
+    """mmengine's CheckpointHook itself takes any, until the first save."""
+    cfg = load_config('cmid_mm::cmid/cmid_r18_demo.py')
+
+    def build_hook(cfg):
+        HOOKS.build(cfg.default_hooks[hook])
+
+    build_hook(cfg)
+    cfg.default_hooks[hook].update(changes)
+    set_run_length(cfg, max_epochs=1)
+    kind = cfg.default_hooks[hook].type
+    expected = f'error: default_hooks.{hook} ({kind}): {message}'
+    assert message_of(build_hook, cfg).startswith(expected)
 
 
 def test_a_folder_that_is_not_there_points_to_the_option():

@@ -2,6 +2,7 @@
 """Train a model: pre-training with CMID, or any task of the OpenMMLab packages."""
 
 import argparse
+from typing import Any
 
 from cmid_mm_cli import Command, add_run_arguments, run_tool
 
@@ -83,6 +84,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.initializers import check_backbones
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
+    from cmid_mm.engine.start import read_start
 
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
@@ -105,11 +107,13 @@ def main(args: argparse.Namespace) -> None:
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)
-    launch.refuse_unsafe_checkpoints()
+    read: dict[str, dict[str, Any]] = {}
+    launch.refuse_unsafe_checkpoints(read)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
     for report in check_backbones(runner.model):
         compare_images(cfg, report)
+    read |= read_start(runner)
     check_batches(runner.train_loop)
     runner.train()
 

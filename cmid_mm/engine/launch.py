@@ -163,7 +163,7 @@ def _leave_process_group() -> None:
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:
-    """Resume a run.
+    """Resume a run, also where the config itself says so.
 
     Args:
         cfg (Config): The config with its ``work_dir``, changed in place.
@@ -174,7 +174,9 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         FileNotFoundError: If the named checkpoint does not exist.
     """
     if resume is None:
-        return
+        if not cfg.get('resume') or cfg.get('load_from'):
+            return
+        resume = 'auto'  # as mmengine takes a config that resumes from nothing named
     if resume != 'auto' and not Path(resume).is_file():
         raise FileNotFoundError(f'--resume {resume} does not exist')
     latest = latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume

@@ -46,7 +46,8 @@ def set_run_length(
 
     Raises:
         ValueError: If both are given, one is not positive or not in the unit of the
-            config, or one of the options sets what would be scaled.
+            config, or one of the options sets what would be scaled; without one, if
+            the length in the config is not positive.
     """
     if max_epochs is not None and max_iters is not None:
         raise ValueError(
@@ -57,12 +58,14 @@ def set_run_length(
     elif max_iters is not None:
         key, length = 'max_iters', max_iters
     else:
+        _check_length(cfg)
         return
     flag = f'--{key.replace("_", "-")}'
     if length < 1:
         raise ValueError(f'{flag} must be at least 1, got {length}')
     for path in options:
-        first, *_, last = path.split('.')
+        names = path.split('.')
+        first, last = names[0], names[-1]
         scaled = first == 'param_scheduler' and (
             last in _LENGTHS or last.isdigit() or last == first
         )
@@ -82,6 +85,14 @@ def set_run_length(
         if _scale(scheduler, before, length, by_epoch)
     ]
     _shorten_intervals(cfg, length, by_epoch)
+
+
+def _check_length(cfg: Config) -> None:
+    train_cfg: Any = cfg.get('train_cfg') or {}
+    for key in _UNITS:
+        length = train_cfg.get(key)
+        if isinstance(length, int) and length < 1:
+            raise ValueError(f'train_cfg.{key} must be at least 1, got {length}')
 
 
 def _length_before(cfg: Config, key: str) -> int:
@@ -153,5 +164,6 @@ def _shorten_intervals(cfg: Config, length: int, by_epoch: bool) -> None:
             ):
                 parts.append(hook)
     for part in parts:
-        if 'interval' in part:
+        # One of another type is refused when the hook is built.
+        if isinstance(part.get('interval'), int):
             part['interval'] = min(part['interval'], length)

@@ -92,6 +92,14 @@ def test_rates_keep_their_shape():
     assert after[99] == pytest.approx(1) and after[-1] < 1e-4
 
 
+def test_options_at_the_top_of_the_config_stand_beside_it():
+    cfg = load_config('cmid_mm::cmid/cmid_r18_demo.py')
+    set_run_length(cfg, max_epochs=2, options=['load_from', 'resume'])
+    assert cfg.train_cfg.max_epochs == 2
+    with pytest.raises(ValueError, match='--cfg-options param_scheduler sets it'):
+        set_run_length(cfg, max_epochs=2, options=['param_scheduler'])
+
+
 def test_our_hooks_look_within_the_run():
     cfg = load_config('cmid_mm::cmid/cmid_r50_millionaid.py')
     set_run_length(cfg, max_epochs=3)
@@ -124,5 +132,8 @@ def test_contradictions_are_refused(config, given, message):
         set_run_length(cfg, **given)
     assert cfg.train_cfg.max_epochs == 4
     set_run_length(cfg, options=['train_cfg.max_epochs'])  # nothing to scale
+    cfg.train_cfg.max_epochs = 0
+    with pytest.raises(ValueError, match=r'train_cfg\.max_epochs must be at least 1'):
+        set_run_length(cfg)
     with pytest.raises(ValueError, match='no train_cfg.max_iters to scale'):
         set_run_length(Config(dict(model={})), max_iters=3)
