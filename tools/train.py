@@ -114,7 +114,9 @@ def main(args: argparse.Namespace) -> None:
     runner.train()
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(
+    __doc__, add_arguments, main, EPILOG, '--resume goes on from the last checkpoint'
+)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

@@ -58,3 +58,16 @@ def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
     MMLogger._instance_dict.clear()
     text = log.read_text()
     assert 'Traceback (most recent call last)' in text and 'in main' in text
+
+
+def test_ctrl_c_ends_a_command_with_one_line(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        user_errors(main, 'the same command goes on')()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == 'Interrupted; the same command goes on.\n'
+    with pytest.raises(SystemExit):
+        user_errors(main)()
+    assert capsys.readouterr().err == 'Interrupted.\n'
