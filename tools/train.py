@@ -83,9 +83,11 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.initializers import check_backbones
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
+    from cmid_mm.engine.setting_ranges import check_settings
 
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
+    check_settings(cfg)
     set_run_length(cfg, args.max_epochs, args.max_iters, args.cfg_options or ())
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)

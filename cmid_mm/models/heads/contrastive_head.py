@@ -86,6 +86,8 @@ class MoCoHead(BranchHead):
         start_epoch: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
+        if queue_size < 1:
+            raise ValueError(f'queue_size={queue_size}: expected at least 1')
         super().__init__(start_epoch, init_cfg)
         self.temperature = temperature
         self.student_projector = nn.Sequential(

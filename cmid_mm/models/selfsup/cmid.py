@@ -55,6 +55,8 @@ class CMID(BaseModel):
         channels_last: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
+        if not 0 <= momentum <= 1:
+            raise ValueError(f'momentum={momentum}: expected a number in 0-1')
         data_preprocessor = {
             'type': 'ViewPairPreprocessor',
             'channels_last': channels_last,
