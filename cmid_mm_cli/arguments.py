@@ -63,7 +63,7 @@ class ConfigOptions(argparse.Action):
     ) -> None:
         """Put a dict of the values into the namespace."""
         for entry in values:
-            if '=' not in entry:
+            if '=' not in entry[1:]:
                 parser.error(f'{option_string} takes KEY=VALUE ..., got {entry!r}')
         from mmengine.config import DictAction
 

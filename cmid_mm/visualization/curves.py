@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ COLOURS = (
     *('#0072B2', '#E69F00', '#009E73', '#D55E00', '#56B4E9', '#CC79A7', '#000000'),
 )
 #: Runs differ by these.
-STYLES = ('-', '--', ':', '-.')
+STYLES: tuple[Any, ...] = ('-', '--', ':', '-.')
 
 Curves = dict[str, tuple[list[float], ...]]
 """Steps and values of each scalar."""
@@ -165,11 +166,12 @@ def plot_training_curves(
     for ax, (title, members) in zip(axes, panels.items(), strict=False):
         _draw_curves(ax, title, members, runs)
     if len(runs) > 1:
+        handles: Any = [
+            Line2D([], [], color='0.3', linestyle=style, label=label)
+            for label, style in zip(_labels(runs), cycle(STYLES), strict=False)
+        ]
         figure.legend(
-            handles=[
-                Line2D([], [], color='0.3', linestyle=style, label=label)
-                for label, style in zip(_labels(runs), cycle(STYLES), strict=False)
-            ],
+            handles=handles,
             loc='outside upper center',
             ncols=columns,
             fontsize=8,

@@ -43,6 +43,9 @@ def test_config_options_are_read_as_mmengine_does(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', 'a.b=3', 'work'])
     assert "--cfg-options takes KEY=VALUE ..., got 'work'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', '=3'])
+    assert "--cfg-options takes KEY=VALUE ..., got '=3'" in capsys.readouterr().err
 
 
 def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
