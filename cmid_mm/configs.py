@@ -35,14 +35,27 @@ def load_config(name: str) -> Config:
     Raises:
         FileNotFoundError: If there is no such file or package.
         ImportError: If the package of its ``default_scope`` is not installed.
+        ValueError: If it is no config, or one that cannot be read; names it.
     """
     if '::' in name:
         file = packaged_config(name)
     else:
         file = Path(name)
+        if file.is_dir():
+            raise ValueError(f'config {name} is a folder; name a file in it')
         if not file.is_file():
             file = _shipped_config(file)
-    cfg = Config.fromfile(file)
+    try:
+        cfg = Config.fromfile(file)
+    except FileNotFoundError as error:  # of a base
+        raise FileNotFoundError(f'config {name}: {error}') from error
+    except Exception as error:  # a config is a program
+        told = type(error).__name__ + (f': {error}' if str(error) else '')
+        raise ValueError(f'config {name} cannot be read: {told}') from error
+    if not any(key in cfg for key in _READ):
+        raise ValueError(
+            f'{name} is no config: it sets none of model, train_dataloader, ...'
+        )
     check_scope(cfg.get('default_scope'))
     return cfg
 

@@ -4,8 +4,38 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:
+    """Refuse a place for results before any work is done for them.
+
+    Args:
+        path: The file, or the folder of files, to be written. Neither it nor the
+            folders above it need exist, and none is made.
+        option: What it was given by, for the error.
+        is_folder: Whether it is a folder. Defaults to False.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    place = Path(path)
+    try:
+        if place.exists() and place.is_dir() != is_folder:
+            fault = 'is a folder, expected a file' if not is_folder else 'is no folder'
+        elif place.is_file() and not os.access(place, os.W_OK):
+            fault = 'is write-protected'
+        else:
+            folder = place if is_folder else place.parent
+            while not folder.exists():
+                folder = folder.parent
+            tempfile.TemporaryFile(dir=folder).close()
+            return
+    except OSError as error:
+        fault = f'cannot be written: {error.strerror}'
+    raise OSError(f'{option} {path} {fault}; give another place')
 
 
 def part_file(path: Path) -> Path:

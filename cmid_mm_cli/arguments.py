@@ -12,18 +12,31 @@ from typing import Any
 TRACEBACK_VARIABLE = 'CMID_MM_TRACEBACK'
 
 
-def user_errors(main: Callable[[], None]) -> Callable[[], None]:
+def user_errors(
+    main: Callable[[], None], if_interrupted: str = ''
+) -> Callable[[], None]:
     """Make a command print one line for bad input instead of a traceback.
 
     Every error ends the command with ``error: ...``, which names the file or the key
     of the config, and exit status 1. The traceback is in the log file of the run; with
-    the environment variable ``CMID_MM_TRACEBACK=1`` it is shown.
+    the environment variable ``CMID_MM_TRACEBACK=1`` it is shown. Ctrl-C
+    ends it with one line as well, and exit status 130.
+
+    Args:
+        main: What the command does.
+        if_interrupted: How to go on after Ctrl-C.
     """
 
     @functools.wraps(main)
     def wrapper() -> None:
         try:
             main()
+        except KeyboardInterrupt:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            hint = f'; {if_interrupted}' if if_interrupted else ''
+            print(f'Interrupted{hint}.', file=sys.stderr)
+            sys.exit(130)
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
@@ -50,7 +63,7 @@ class ConfigOptions(argparse.Action):
     ) -> None:
         """Put a dict of the values into the namespace."""
         for entry in values:
-            if '=' not in entry:
+            if '=' not in entry[1:]:
                 parser.error(f'{option_string} takes KEY=VALUE ..., got {entry!r}')
         from mmengine.config import DictAction
 

@@ -29,12 +29,14 @@ class Command:
         add_arguments: Adds its arguments to a parser.
         main: Does it, given the arguments; imports what it needs.
         epilog: Examples and hints; ``%(prog)s`` stands for the command.
+        if_interrupted: How to go on after Ctrl-C.
     """
 
     description: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     main: Callable[[argparse.Namespace], None]
     epilog: str = ''
+    if_interrupted: str = ''
 
     def prepare(self, parser: argparse.ArgumentParser) -> None:
         """Make a parser that of this command."""
@@ -42,7 +44,7 @@ class Command:
         parser.epilog = self.epilog
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         self.add_arguments(parser)
-        parser.set_defaults(main=self.main)
+        parser.set_defaults(main=self.main, if_interrupted=self.if_interrupted)
 
 
 def run_tool(command: Command) -> None:
@@ -75,12 +77,13 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
         argcomplete.autocomplete(parser)
     args = parser.parse_args()
-    # Neither is an argument of the command.
+    # None of these is an argument of the command.
     work = vars(args).pop('main')
+    if_interrupted = vars(args).pop('if_interrupted')
     vars(args).pop('command', None)
     if not getattr(args, 'verbose', False):
         hide_deprecations()
-    user_errors(partial(work, args))()
+    user_errors(partial(work, args), if_interrupted)()
 
 
 def hide_deprecations() -> None:

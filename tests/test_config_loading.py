@@ -153,6 +153,24 @@ def test_missing_configs_are_named(name, message):
         load_config(name)
 
 
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('model = dict(', 'mine.py cannot be read: .*SyntaxError'),
+        ('model = 1 / 0', 'mine.py cannot be read: ZeroDivisionError'),
+        ("_base_ = './gone.py'", 'mine.py: .*gone.py'),
+        ('import os\n', 'mine.py is no config: it sets none of model'),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_named(tmp_path, text, message):
+    file = tmp_path / 'mine.py'
+    file.write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_config(str(file))
+    with pytest.raises(ValueError, match='is a folder; name a file'):
+        load_config(str(tmp_path))
+
+
 def test_bases_of_packages_are_found(tmp_path):
     file = tmp_path / 'mine.py'
     file.write_text(

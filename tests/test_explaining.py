@@ -11,6 +11,7 @@ from torch import nn
 
 from cmid_mm.building import WrongSettingError, has_type, setting_types
 from cmid_mm.configs import load_config
+from cmid_mm.engine.initializers import check_backbones
 from cmid_mm.engine.run_length import set_run_length
 from cmid_mm.explaining import place_of
 from cmid_mm_cli import user_errors
@@ -57,6 +58,14 @@ def build_model(cfg):
             'model.heads.assignment (AssignmentHead): num_matches=2.5 is of type '
             'float, expected int',
         ),
+        (
+            {'momentum': 1.5},
+            'model (CMID): momentum=1.5: expected a number in 0-1',
+        ),
+        (
+            {'heads.contrastive.queue_size': 0},
+            'model.heads.contrastive (MoCoHead): queue_size=0 and in_batch=False leave',
+        ),
         # Other packages assert, or stumble over what they are given.
         ({'encoder.backbone.depth': 19}, 'model.encoder.backbone (ResNet): '),
         ({'encoder.backbone.stem_channels': 'x'}, 'model.encoder.backbone (ResNet): '),
@@ -99,6 +108,29 @@ def test_settings_of_stock_hooks_are_refused_before_training(hook, changes, mess
     kind = cfg.default_hooks[hook].type
     expected = f'error: default_hooks.{hook} ({kind}): {message}'
     assert message_of(build_hook, cfg).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({}, "missing 1 required positional argument: 'checkpoint'"),
+        ({'checkpoint': 5}, 'checkpoint=5 is of type int, expected str'),
+        ({'checkpoint': 'x.pth', 'stem': 5}, 'stem=5 is of type int, expected '),
+    ],
+)
+def test_a_wrong_init_cfg_is_told_by_its_key(settings, message):
+    init_cfg = {'type': 'PretrainedBackbone', **settings}
+    cfg = Config(dict(model=toy_config()))
+    cfg.merge_from_dict({'model.encoder.backbone.init_cfg': init_cfg})
+
+    def start(cfg):
+        model = MODELS.build(cfg.model)
+        check_backbones(model)
+        model.init_weights()
+
+    text = message_of(start, cfg)
+    assert text.startswith('error: model.encoder.backbone.init_cfg')
+    assert message in text
 
 
 def test_a_folder_that_is_not_there_points_to_the_option():

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from cmid_mm.files import link_or_copy, whole_file, write_bytes
+from cmid_mm.files import check_writable, link_or_copy, whole_file, write_bytes
 
 
 def test_what_fails_leaves_the_old_file_and_no_part(tmp_path):
@@ -38,3 +38,30 @@ def test_copies_where_files_cannot_be_linked(tmp_path, monkeypatch):
     link_or_copy(tmp_path / 'a', tmp_path / 'copied')
     assert not os.path.samefile(tmp_path / 'a', tmp_path / 'copied')
     assert (tmp_path / 'copied').read_bytes() == b'content'
+
+
+@pytest.mark.parametrize(
+    ('path', 'is_folder', 'fault'),
+    [
+        ('file', True, 'is no folder'),
+        ('folder', False, 'is a folder, expected a file'),
+        ('file/sub/new', False, 'cannot be written: Not a directory'),
+        ('file/sub', True, 'cannot be written: Not a directory'),
+        ('a' * 300, True, 'cannot be written: File name too long'),
+        ('/proc/new', True, 'cannot be written: '),
+        ('folder/new/sub', True, None),
+        ('folder', True, None),
+        ('folder/new/a.json', False, None),
+        ('file', False, None),
+    ],
+)
+def test_places_that_cannot_be_written(tmp_path, path, is_folder, fault):
+    write_bytes(tmp_path / 'file', b'')
+    (tmp_path / 'folder').mkdir()
+    if fault is None:
+        check_writable(tmp_path / path, '--out', is_folder)
+    else:
+        with pytest.raises(OSError, match=f'--out .*{path} {fault}.*another place'):
+            check_writable(tmp_path / path, '--out', is_folder)
+    assert not any((tmp_path / 'folder').iterdir())
+    assert sorted(os.listdir(tmp_path)) == ['file', 'folder']

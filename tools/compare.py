@@ -95,10 +95,7 @@ def main(args: argparse.Namespace) -> None:
             print(f'{cell.name}: {error or "done"} ({remaining} to go)', flush=True)
             write_report(spec, every_cell)
 
-        try:
-            failed = CellRunner(missing, args.jobs, lock).run(finished)
-        except KeyboardInterrupt:
-            sys.exit('Interrupted; the same command goes on from here.')
+        failed = CellRunner(missing, args.jobs, lock).run(finished)
         write_report(spec, every_cell)
     print(f'Table, values, figure and commands: {spec.output}')
     if failed:
@@ -120,7 +117,9 @@ def print_commands(cells: 'list[Cell]') -> None:
                 print(shlex.join(command))
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(
+    __doc__, add_arguments, main, EPILOG, 'the same command goes on from here'
+)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

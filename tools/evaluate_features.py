@@ -157,10 +157,14 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from mmengine.logging import MMLogger
 
-    from cmid_mm.files import write_bytes
+    from cmid_mm.files import check_writable, write_bytes
 
     if args.test is None and args.test_list is None:
         raise ValueError('give --test DIR or --test-list FILE')
+    if args.size < 1:
+        raise ValueError(f'--size must be at least 1, got {args.size}')
+    if args.json:
+        check_writable(args.json, '--json')
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     # Else every initialised weight would be listed.
     MMLogger.get_instance('evaluate_features', log_level='WARNING')

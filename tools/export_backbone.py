@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Export and say what was written."""
     from cmid_mm.checkpoints import export_backbone
+    from cmid_mm.files import check_writable
 
+    check_writable(args.out, 'OUT')
     meta = export_backbone(args.checkpoint, args.out, args.layout, args.source)
     architecture = meta.get('architecture', 'backbone of an unknown family')
     print(f'Wrote {args.out}: {architecture}, {args.layout} layout')

@@ -28,8 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Draw and say where the picture is."""
+    from cmid_mm.files import check_writable
     from cmid_mm.visualization.curves import plot_training_curves
 
+    check_writable(args.out, '--out')
     plot_training_curves(args.logs, args.out, args.names)
     print(f'wrote {args.out}')
 

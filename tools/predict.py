@@ -89,9 +89,11 @@ def main(args: argparse.Namespace) -> None:
     from rich.progress import track
 
     from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.files import check_writable
     from cmid_mm.inference import Inferencer
     from cmid_mm.inference.images import output_names
 
+    check_writable(args.out, '--out', is_folder=True)
     # Else every part of the model would be reported.
     MMLogger.get_instance('predict', log_level='WARNING')
     cfg = load_config(args.config)

@@ -59,12 +59,14 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine import launch
     from cmid_mm.engine.data_check import check_data
     from cmid_mm.engine.quiet_runner import QuietRunner
-    from cmid_mm.files import write_bytes
+    from cmid_mm.engine.setting_ranges import check_settings
+    from cmid_mm.files import check_writable, write_bytes
     from cmid_mm.inference import read_fitting_checkpoint
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook
 
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
+    check_settings(cfg)
     if cfg.get('test_dataloader') is None:
         raise ValueError(
             f'{args.config} has no test_dataloader; '
@@ -73,6 +75,10 @@ def main(args: argparse.Namespace) -> None:
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist')
     launch.set_work_dir(cfg, args.work_dir, args.config)
+    if args.json:
+        check_writable(args.json, '--json')
+    if args.show_dir:
+        check_writable(args.show_dir, '--show-dir', is_folder=True)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
     launch.set_launcher(cfg, args.launcher)

@@ -84,10 +84,12 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.initializers import check_backbones
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
+    from cmid_mm.engine.setting_ranges import check_settings
     from cmid_mm.engine.start import read_start
 
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
+    check_settings(cfg)
     set_run_length(cfg, args.max_epochs, args.max_iters, args.cfg_options or ())
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
@@ -118,7 +120,9 @@ def main(args: argparse.Namespace) -> None:
     runner.train()
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(
+    __doc__, add_arguments, main, EPILOG, '--resume goes on from the last checkpoint'
+)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

@@ -65,6 +65,12 @@ def read_spec(path: str | Path, output: str | Path | None = None) -> Spec:
     """
     try:
         content = yaml.load(Path(path).read_bytes(), _Loader)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'comparison {path} does not exist') from error
+    except OSError as error:
+        raise SpecError(
+            f'comparison {path} cannot be read: {error.strerror}; expected a YAML file'
+        ) from error
     except yaml.YAMLError as error:
         text = ' '.join(str(error).split())
         raise SpecError(f'{path} cannot be read as YAML: {text}') from error

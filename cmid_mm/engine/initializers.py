@@ -111,8 +111,8 @@ def check_backbones(model: nn.Module) -> list[LoadReport]:
             continue
         for init_cfg in _as_list(getattr(module, 'init_cfg', None)):
             if _asks_for_backbone(init_cfg):
-                settings = {k: v for k, v in init_cfg.items() if k != 'type'}
-                state, report = PretrainedBackbone(**settings).match(module)
+                initializer: Any = WEIGHT_INITIALIZERS.build(init_cfg)
+                state, report = initializer.match(module)
                 # Own tensors: the file may change until they are loaded.
                 state = {name: value.clone() for name, value in state.items()}
                 _matched[module] = state, report

@@ -15,14 +15,20 @@ from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
 from ..checkpoints import read_checkpoint
 from ..configs import innermost_dataset, is_type, type_name, wrapped_datasets
+from ..files import check_writable
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_name: str) -> None:
-    """Choose the folder of a run: the given one, the config's, or one by its name."""
+    """Choose the folder of a run: the given one, the config's, or one by its name.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     if work_dir:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(config_name.split('::')[-1]).stem))
+    check_writable(cfg.work_dir, '--work-dir', is_folder=True)
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:

@@ -1,17 +1,21 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Training curves from the logs of runs."""
 
+import difflib
 import json
 import re
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ..files import whole_file
 
-BOOKKEEPING = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
+BOOKKEEPING = ('step', 'iter', 'epoch', 'memory')
 """Logged values that are not worth a curve."""
 
 #: Okabe and Ito's palette, told apart with any kind of colour vision; without its
@@ -19,8 +23,8 @@ BOOKKEEPING = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
 COLOURS = (
     *('#0072B2', '#E69F00', '#009E73', '#D55E00', '#56B4E9', '#CC79A7', '#000000'),
 )
-#: More curves than colours, and further runs, differ by these.
-STYLES = ('-', '--', ':', '-.')
+#: Runs differ by these.
+STYLES: tuple[Any, ...] = ('-', '--', ':', '-.')
 
 Curves = dict[str, tuple[list[float], ...]]
 """Steps and values of each scalar."""
@@ -83,6 +87,15 @@ def _files_of(path: Path) -> list[Path]:
     return files
 
 
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is no text; expected a scalars.json as training writes it'
+        ) from error
+
+
 def _read_file(path: Path) -> tuple[dict[str, dict[float, float]], float]:
     """Value by step of each scalar, and the first step of training.
 
@@ -91,7 +104,7 @@ def _read_file(path: Path) -> tuple[dict[str, dict[float, float]], float]:
     points: dict[str, dict[float, float]] = {}
     start = float('inf')
     iteration, epoch = 0, None
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(_lines_of(path), 1):
         try:
             record = dict(json.loads(line))
         except (json.JSONDecodeError, TypeError, ValueError) as error:
@@ -118,8 +131,8 @@ def plot_training_curves(
     """Draw the curves of one or more runs into a picture.
 
     What is of one kind shares a panel: losses, learning rates, accuracies of frozen
-    features, metrics of the validation; each other scalar has its own. Runs differ in
-    line style.
+    features, metrics of the validation, times; each other scalar has its own. Runs
+    differ in line style, which a legend of the whole picture explains.
 
     Args:
         logs: Work directories or ``scalars.json`` files.
@@ -128,15 +141,20 @@ def plot_training_curves(
 
     Raises:
         FileNotFoundError: If a log does not exist.
-        ValueError: If a log is not readable or none has a scalar of ``names``.
+        ValueError: If a log is not readable, or a scalar of ``names`` is in none.
     """
     runs = {str(log): read_scalars(log) for log in logs}
     found = list(dict.fromkeys(name for curves in runs.values() for name in curves))
-    wanted = found if names is None else [name for name in names if name in found]
-    if not wanted:
+    wanted = list(dict.fromkeys(found if names is None else names))
+    unknown = [name for name in wanted if name not in found]
+    if unknown:
+        nearest = [
+            n for name in unknown for n in difflib.get_close_matches(name, found)
+        ]
+        there = ', '.join(dict.fromkeys(nearest or found))
         raise ValueError(
-            f'no log has a scalar named {", ".join(names or ())}; '
-            f'there are: {", ".join(found)}'
+            f'no log has a scalar named {", ".join(unknown)}; '
+            + (f'did you mean {there}?' if nearest else f'there are: {there}')
         )
     panels: dict[str, list[str]] = {}
     for name in wanted:
@@ -147,6 +165,18 @@ def plot_training_curves(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (title, members) in zip(axes, panels.items(), strict=False):
         _draw_curves(ax, title, members, runs)
+    if len(runs) > 1:
+        handles: Any = [
+            Line2D([], [], color='0.3', linestyle=style, label=label)
+            for label, style in zip(_labels(runs), cycle(STYLES), strict=False)
+        ]
+        figure.legend(
+            handles=handles,
+            loc='outside upper center',
+            ncols=columns,
+            fontsize=8,
+            handlelength=5,
+        )
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     out = Path(out)
@@ -169,34 +199,42 @@ def _panel_of(name: str) -> str:
         return 'accuracy of frozen features (%)'
     if last in ('acc', 'acc_seg'):
         return 'accuracy in the training batch (%)'
+    if name in ('time', 'data_time'):
+        return 'time of an iteration (s)'
     if group:
         return group
     return 'validation' if _METRIC.fullmatch(name.lower()) else name
 
 
+def _labels(runs: dict[str, Curves]) -> list[str]:
+    """Names of the runs: the last parts of their paths where these differ."""
+    labels = [Path(run).name for run in runs]
+    return labels if len(set(labels)) == len(labels) else list(runs)
+
+
 def _draw_curves(
     ax: Axes, title: str, names: Sequence[str], runs: dict[str, Curves]
 ) -> None:
-    labels = [Path(run).name for run in runs]
-    if len(set(labels)) < len(labels):
-        labels = list(runs)
-    for index, (label, curves) in enumerate(zip(labels, runs.values(), strict=True)):
+    for style, curves in zip(cycle(STYLES), runs.values(), strict=False):
         for number, name in enumerate(names):
             if name not in curves:
                 continue
             steps, values = curves[name]
+            # More curves than colours are thinner.
             round_, colour = divmod(number, len(COLOURS))
             ax.plot(
                 steps,
                 values,
-                linestyle=STYLES[(index + round_) % len(STYLES)],
+                linestyle=style,
+                linewidth=1.5 / (1 + round_),
                 color=COLOURS[colour],
                 marker='o' if len(steps) < 20 else None,
                 markersize=3,
-                label=name if len(runs) == 1 else f'{name} ({label})',
+                label=name,
             )
     ax.set_title(title, fontsize=10)
     ax.set_xlabel('iteration')
     ax.grid(alpha=0.3)
-    if len(names) > 1 or len(runs) > 1:
-        ax.legend(fontsize=7)
+    if len(names) > 1:
+        lines = {str(line.get_label()): line for line in reversed(ax.get_lines())}
+        ax.legend([lines[name] for name in names], names, fontsize=7)

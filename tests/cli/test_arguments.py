@@ -43,6 +43,9 @@ def test_config_options_are_read_as_mmengine_does(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', 'a.b=3', 'work'])
     assert "--cfg-options takes KEY=VALUE ..., got 'work'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', '=3'])
+    assert "--cfg-options takes KEY=VALUE ..., got '=3'" in capsys.readouterr().err
 
 
 def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
@@ -58,3 +61,16 @@ def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
     MMLogger._instance_dict.clear()
     text = log.read_text()
     assert 'Traceback (most recent call last)' in text and 'in main' in text
+
+
+def test_ctrl_c_ends_a_command_with_one_line(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        user_errors(main, 'the same command goes on')()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == 'Interrupted; the same command goes on.\n'
+    with pytest.raises(SystemExit):
+        user_errors(main)()
+    assert capsys.readouterr().err == 'Interrupted.\n'

@@ -269,7 +269,9 @@ def test_a_task_without_a_test_is_refused(comparison):
     assert found.startswith(f'tasks.change.config: {config} has no test_dataloader')
 
 
-def test_missing_file_is_named():
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(SpecError, match=f'{tmp_path} cannot be read: Is a directory'):
+        read_spec(tmp_path)
     with pytest.raises(FileNotFoundError, match='nothing.yaml'):
         read_spec('nothing.yaml')
 

@@ -34,6 +34,7 @@ def test_reads_each_scalar_with_its_steps(log):
         'loss': ([10, 20], [3.0, 2.0]),
         'loss_rec': ([10, 20], [1.0, 0.5]),
         'feature_std': ([10, 20], [0.1, 0.2]),
+        'time': ([10, 20], [0.2, 0.2]),
     }
 
 
@@ -94,6 +95,7 @@ def test_plots_group_losses_and_accuracies(tmp_path, log, monkeypatch):
         ('accuracy of frozen features (%)', ['knn_top1']),
         ('losses', ['loss', 'loss_rec']),
         ('feature_std', ['feature_std']),
+        ('time of an iteration (s)', ['time']),
     ]
     assert cv2.imread(str(out)).std() > 0
     drawn.clear()
@@ -115,6 +117,43 @@ def test_errors_name_the_file_and_the_scalars(tmp_path, log):
         read_scalars(tmp_path / 'blank')
     with pytest.raises(ValueError, match='named acc; there are: knn_top1, loss'):
         plot_training_curves([log], tmp_path / 'x.png', ['acc'])
+    # One that is there does not hide one that is not.
+    with pytest.raises(ValueError, match=r'named los; did you mean loss\?'):
+        plot_training_curves([log], tmp_path / 'x.png', ['los', 'knn_top1'])
+    (tmp_path / 'picture.png').write_bytes(b'\x89PNG')
+    with pytest.raises(ValueError, match=r'picture\.png is no text; expected a scal'):
+        read_scalars(tmp_path / 'picture.png')
+
+
+def test_a_legend_has_each_scalar_and_each_run_once(tmp_path, log, monkeypatch):
+    other = write_log(
+        tmp_path / 'other/1/vis_data/scalars.json',
+        *(dict(loss=2.0, loss_new=1.0, step=s) for s in (1, 2)),
+    )
+    figures = []
+    save = curves.Figure.savefig
+    monkeypatch.setattr(
+        curves.Figure,
+        'savefig',
+        lambda f, *a, **k: figures.append(f) or save(f, *a, **k),
+    )
+    runs = [log.parents[2], other.parents[2]]
+    plot_training_curves(runs, tmp_path / 'x.png', ['loss', 'loss_rec', 'loss_new'])
+    (figure,) = figures
+    (ax,) = figure.axes
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ['loss', 'loss_rec', 'loss_new']
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ['run', 'other']
+    styles = [line.get_linestyle() for line in legend.get_lines()]
+    assert styles == ['-', '--']
+    drawn = {(line.get_label(), line.get_linestyle()) for line in ax.get_lines()}
+    assert drawn == {
+        ('loss', '-'),
+        ('loss_rec', '-'),
+        ('loss', '--'),
+        ('loss_new', '--'),
+    }
 
 
 @pytest.mark.parametrize(
@@ -124,6 +163,7 @@ def test_errors_name_the_file_and_the_scalars(tmp_path, log):
         ('base_lr', 'learning rate'),
         ('features/linear_top1', 'accuracy of frozen features (%)'),
         ('decode.acc_seg', 'accuracy in the training batch (%)'),
+        ('data_time', 'time of an iteration (s)'),
         ('dota/AP50', 'dota'),
         ('mIoU', 'validation'),
         ('mF1_batch8', 'validation'),

@@ -144,14 +144,14 @@ class MoCoHead(BranchHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not (queue_size or in_batch):
+        if queue_size < 0 or not (queue_size or in_batch):
             raise ValueError(
-                'MoCoHead: queue_size=0 and in_batch=False leave no '
+                f'queue_size={queue_size} and in_batch={in_batch} leave no '
                 'negatives; set one of them, or take BYOLHead'
             )
         if queue_size and teacher_keys_from is None:
             raise ValueError(
-                'MoCoHead: teacher_keys_from=None leaves the queue of '
+                'teacher_keys_from=None leaves the queue of '
                 f'queue_size={queue_size} without keys; set queue_size=0 and '
                 'in_batch=True'
             )

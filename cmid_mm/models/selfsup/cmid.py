@@ -62,6 +62,8 @@ class CMID(BaseModel):
         momentum_half_life: float | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        if not 0 <= momentum <= 1:
+            raise ValueError(f'momentum={momentum}: expected a number in 0-1')
         data_preprocessor = {
             'type': 'ViewPairPreprocessor',
             'channels_last': channels_last,

@@ -1,0 +1,66 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import re
+
+import pytest
+
+from cmid_mm.configs import load_config, merge_options
+from cmid_mm.engine.setting_ranges import check_settings
+
+CONFIGS = (
+    'configs/cmid/cmid_r18_scenes.py',
+    'configs/cmid/cmid_swin-b_potsdam.py',
+    'configs/change_detection/bit_r18_demo.py',
+    'configs/detection/oriented-rcnn_r18_dota.py',
+    'configs/segmentation/upernet_r18_demo.py',
+)
+
+
+@pytest.fixture(scope='module')
+def scenes():
+    return load_config(CONFIGS[0])
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'expected'),
+    [
+        ('randomness.seed', 'abc', 'a whole number of at least 0'),
+        ('randomness.seed', -1, 'a whole number of at least 0'),
+        ('optim_wrapper.optimizer.lr', '1e', 'a number of at least 0'),
+        ('optim_wrapper.optimizer.lr', float('inf'), 'a number of at least 0'),
+        ('optim_wrapper.accumulative_counts', 0, 'a whole number of at least 1'),
+        ('optim_wrapper.accumulative_counts', True, 'a whole number of at least 1'),
+        ('train_dataloader.num_workers', 'abc', 'a whole number of at least 0'),
+        ('train_dataloader.batch_size', 2.5, 'a whole number of at least 1'),
+        ('auto_scale_lr.base_batch_size', 0, 'a whole number of at least 1'),
+        ('param_scheduler.0.end', 'abc', 'a whole number of at least 1'),
+        ('train_dataloader.dataset.indices', 0, 'how many images to take'),
+        ('train_dataloader.dataset.indices', [], 'how many images to take'),
+    ],
+)
+def test_a_value_out_of_range_is_told_by_its_key(scenes, path, value, expected):
+    cfg = scenes.copy()
+    check_settings(cfg)
+    cfg.merge_from_dict({path: value})
+    message = re.escape(f'{path}={value!r}: expected {expected}')
+    with pytest.raises(ValueError, match=message):
+        check_settings(cfg)
+
+
+def test_a_single_scheduler_and_wrapped_data_sets(scenes):
+    cfg = scenes.copy()
+    cfg.param_scheduler = dict(type='LinearLR', end=0)
+    with pytest.raises(ValueError, match=r'^param_scheduler\.end=0: '):
+        check_settings(cfg)
+    cfg.param_scheduler.end = 1
+    dataset = dict(type='RepeatDataset', dataset=dict(indices=0))
+    cfg.merge_from_dict({'train_dataloader.dataset': dataset})
+    place = r'train_dataloader\.dataset\.dataset\.indices=0'
+    with pytest.raises(ValueError, match=place):
+        check_settings(cfg)
+    merge_options(cfg, {'train_dataloader.dataset.dataset.indices': [3, 1]})
+    check_settings(cfg)
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_shipped_settings_are_within_their_ranges(config):
+    check_settings(load_config(config))
