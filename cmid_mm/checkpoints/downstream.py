@@ -15,11 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from ..configs import build_model, dataset_meta, load_config
 from ..dependencies import __version__
-from .containers import abbreviate
 from .families import Architecture, rename
 from .families.naming import Names
 from .finding import FoundBackbone, find_backbone
-from .fitting import compare_weights, shape_of
+from .fitting import tell_differences
 from .reading import CheckpointError
 
 
@@ -312,21 +311,8 @@ def _check_normalization(network: Network, cfg: Config) -> list[str]:
 def _check_weights(
     weights: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> list[str]:
-    differences = compare_weights(weights, own)
-    shapes = [
-        f'{name} {shape_of(weights[name])} instead of {shape_of(own[name])}'
-        for name in differences.reshaped
-    ]
-    problems = [
-        f'{what}: {abbreviate(names)}'
-        for what, names in (
-            ('missing in the file', differences.missing),
-            ('unknown to the model', differences.surplus),
-            ('of another shape', shapes),
-        )
-        if names
-    ]
-    if 'backbone.norm.weight' in differences.surplus:
+    problems = tell_differences(weights, own)
+    if 'backbone.norm.weight' in weights.keys() - own.keys():
         problems.append(
             'the backbone of the file has a norm behind its last block: '
             'model.backbone.final_norm=True, and out_indices as it was trained, such '

@@ -105,6 +105,24 @@ def shape_of(value: Any) -> str:
     return 'x'.join(map(str, value.shape)) or 'scalar'
 
 
+def tell_differences(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> list[str]:
+    """What :func:`compare_weights` finds, in words; empty if all fits."""
+    differences = compare_weights(state, own)
+    shapes = [
+        f'{name} {shape_of(state[name])} instead of {shape_of(own[name])}'
+        for name in differences.reshaped
+    ]
+    return [
+        f'{what}: {abbreviate(names)}'
+        for what, names in (
+            ('missing in the file', differences.missing),
+            ('unknown to the model', differences.surplus),
+            ('of another shape', shapes),
+        )
+        if names
+    ]
+
+
 def read_fitting_checkpoint(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Read a checkpoint and make sure that it is one of this model.
 
@@ -124,20 +142,7 @@ def read_fitting_checkpoint(model: nn.Module, path: str | Path) -> dict[str, Any
     checkpoint = read_checkpoint(path)
     state = state_dict_of(checkpoint, path)
     own = model.state_dict()
-    differences = compare_weights(state, own)
-    shapes = [
-        f'{name} {shape_of(state[name])} instead of {shape_of(own[name])}'
-        for name in differences.reshaped
-    ]
-    problems = [
-        f'{what}: {abbreviate(names)}'
-        for what, names in (
-            ('missing in the file', differences.missing),
-            ('unknown to the model', differences.surplus),
-            ('of another shape', shapes),
-        )
-        if names
-    ]
+    problems = tell_differences(state, own)
     if problems:
         raise CheckpointError(
             f'{path} is no checkpoint of the model in this config. Weights '
