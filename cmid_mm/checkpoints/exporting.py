@@ -57,6 +57,7 @@ def export_backbone(
     refuse_same_file(checkpoint, target)
     content = read_checkpoint(checkpoint, mmap=True, skip_objects=True)
     found = find_backbone(content, checkpoint, source)
+    found.warn_of_choice(source, checkpoint)
     state = backbone_only(found, checkpoint)
     floating = [name for name in state if name.endswith(('weight', 'bias'))]
     refuse_unusable(state, floating, checkpoint)

@@ -1,14 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Finding a backbone's weights in a checkpoint of any layout."""
 
+import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from .containers import abbreviate, state_dicts
@@ -70,7 +72,7 @@ class FoundBackbone:
         layout: The layout it had.
         architecture: None if the layout is unknown.
         place: The keys that lead to the state dict, and the prefix, joined by dots.
-        others: Other backbones in the file, as ``source`` takes them.
+        others: Places of the other backbones in the file, by what ``source`` takes.
     """
 
     state: dict[str, Tensor]
@@ -79,7 +81,24 @@ class FoundBackbone:
     layout: Layout | None
     architecture: Architecture | None
     place: str = ''
-    others: tuple[str, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def warn_of_choice(self, source: str, path: str | os.PathLike[str]) -> None:
+        """Say which network was taken if the file has several and nobody chose one.
+
+        That of a student and its moving average the student is taken, is the rule.
+
+        Args:
+            source: What was asked for.
+            path: The file.
+        """
+        if source == 'student' and set(self.others) - {'teacher'}:
+            print_log(
+                f'{path} holds several networks; taken: {self.place}, other choices: '
+                f'{_choices(self.others)}',
+                'current',
+                level=logging.WARNING,
+            )
 
     @property
     def description(self) -> str:
@@ -131,13 +150,14 @@ def find_backbone(
     chosen = sources.get(source) or next(
         (c for c in candidates if f'.{source}.' in f'.{c.place}.'), None
     )
+    places = {name: candidate.place for name, candidate in sources.items()}
     if chosen is None:
         names = next(iter(containers.values()))
         raise CheckpointError(
             f'{path} holds no {source} backbone; its tensors are named '
-            f'{top_level_names(names)}; use {_choices(sources)}'
+            f'{top_level_names(names)}; use {_choices(places)}'
         )
-    others = tuple(name for name, other in sources.items() if other is not chosen)
+    others = {n: place for n, place in places.items() if sources[n] is not chosen}
     state, architecture = chosen.state, None
     _refuse_without_numbers(state, path)
     if chosen.layout is not None:
@@ -244,8 +264,12 @@ def _begins(names: Iterable[str], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def _choices(sources: Iterable[str]) -> str:
-    return ' or '.join(f'source={source!r}' for source in sources)
+def _choices(places: Mapping[str, str]) -> str:
+    """What ``source`` takes, and where that stands if it does not say so."""
+    return ' or '.join(
+        f'source={source!r}' + (f' ({place})' if place not in ('', source) else '')
+        for source, place in places.items()
+    )
 
 
 def top_level_names(names: Iterable[str]) -> str:

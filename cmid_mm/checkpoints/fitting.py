@@ -169,7 +169,15 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 
 def _hint(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
-    if any(key.startswith('student.') for key in state):
+    is_pretraining, expects_one = (
+        any(key.startswith('student.') for key in names) for names in (state, own)
+    )
+    if is_pretraining and expects_one:
+        return (
+            ': the one in its work folder, or this one with the --cfg-options of that '
+            'run; tools/evaluate_features.py --backbone-only needs neither'
+        )
+    if is_pretraining:
         return (
             '; this one is of a pre-training: fine-tune it first with tools/train.py '
             '--backbone-checkpoint'

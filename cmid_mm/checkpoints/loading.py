@@ -94,6 +94,7 @@ def match_backbone(
     target = {name[len(wrapper) :]: value for name, value in target.items()}
     target_layout = recognize_layout(target)
     file = find_backbone(content, path, source, own_names=target_layout is None)
+    file.warn_of_choice(source, path)
     family = FAMILIES[target_layout.family] if target_layout else None
     if target_layout is not None:
         target = target_layout.to_mmpretrain(target)

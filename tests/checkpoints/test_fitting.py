@@ -60,6 +60,14 @@ def test_anything_else_is_refused_untouched(saved, changes, message):
     assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
 
 
+def test_advice_for_other_settings_of_the_same_pretraining(tmp_path):
+    run, other = (nn.ModuleDict(dict(student=nn.Linear(n, 1))) for n in (2, 3))
+    torch.save(run.state_dict(), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=r'--cfg-options.*--backbone-only') as e:
+        load_weights(other, tmp_path / 'a.pth')
+    assert 'fine-tune' not in str(e.value)
+
+
 def test_one_tolerance_for_models_and_backbones():
     own = dict(
         model().state_dict(),

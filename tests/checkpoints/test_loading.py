@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cmid_mm.checkpoints import (
     CheckpointError,
     export_backbone,
+    finding,
     load_backbone,
     match_backbone,
 )
@@ -116,7 +117,7 @@ def test_file_without_teacher(tmp_path):
     path = save(tmp_path / 'a.pth', weights(resnet()), 'backbone.')
     with pytest.raises(CheckpointError, match=r'no teacher.*\(backbone: 120\)'):
         load_backbone(resnet(), path, 'teacher')
-    with pytest.raises(CheckpointError, match="no both backbone.*source='student'$"):
+    with pytest.raises(CheckpointError, match="no both .*source='student' .state_dict"):
         load_backbone(resnet(), path, 'both')
 
 
@@ -458,3 +459,18 @@ def test_arrays_are_called_arrays(tmp_path):
     path = save(tmp_path / 'a.pth', state)
     with pytest.raises(CheckpointError, match=r'a\.pth holds 120 arrays of NumPy'):
         load_backbone(resnet(), path)
+
+
+def test_choice_among_equal_networks_is_a_warning(tmp_path, monkeypatch):
+    state = resnet().state_dict()
+    two = {f'{p}.{k}': v for p in ('net1', 'net2') for k, v in state.items()}
+    path, said = save(tmp_path / 'a.pth', two), []
+    monkeypatch.setattr(finding, 'print_log', lambda text, *_, **__: said.append(text))
+    load_backbone(resnet(), path)
+    export_backbone(path, tmp_path / 'out.pth')
+    assert len(said) == 2 and said[0] == said[1]
+    assert said[0].endswith("net1, other choices: source='state_dict.net2'")
+    load_backbone(resnet(), path, 'net2')
+    pair = {f'{p}.{k}': v for p in ('net', 'net_ema') for k, v in state.items()}
+    load_backbone(resnet(), save(tmp_path / 'b.pth', pair))
+    assert len(said) == 2
