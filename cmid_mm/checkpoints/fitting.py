@@ -94,7 +94,7 @@ def refuse_unusable(
     if problems:
         raise CheckpointError(
             f'{path} has weights that cannot be used: {abbreviate(problems)}; take '
-            'another checkpoint, or save this one as it was before'
+            'one of an earlier epoch, or from before it was quantised'
         )
 
 

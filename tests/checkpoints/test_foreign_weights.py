@@ -625,7 +625,7 @@ def test_only_one_half_of_dino(tmp_path):
     del checkpoint['student']
     torch.save(checkpoint, tmp_path / 'a.pth')
     with pytest.raises(
-        CheckpointError, match="no student .*use source='teacher' .[a-z_.]*.$"
+        CheckpointError, match="no student .*source='teacher' .[a-z_.]*.$"
     ):
         load_backbone(mmpretrain_resnet50(13), tmp_path / 'a.pth')
 
