@@ -64,6 +64,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook
 
     cfg = load_config(args.config)
+    launch.warn_of_misspelt_keys(cfg)
     merge_options(cfg, args.cfg_options)
     if cfg.get('test_dataloader') is None:
         raise ValueError(
