@@ -124,7 +124,7 @@ Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
 #: What is read from the top of a config when it runs.
-_READ = {
+READ_BY_RUNS = {
     *inspect.signature(Runner.__init__).parameters,
     # by the runner, besides its arguments
     'activation_checkpointing',
@@ -184,7 +184,7 @@ def resolve_path(cfg: Config, path: str) -> str:
     """
     node: Any = cfg
     names = path.split('.')
-    if names[0] in cfg and names[0] not in _READ:
+    if names[0] in cfg and names[0] not in READ_BY_RUNS:
         raise _only_a_variable(cfg, names[0])
     if names[0] == 'launcher':
         raise KeyError('give it as --launcher')
@@ -198,7 +198,7 @@ def resolve_path(cfg: Config, path: str) -> str:
             continue
         is_mapping = hasattr(node, 'keys')
         keys = list(node.keys()) if is_mapping else []
-        known = name in keys or (depth == 0 and name in _READ)
+        known = name in keys or (depth == 0 and name in READ_BY_RUNS)
         if not known and not (0 < depth == len(names) - 1 and is_mapping):
             raise _leads_nowhere(name, keys)
         node = node.get(name, {})
@@ -231,7 +231,7 @@ def _only_a_variable(cfg: Config, name: str) -> KeyError:
     places = [
         path
         for key in cfg
-        if key in _READ
+        if key in READ_BY_RUNS
         for path, value in _settings(cfg[key], key)
         if name.endswith(path.rpartition('.')[2]) and value == cfg[name]
     ]

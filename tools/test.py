@@ -65,6 +65,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook
 
     cfg = load_config(args.config)
+    launch.warn_of_misspelt_keys(cfg)
     merge_options(cfg, args.cfg_options)
     check_settings(cfg)
     if cfg.get('test_dataloader') is None:

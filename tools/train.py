@@ -88,6 +88,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.start import read_start
 
     cfg = load_config(args.config)
+    launch.warn_of_misspelt_keys(cfg)
     merge_options(cfg, args.cfg_options)
     check_settings(cfg)
     set_run_length(cfg, args.max_epochs, args.max_iters, args.cfg_options or ())

@@ -2,6 +2,7 @@
 """From command-line options to a configured run."""
 
 import atexit
+import difflib
 import gc
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,30 @@ from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
 from ..checkpoints import read_checkpoint
-from ..configs import innermost_dataset, is_type, type_name, wrapped_datasets
+from ..configs import (
+    READ_BY_RUNS,
+    innermost_dataset,
+    is_type,
+    type_name,
+    wrapped_datasets,
+)
 from ..files import check_writable
+
+#: How alike names are that are taken for one another: variables such as
+#: ``val_evaluator_abs``, in configs of the OpenMMLab packages, are less alike.
+_ALIKE = 0.88
+
+
+def warn_of_misspelt_keys(cfg: Config) -> None:
+    """Say which keys at the top of a config are nearly what a run reads, but not.
+
+    Configs may keep variables there, so that others pass.
+    """
+    known = sorted(READ_BY_RUNS)
+    for key in cfg:
+        close = difflib.get_close_matches(key, known, 1, _ALIKE)
+        if close and key not in known:
+            print(f'Nothing reads {key!r} of the config; did you mean {close[0]!r}?')
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_name: str) -> None:

@@ -25,6 +25,17 @@ def config(**changes):
     )
 
 
+def test_misspelt_keys_are_told(capsys):
+    variables = dict(train_pipeline=[], test_dataset={}, val_evaluator_abs={}, lr=1)
+    launch.warn_of_misspelt_keys(config(work_dir='a', tta_model={}, **variables))
+    assert capsys.readouterr().out == ''
+    launch.warn_of_misspelt_keys(config(val_dataloder={}, custom_hook=[]))
+    assert capsys.readouterr().out == (
+        "Nothing reads 'val_dataloder' of the config; did you mean 'val_dataloader'?\n"
+        "Nothing reads 'custom_hook' of the config; did you mean 'custom_hooks'?\n"
+    )
+
+
 def test_data_root_reaches_wrapped_data_sets():
     cfg = config(
         val_dataloader=dict(dataset=dict(dataset=dict(type='D'))),
