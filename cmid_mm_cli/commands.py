@@ -89,13 +89,16 @@ def _run(parser: argparse.ArgumentParser) -> None:
 def hide_deprecations() -> None:
     """Hide what other packages warn each other of, unless Python was told otherwise.
 
+    Of mmseg also what it says of each model and each run that uses its defaults.
+
     Warnings that concern code of this package or of the user are shown.
     """
     if sys.warnoptions:
         return
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings('ignore', category=category, module=_OTHERS)
-    warnings.filterwarnings('ignore', message='(?s).*deprecat', module=_OTHERS)
+    for text in ('.*deprecat', '.*avg_non_ignore', 'The draw is False'):
+        warnings.filterwarnings('ignore', message=f'(?s){text}', module=_OTHERS)
 
 
 def load_commands() -> dict[str, Command]:

@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='cells to run side by side (default: %(default)s)',
     )
     parser.add_argument(
-        '--dry-run', action='store_true', help='print the commands, run nothing'
+        '--dry-run',
+        action='store_true',
+        help='check all, print the commands, run nothing',
     )
 
 
@@ -63,6 +65,7 @@ def main(args: argparse.Namespace) -> None:
         read_spec,
         write_report,
     )
+    from cmid_mm.files import check_writable
 
     if args.jobs < 1:
         raise ValueError(f'--jobs must be at least 1, got {args.jobs}')
@@ -71,7 +74,8 @@ def main(args: argparse.Namespace) -> None:
     spec = read_spec(args.spec, args.output)
     spec = spec.with_data(dict(entry.split('=', 1) for entry in args.data))
     part = spec.only(args.only, args.seeds)
-    check_spec(spec, args.spec, inputs=None if args.dry_run else part)
+    check_spec(spec, args.spec, inputs=part)
+    check_writable(spec.output, '--output', is_folder=True)
     every_cell = plan(spec, Path(__file__).parent)
     cells = [
         cell
@@ -79,6 +83,7 @@ def main(args: argparse.Namespace) -> None:
         if cell.method in part.methods and cell.seed in part.seeds
     ]
     if args.dry_run:
+        check_records(cells)
         print_commands(cells)
         return
     # As Ctrl-C does: end what was started, then oneself.

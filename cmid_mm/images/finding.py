@@ -146,7 +146,7 @@ def find_pairs(names: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """
     paths = [Path(name).expanduser() for name in names]
     if len(paths) == 1 and paths[0].is_dir():
-        paths = [paths[0] / 'A', paths[0] / 'B']
+        paths = [path for name in 'AB' if (path := paths[0] / name).is_dir()]
     if len(paths) != 2 or paths[0].is_dir() != paths[1].is_dir():
         raise ValueError(
             'change detection takes two images, two folders with images of the same '

@@ -143,7 +143,9 @@ def test_completion(line, expected, tmp_path):
     [
         ('mmengine.runner.amp', FutureWarning, 'torch.cuda.amp.x is deprecated', False),
         ('mmcv', UserWarning, 'pkg_resources\nis deprecated', False),
-        ('mmseg.models.losses', UserWarning, 'avg_non_ignore is False', True),
+        ('mmseg.models.losses', UserWarning, 'Default ``avg_non_ignore`` is', False),
+        ('mmseg.engine.hooks', UserWarning, 'The draw is False, it means', False),
+        ('mmseg.models', UserWarning, 'no labels', True),
         ('cmid_mm.models', FutureWarning, 'x is deprecated', True),
         ('mmengine_of_mine', FutureWarning, 'x is deprecated', True),
     ],

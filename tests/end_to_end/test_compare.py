@@ -99,8 +99,10 @@ def test_dry_run_and_faults(run, spec, tmp_path, capsys):
         r'# .*/pretraining\.py: .*/cmid\.py with {"randomness.seed": 1', text
     )
     assert not (tmp_path / 'out').exists()
-    gone = run('compare.py', spec, '--data', f'scenes={tmp_path}/gone')
-    assert 'data.scenes: folder' in gone and '--data scenes=FOLDER' in gone
+    for options in ((), ('--dry-run',)):
+        gone = run('compare.py', spec, '--data', f'scenes={tmp_path}/gone', *options)
+        assert 'data.scenes: folder' in gone and '--data scenes=FOLDER' in gone
+    assert 'is no folder' in run('compare.py', spec, '--dry-run', '--output', spec)
     assert "did you mean 'simclr'" in run('compare.py', spec, '--only', 'simclar')
     assert not (tmp_path / 'out').exists()
 

@@ -146,6 +146,13 @@ def test_named_images(tmp_path):
         named_images([tmp_path / 'empty'])
 
 
+def test_one_folder_without_two_dates_is_told(tmp_path):
+    (tmp_path / 'A').mkdir()
+    message = f'one folder with A and B in it; got {tmp_path}'
+    with pytest.raises(ValueError, match=message):
+        find_pairs([tmp_path])
+
+
 def test_find_pairs(tmp_path):
     for name in ('A/2.png', 'A/1.png', 'B/1.jpg', 'B/2.png'):
         write(tmp_path / name, noise(4, 4))
