@@ -52,7 +52,7 @@ def load_config(name: str) -> Config:
     except Exception as error:  # a config is a program
         told = type(error).__name__ + (f': {error}' if str(error) else '')
         raise ValueError(f'config {name} cannot be read: {told}') from error
-    if not any(key in cfg for key in _READ):
+    if not any(key in cfg for key in READ_BY_RUNS):
         raise ValueError(
             f'{name} is no config: it sets none of model, train_dataloader, ...'
         )
