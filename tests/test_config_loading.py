@@ -8,7 +8,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import cmid_mm
-from cmid_mm.configs import load_config, merge_options, resolve_path
+from cmid_mm.configs import load_config
+from cmid_mm.overrides import merge_options, resolve_path
 
 from .wrong_settings import CONFIGS
 

@@ -55,9 +55,10 @@ def main(args: argparse.Namespace) -> None:
     """Draw and say where the pictures are."""
     from mmengine.logging import MMLogger
 
-    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.images.writing import write_image
+    from cmid_mm.overrides import merge_options
     from cmid_mm.visualization.samples import SampleBrowser
 
     # Else every part of the model would be reported.

@@ -88,10 +88,11 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.logging import MMLogger
     from rich.progress import track
 
-    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.configs import load_config
     from cmid_mm.files import check_writable
     from cmid_mm.inference import Inferencer
     from cmid_mm.inference.images import output_names
+    from cmid_mm.overrides import merge_options
 
     check_writable(args.out, '--out', is_folder=True)
     # Else every part of the model would be reported.

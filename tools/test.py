@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
-    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.data_check import check_data
     from cmid_mm.engine.quiet_runner import QuietRunner
@@ -63,6 +63,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.files import check_writable, write_bytes
     from cmid_mm.inference import read_fitting_checkpoint
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook
+    from cmid_mm.overrides import merge_options
 
     cfg = load_config(args.config)
     launch.warn_of_misspelt_keys(cfg)

@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     """Train."""
     from mmengine.runner import Runner
 
-    from cmid_mm.configs import load_config, merge_options
+    from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.backbone_checkpoint import (
         compare_images,
@@ -86,6 +86,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.run_length import set_run_length
     from cmid_mm.engine.setting_ranges import check_settings
     from cmid_mm.engine.start import read_start
+    from cmid_mm.overrides import merge_options
 
     cfg = load_config(args.config)
     launch.warn_of_misspelt_keys(cfg)

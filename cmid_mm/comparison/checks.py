@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..configs import merge_options, resolve_path
+from ..overrides import merge_options, resolve_path
 from .scores import score_names
 from .settings import Training, data_of, load, max_epochs, schedules, trainings
 from .spec import ByBackbone, FeatureTask, Spec, TrainedTask, for_backbone, refuse

@@ -12,7 +12,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..configs import load_config, merge_options
+from ..configs import load_config
+from ..overrides import merge_options
 from .spec import Method, Spec, TrainedTask, for_backbone
 
 

@@ -12,8 +12,9 @@ from torch import nn
 from ..checkpoints.fitting import load_weights
 from ..checkpoints.loading import load_backbone
 from ..checkpoints.stored_images import compare_reading, stored_reading
-from ..configs import build_model, load_config, merge_options
+from ..configs import build_model, load_config
 from ..images import Reading
+from ..overrides import merge_options
 from .features import (
     LabelledFolder,
     accuracy_per_class,

@@ -18,7 +18,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import Registry
 
 import cmid_mm.demo_scenes
-from cmid_mm.configs import load_config, merge_options
+from cmid_mm.configs import load_config
+from cmid_mm.overrides import merge_options
 
 from .pages import PAGES, ROOT, Block, blocks, inline_commands
 

@@ -3,8 +3,9 @@ import re
 
 import pytest
 
-from cmid_mm.configs import load_config, merge_options
+from cmid_mm.configs import load_config
 from cmid_mm.engine.setting_ranges import check_settings
+from cmid_mm.overrides import merge_options
 
 CONFIGS = (
     'configs/cmid/cmid_r18_scenes.py',

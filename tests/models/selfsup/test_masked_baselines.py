@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from cmid_mm.configs import merge_options
 from cmid_mm.models import SimMIMDecoder
+from cmid_mm.overrides import merge_options
 from tests.toy import toy_batch
 from tests.toy_baselines import build, toy_baseline
 
