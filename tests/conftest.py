@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -17,13 +18,20 @@ VECTORS = Path(__file__).parent / 'data' / 'vectors'
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
-    # What runs of earlier tests left behind; runs of one second share their names.
+def _seeded() -> Iterator[None]:
+    _forget_runs()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    yield
+    # The next module's fixtures come before its first test's.
+    _forget_runs()
+
+
+def _forget_runs() -> None:
+    """Clear what runs left behind; runs of one second share their names."""
     MessageHub._instance_dict.clear()
     DefaultScope._instance_dict.clear()
     init_default_scope('mmpretrain')
-    torch.manual_seed(0)
-    np.random.seed(0)
 
 
 @pytest.fixture
