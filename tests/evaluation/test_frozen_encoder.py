@@ -160,7 +160,7 @@ def test_checkpoint_of_a_backbone(config, tmp_path):
 def test_unusable_configs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone\.py does not exist'):
         load_frozen_encoder('gone.py', 'random')
-    (tmp_path / 'schedule.py').write_text('max_epochs = 3')
+    (tmp_path / 'schedule.py').write_text('train_cfg = dict(max_epochs=3)')
     with pytest.raises(ValueError, match='has no model'):
         load_frozen_encoder(tmp_path / 'schedule.py', 'random')
 
