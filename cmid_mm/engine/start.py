@@ -4,9 +4,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from mmpretrain.utils import get_ori_model
 
 from ..checkpoints import CheckpointError
 from ..checkpoints.fitting import read_fitting_checkpoint
@@ -37,11 +37,8 @@ def read_start(runner: Runner) -> dict[str, dict[str, Any]]:
     if not path or '://' in path:
         return {}
     resumes = bool(runner.cfg.get('resume'))
-    model: Any = runner.model
-    if is_model_wrapper(model):
-        model = model.module
     try:
-        checkpoint = read_fitting_checkpoint(model, path)
+        checkpoint = read_fitting_checkpoint(get_ori_model(runner.model), path)
     except CheckpointError as error:
         advice = (
             'a run resumes with the config and the options it was started with'

@@ -26,6 +26,8 @@ from .features import LINEAR_PROBE_C
 #: What a backbone may have seen of the images' values.
 NORMALIZATIONS = ('pretraining', 'target')
 HEADS = ('linear', 'conv')
+#: Side in pixels of the cells that images are padded to, which all stages divide.
+_CELL = 32
 
 
 class MaskedFolder:
@@ -139,10 +141,10 @@ class DenseEncoder:
         return torch.cat(maps, 1)[0].float()
 
 
-def pad_to_cells(values: Tensor, cell: int = 32) -> Tensor:
-    """Images, (B, C, H, W), padded by their edge to multiples of ``cell`` pixels."""
+def pad_to_cells(values: Tensor) -> Tensor:
+    """Images, (B, C, H, W), padded by their edge to whole cells of 32 pixels."""
     height, width = values.shape[-2:]
-    return F.pad(values, (0, -width % cell, 0, -height % cell), mode='replicate')
+    return F.pad(values, (0, -width % _CELL, 0, -height % _CELL), mode='replicate')
 
 
 def cell_labels(mask: Tensor, grid: Sequence[int], num_classes: int) -> Tensor:
@@ -156,7 +158,7 @@ def cell_labels(mask: Tensor, grid: Sequence[int], num_classes: int) -> Tensor:
     Returns:
         int64 (rows, columns); 255 where no class has half of the pixels.
     """
-    padding = -mask.shape[0] % 32, -mask.shape[1] % 32
+    padding = -mask.shape[0] % _CELL, -mask.shape[1] % _CELL
     mask = F.pad(mask, (0, padding[1], 0, padding[0]), value=IGNORED).long()
     classes = F.one_hot(mask.clamp(max=num_classes), num_classes + 1)
     cell = mask.shape[0] // grid[0], mask.shape[1] // grid[1]
@@ -221,7 +223,7 @@ def probe_pixels(
         confusions = torch.zeros(len(test), train.num_classes, train.num_classes)
         for index, image, mask in test.windows():
             scores = classify(encoder(image).cpu())
-            padded = pad_to_cells(image[None].float()).shape[-2:]
+            padded = [side + -side % _CELL for side in mask.shape]
             scores = F.interpolate(scores[None], padded, mode='bilinear')[0]
             predicted = scores[:, : mask.shape[0], : mask.shape[1]].argmax(0)
             confusions[index] += confusion(predicted, mask, train.num_classes)
