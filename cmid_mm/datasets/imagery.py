@@ -18,6 +18,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from ..images import (
     NoValidPixelError,
+    Reading,
     UnreadableImageError,
     Window,
     find_images,
@@ -64,7 +65,8 @@ class ImageryDataset(BaseDataset):
             ``data_root``. Defaults to '', search the folder.
         pipeline (Sequence[dict | Callable]): Transforms. Defaults to ().
         tile_size (int, optional): Side in pixels of the windows into which larger
-            images are divided; only the window is read from formats that permit it
+            images are divided, at the distance on the ground at which the pipeline
+            loads them; only the window is read from formats that permit it
             (TIFF, JPEG 2000). Edge windows are shifted inwards to full size.
             Defaults to None, whole images.
         tile_overlap (int): Pixels that neighbouring windows share. Defaults to 0.
@@ -124,6 +126,14 @@ class ImageryDataset(BaseDataset):
             serialize_data=serialize_data,
             lazy_init=lazy_init,
         )
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read, as the step of the pipeline that loads them says."""
+        for step in self.pipeline.transforms:
+            if isinstance(getattr(step, 'reading', None), Reading):
+                return step.reading
+        return Reading()
 
     # -- Finding the samples -----------------------------------------------------
 
@@ -189,7 +199,7 @@ class ImageryDataset(BaseDataset):
 
     def _windows(self, path: str, tile: int) -> Iterator[Window]:
         try:
-            height, width = read_header(path).shape
+            height, width = read_header(path, self.reading).shape
         except UnreadableImageError:
             # Reported, once, when it is loaded.
             height, width = tile, tile

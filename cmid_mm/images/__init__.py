@@ -22,7 +22,7 @@ from .errors import (
 )
 from .finding import find_images, find_pairs, is_image_name, named_images
 from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
-from .pixels import Header, Pixels, Reading, Window
+from .pixels import Header, Pixels, Quality, Reading, Window
 from .place import Place
 from .reading import (
     load_array,
@@ -43,6 +43,7 @@ __all__ = [
     'Pixels',
     'Place',
     'PlaceMismatchError',
+    'Quality',
     'Reading',
     'UnreadableImageError',
     'Window',

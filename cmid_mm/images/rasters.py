@@ -46,8 +46,10 @@ class Raster:
 
     Args:
         path: Anything that GDAL opens.
-        onto: Header and place of an image onto whose pixels this one is warped
-            (bilinear; of a palette the nearest). Defaults to None, as it is.
+        onto: Header and place of an image onto whose pixels this one is warped.
+            Defaults to None, as it is.
+        stored: Warp stored values, by the nearest pixel, those that mark missing
+            ones as any other. Defaults to False, bilinear; of a palette the nearest.
 
     Raises:
         UnreadableImageError: If it is missing or no raster.
@@ -55,7 +57,10 @@ class Raster:
     """
 
     def __init__(
-        self, path: str | Path, onto: tuple[Header, Place | None] | None = None
+        self,
+        path: str | Path,
+        onto: tuple[Header, Place | None] | None = None,
+        stored: bool = False,
     ) -> None:
         self.path = Path(path)
         self._name = str(path)
@@ -63,7 +68,9 @@ class Raster:
         # Levels that have been opened: 1 is the file itself, 2 half its size, ...
         self._levels: dict[int, Any] = {}
         source = self._open()
-        self.source = source if onto is None else self._warped(source, *onto)
+        self.source = (
+            source if onto is None else self._warped(source, *onto, stored=stored)
+        )
         self._levels[1] = self.source
         self.place = place_of(self.source)
         # GDAL says once that a part of a mosaic is missing, then gives zeros.
@@ -84,7 +91,9 @@ class Raster:
             self.close()
             raise _unreadable(self.path, error) from None
 
-    def _warped(self, source: Any, header: Header, place: Place | None) -> Any:
+    def _warped(
+        self, source: Any, header: Header, place: Place | None, stored: bool
+    ) -> Any:
         own = place_of(source)
         if place is None or own is None or place.transform is None:
             lacking = self.path if own is None else header.path
@@ -94,9 +103,9 @@ class Raster:
                 'georeferenced by a transform'
             )
         roles = source.colorinterp
-        alpha = ColorInterp.alpha not in roles and source.nodata is None
+        alpha = ColorInterp.alpha not in roles and (stored or source.nodata is None)
         # Between two indices of a palette lies no colour.
-        by_index = ColorInterp.palette in roles
+        by_index = stored or ColorInterp.palette in roles
         return self._stack.enter_context(
             WarpedVRT(
                 source,
@@ -106,6 +115,7 @@ class Raster:
                 width=header.width,
                 resampling=Resampling.nearest if by_index else Resampling.bilinear,
                 add_alpha=alpha,
+                **({'src_nodata': None, 'nodata': None} if stored else {}),
             )
         )
 
@@ -165,8 +175,12 @@ class Raster:
         shape = reduced_shape(*window[2:], min_size)
         level, window = self._level(window, window[2] // max(shape[0], 1))
         read = self._strip_reader(level, bands, marker)
+        # Values, a mask, and a copy of both.
+        row_bytes = window[3] * len(bands) * 2 * (self.header.dtype.itemsize + 1)
         with self._reading():
-            return _in_strips(read, window, shape, self._row_bytes(window, bands))
+            return in_strips(
+                read, window, shape, 0 if shape == window[2:] else row_bytes
+            )
 
     def read_indices(self) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
@@ -177,6 +191,24 @@ class Raster:
             values = source.read(bands).transpose(1, 2, 0)
             valid = self._file_mask(source, bands, None)
         return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
+
+    def read_band(
+        self, window: Window
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read the first band as stored.
+
+        Returns:
+            Values (H, W), and which of them are not transparent; None for all.
+        """
+        top, left, height, width = window
+        place = RasterWindow(left, top, width, height)
+        roles = self.source.colorinterp
+        with self._reading():
+            values = self.source.read(1, window=place)
+            if ColorInterp.alpha not in roles:
+                return values, None
+            alpha = self.source.read(roles.index(ColorInterp.alpha) + 1, window=place)
+        return values, alpha > 0
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -193,10 +225,6 @@ class Raster:
     def close(self) -> None:
         """Close the file."""
         self._stack.close()
-
-    def _row_bytes(self, window: Window, bands: Sequence[int]) -> int:
-        # Values, a mask, and a copy of both.
-        return window[3] * len(bands) * 2 * (self.header.dtype.itemsize + 1)
 
     def _level(self, window: Window, factor: int) -> tuple[Any, Window]:
         """The coarsest overview that is still finer than a factor, and the window.
@@ -236,8 +264,10 @@ class Raster:
 
     def _strip_reader(
         self, level: Any, bands: Sequence[int], marker: float | None
-    ) -> Callable[[RasterWindow], Pixels]:
-        def read(window: RasterWindow) -> Pixels:
+    ) -> Callable[[Window], Pixels]:
+        def read(part: Window) -> Pixels:
+            top, left, height, width = part
+            window = RasterWindow(left, top, width, height)
             if self._palette is not None:
                 index = level.read(1, window=window)
                 values = self._palette[np.minimum(index, len(self._palette) - 1)]
@@ -283,26 +313,31 @@ class Raster:
         return np.broadcast_to(anywhere[..., None], present.shape)
 
 
-def _in_strips(
-    read: Callable[[RasterWindow], Pixels],
+def in_strips(
+    read: Callable[[Window], Pixels],
     window: Window,
     shape: tuple[int, int],
     row_bytes: int,
 ) -> Pixels:
-    """Read a window at reduced size, some rows at a time, so that it fits memory."""
+    """Read a window, reduced by averages, some rows at a time, so that it fits memory.
+
+    Args:
+        read: Reads some whole rows of the window.
+        window: What to read.
+        shape: Height and width of the result.
+        row_bytes: What reading takes for each row.
+    """
     top, left, height, width = window
-    strips = 1
-    if shape != (height, width):
-        strips = min(shape[0], -(-height * row_bytes // _STRIP_BYTES))
+    strips = max(1, min(shape[0], -(-height * row_bytes // _STRIP_BYTES)))
     edges = np.linspace(0, shape[0], strips + 1).round().astype(int)
-    rows = (edges * (height / shape[0])).round().astype(int)
+    rows = (edges * (height / shape[0])).round().astype(int).tolist()
     parts = []
     for i in range(strips):
-        pixels = read(
-            RasterWindow(left, top + int(rows[i]), width, int(rows[i + 1] - rows[i]))
-        )
+        pixels = read((top + rows[i], left, rows[i + 1] - rows[i], width))
         size = (int(edges[i + 1] - edges[i]), shape[1])
         parts.append(resize_by_area(pixels.values, pixels.valid, size))
+    if strips == 1:
+        return Pixels(*parts[0])
     values = np.concatenate([values for values, _ in parts])
     if all(valid is None for _, valid in parts):
         return Pixels(values)

@@ -33,6 +33,9 @@ class LoadImagePair(BaseTransform):
             None.
         align: Warp the second date onto the pixels of the first where their places
             differ. Defaults to False: such pairs are refused.
+        gsd: Distance of pixels on the ground in metres at which files are read.
+            Defaults to None, as they are.
+        quality: Mask beside each file, as of :class:`LoadImagery`. Defaults to None.
 
     Raises:
         ValueError: If the options contradict each other.
@@ -45,8 +48,12 @@ class LoadImagePair(BaseTransform):
         num_bands: int | None = None,
         nodata: float | None = None,
         align: bool = False,
+        gsd: float | None = None,
+        quality: Any = None,
     ) -> None:
-        self.reading = Reading(num_bands or 0, bands, value_range, nodata=nodata)
+        self.reading = Reading(
+            num_bands or 0, bands, value_range, None, nodata, gsd, quality
+        )
         self.align = align
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +63,7 @@ class LoadImagePair(BaseTransform):
             PlaceMismatchError: If the two differ in size or place.
         """
         paths = results['img_path'], results['img_path2']
-        with ImagePair(paths, self.align) as pair:
+        with ImagePair(paths, self.align, reading=self.reading) as pair:
             results['img'], _ = pair.load(self.reading)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results

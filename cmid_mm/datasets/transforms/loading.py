@@ -30,6 +30,10 @@ class LoadImagery(BaseTransform):
             ``bands``, or 3.
         nodata: Value of missing pixels where files do not mark them. Defaults to
             None.
+        gsd: Distance of pixels on the ground in metres at which files are read;
+            windows are in pixels of that distance. Defaults to None, as they are.
+        quality: Mask beside each file, as a dict of ``file`` and ``values`` or
+            ``bits``; see :class:`cmid_mm.images.Quality`. Defaults to None.
 
     Raises:
         ValueError: If the options contradict each other.
@@ -42,8 +46,12 @@ class LoadImagery(BaseTransform):
         value_range: Any = None,
         num_bands: int | None = None,
         nodata: float | None = None,
+        gsd: float | None = None,
+        quality: Any = None,
     ) -> None:
-        self.reading = Reading(num_bands or 0, bands, value_range, size, nodata)
+        self.reading = Reading(
+            num_bands or 0, bands, value_range, size, nodata, gsd, quality
+        )
         # The first file of each type of values.
         self._types: dict[Any, str] = {}
 
