@@ -182,7 +182,8 @@ class ImageryDataset(BaseDataset):
                 f'one image path ({ACCEPTED}) a line, relative to data_root '
                 f'{self.data_root!r}; leave it out to search data_root for images'
             )
-        paths = [beside(self.data_root, name) for _, name in read_list(self.ann_file)]
+        names = [name for _, name in read_list(self.ann_file)]
+        paths = [beside(self.data_root, name) for name in names]
         absent = [path for path in paths if is_missing(path)]
         if absent:
             raise FileNotFoundError(

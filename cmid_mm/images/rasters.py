@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -308,10 +309,11 @@ class Raster:
         flags = [level.mask_flag_enums[band - 1] for band in stored]
         if all(MaskFlags.all_valid in flag for flag in flags):
             return None
-        if any(MaskFlags.per_dataset in flag for flag in flags):
+        said = set(chain.from_iterable(flags))
+        if MaskFlags.per_dataset in said:
             # Near infrared that is asked for as data must not hide the other bands
             # where it is zero.
-            if header.alpha in bands:
+            if MaskFlags.alpha in said and header.alpha in bands:
                 return None
             mask = level.read_masks(1, window=window) > 0
             return np.broadcast_to(mask[..., None], (*mask.shape, len(bands)))
