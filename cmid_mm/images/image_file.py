@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .distance import AtDistance, at_distance
 from .errors import NoValidPixelError, UnreadableImageError
-from .names import image_path, is_local, is_network
+from .names import image_path, is_local
 from .notices import say_once
 from .photographs import (
     JPEG_EXTENSIONS,
@@ -109,9 +109,9 @@ class ImageFile:
         return self.header.width
 
     @property
-    def failed(self) -> bool:
-        """Whether pixels of a raster could not be read."""
-        return isinstance(self._stored, Raster) and self._stored.failed
+    def lost(self) -> bool:
+        """Whether reading failed by a network; opened anew, it may be there again."""
+        return isinstance(self._stored, Raster) and self._stored.lost
 
     @property
     def place(self) -> Place | None:
@@ -294,8 +294,7 @@ def held_open(path: str | Path, reading: Reading | None = None) -> ImageFile:
     key = os.getpid(), str(path), *version, grid or (None, None)
     if key in _held:
         image = _held[key]
-        # A network that has failed may be there again.
-        if not (image.failed and is_network(path)):
+        if not image.lost:
             _held.move_to_end(key)
             return image
         _held.pop(key).close()

@@ -18,7 +18,7 @@ from rasterio.windows import Window as RasterWindow
 from .composites import MOSAIC, STACK, listed_parts, openable
 from .errors import PlaceMismatchError, UnreadableImageError
 from .gdal import Result, persistently, unreadable
-from .names import image_path
+from .names import image_path, is_network
 from .notices import say_once
 from .orientation import orientation
 from .pixels import Header, Pixels, Window, marks_pixels, valid_values
@@ -234,9 +234,9 @@ class Raster:
             raise self._error from None
 
     @property
-    def failed(self) -> bool:
-        """Whether reading pixels has failed."""
-        return self._error is not None
+    def lost(self) -> bool:
+        """Whether reading failed by a network, which may be there again later."""
+        return self._error is not None and is_network(self._name)
 
     def close(self) -> None:
         """Close the file."""
