@@ -24,9 +24,11 @@ from .transforms import (
     ViewPair,
     load_image,
 )
+from .windowed import WindowedChangeDetection
 
-with registered_or_explained(DATASETS, 'FiveClassISPRSDataset'):
+with registered_or_explained(DATASETS, 'FiveClassISPRSDataset', 'WindowedSegmentation'):
     from . import segmentation  # noqa: F401
+    from .windowed import segmentation as windowed_segmentation  # noqa: F401
 with registered_or_explained(DATASETS, 'OrientedBoxFolder'):
     from . import detection  # noqa: F401
 
@@ -44,6 +46,7 @@ __all__ = [
     'SceneDataset',
     'UCMerced',
     'ViewPair',
+    'WindowedChangeDetection',
     'find_scenes',
     'load_image',
     'split_scenes',

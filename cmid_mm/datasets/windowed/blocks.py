@@ -34,9 +34,9 @@ def assign_blocks(
     # Of each class as a share of all its pixels.
     weights = counts / np.maximum(counts.sum(axis=0), 1)
     wanted = np.outer(shares, np.ones(counts.shape[1]))
-    held = np.zeros(wanted.shape, bool)
+    held: NDArray[np.bool_] = np.zeros(wanted.shape, bool)
     parts = np.full(len(counts), NO_PART)
-    remaining = counts.any(axis=1)
+    remaining: NDArray[np.bool_] = counts.any(axis=1).astype(bool)
     while remaining.any():
         left = (counts[remaining] > 0).sum(axis=0)
         rarest = int(np.argmin(np.where(left > 0, left, len(counts) + 1)))

@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from ...images import Window
@@ -14,7 +13,7 @@ from .scenes import find_scenes
 
 
 @DATASETS.register_module()
-class WindowedChangeDetection(WindowedDataset, BaseDataset):
+class WindowedChangeDetection(WindowedDataset):
     """Windows of scenes of two dates, and what changed by a raster or vector layer.
 
     The labels lie on the pixels of the first date. Of a vector layer, say what ground

@@ -5,16 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 
 from ...images import NoValidPixelError, Window
-from ...labels.layers import BoxLayer, LabelLayer
+from ...labels.layers import LabelLayer
 from ...labels.masks import IGNORED
 from ..transforms import window_labels  # noqa: F401  registers the transforms
 from .scenes import LabelledScenes, reading_of
 
 
-class WindowedDataset:
-    """Windows of scenes and the labels that lie on them, to be mixed into a data set.
+class WindowedDataset(BaseDataset):
+    """Windows of scenes and the labels that lie on them; a data set for each task.
 
     The scenes are divided into windows of one size on the pixels that the loader of
     the pipeline reads. Windows without labels are left out; so are, of a test, those
@@ -51,7 +52,7 @@ class WindowedDataset:
     """
 
     #: What reads the labels.
-    LAYER: ClassVar[type[LabelLayer] | type[BoxLayer]] = LabelLayer
+    LAYER: ClassVar[type[Any]] = LabelLayer
 
     def __init__(
         self,
@@ -69,10 +70,10 @@ class WindowedDataset:
         lazy_init: bool = False,
     ) -> None:
         options = {'path': labels} if isinstance(labels, str) else dict(labels)
-        meta = {**getattr(self, 'METAINFO', {}), **(metainfo or {})}
+        meta = {**self.METAINFO, **(metainfo or {})}
         if 'classes' in meta:
             options.setdefault('classes', meta['classes'])
-        self.scenes: LabelledScenes[Any] = LabelledScenes(
+        self.scenes = LabelledScenes(
             self.LAYER,
             images,
             options,
@@ -86,7 +87,7 @@ class WindowedDataset:
         meta['classes'] = tuple(layers.classes)
         if layers.palette is not None:
             meta.setdefault('palette', layers.palette)
-        super().__init__(  # type: ignore[call-arg]
+        super().__init__(
             data_root=data_root,
             data_prefix={},
             metainfo=meta,

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import Compose
@@ -14,7 +14,6 @@ from ...images import ImageFile, Reading, Window, named_images
 from ...images.image_file import held_open
 from ...images.notices import say_once
 from ...labels.errors import LabelError
-from ...labels.layers import BoxLayer, LabelLayer
 from ...labels.lists import read_list
 from ...labels.masks import IGNORED
 from ...labels.vectors import Area
@@ -22,8 +21,6 @@ from .grid import grid_windows
 
 #: What ``labels`` of a data set are: a file, or a dict of it and how it is read.
 Labels = str | Mapping[str, Any]
-
-_Layer = TypeVar('_Layer', LabelLayer, BoxLayer)
 
 
 def find_scenes(data_root: str, names: str | Sequence[str]) -> list[str]:
@@ -59,11 +56,11 @@ def join(root: str, name: str) -> str:
     return os.path.join(os.path.expanduser(root), os.path.expanduser(name))
 
 
-class LayersOfScenes(Generic[_Layer]):
+class LayersOfScenes:
     """The labels of scenes: one layer for all, or a file for each.
 
     Args:
-        kind: What reads a layer.
+        kind: What reads a layer: ``LabelLayer`` or ``BoxLayer``.
         labels: The file, or a dict with its ``path`` and other arguments of the
             layer. A path with ``{stem}`` in it stands for a file for each scene,
             whose name without ending takes its place.
@@ -76,19 +73,19 @@ class LayersOfScenes(Generic[_Layer]):
     """
 
     def __init__(
-        self, kind: type[_Layer], labels: Labels, data_root: str, scenes: Sequence[str]
+        self, kind: type[Any], labels: Labels, data_root: str, scenes: Sequence[str]
     ) -> None:
         self._kind = kind
         self._options = {'path': labels} if isinstance(labels, str) else dict(labels)
         if not self._options.get('path'):
             raise LabelError(f"labels={labels} names no file: labels=dict(path='...')")
         self.path = join(data_root, str(self._options.pop('path')))
-        self._layers: dict[str, _Layer] = {}
+        self._layers: dict[str, Any] = {}
         first = self.of(scenes[0])
         self.classes = first.classes
         self.palette = getattr(first, 'palette', None)
 
-    def of(self, scene: str) -> _Layer:
+    def of(self, scene: str) -> Any:
         """The layer that lies on a scene."""
         path = self.path.replace('{stem}', Path(scene).stem)
         if path not in self._layers:
@@ -102,12 +99,8 @@ class LayersOfScenes(Generic[_Layer]):
                 )
         return self._layers[path]
 
-    def __deepcopy__(self, memo: Any) -> 'LayersOfScenes[_Layer]':
-        # Test-time augmentation copies all that it is given.
-        return self
 
-
-class LabelledScenes(Generic[_Layer]):
+class LabelledScenes:
     """Scenes, the labels that lie on them, and the windows of both.
 
     Args:
@@ -127,7 +120,7 @@ class LabelledScenes(Generic[_Layer]):
 
     def __init__(
         self,
-        kind: type[_Layer],
+        kind: type[Any],
         images: str | Sequence[str],
         labels: Labels,
         window: int,
@@ -182,10 +175,13 @@ class LabelledScenes(Generic[_Layer]):
                 if labels is not None:
                     found += 1
                     yield dict(img_path=scene, window=window, bounds=bounds, **labels)
-        self._say_or_refuse(apart, f'lie apart from the labels {self.layers.path}')
+        count = len(self.names)
+        _say_or_refuse(apart, count, f'lie apart from the labels {self.layers.path}')
         within = '' if self.area is None else f' within {self.area.path}'
-        self._say_or_refuse(
-            outside, f'have no room for a window of {self.size} pixels{within}'
+        _say_or_refuse(
+            outside,
+            count - len(apart),
+            f'have no room for a window of {self.size} pixels{within}',
         )
         if not found:
             raise LabelError(
@@ -195,25 +191,10 @@ class LabelledScenes(Generic[_Layer]):
                 'background of the labels say what its values mean?'
             )
 
-    def _say_or_refuse(self, scenes: Sequence[str], fault: str) -> None:
-        if not scenes:
-            return
-        if len(scenes) == len(self.names):
-            raise LabelError(
-                f'all scenes, {len(scenes)}, first {scenes[0]}, {fault}; check both, '
-                'and their reference systems'
-            )
-        say_once(
-            fault,
-            f'{len(scenes)} of {len(self.names)} scenes {fault} and are left out, '
-            f'first {scenes[0]}',
-        )
-
     def mask(self, scene: str, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window, 255 outside the area."""
         image = self.open(scene)
-        layer: Any = self.layers.of(scene)
-        labels = layer.window(image, window)
+        labels = self.layers.of(scene).window(image, window)
         if self.area is not None and image.place is not None:
             labels[~self.area.mask(image.place, window)] = IGNORED
         return labels
@@ -223,9 +204,23 @@ class LabelledScenes(Generic[_Layer]):
         valid = self.open(scene).read(self.reading, window).valid
         return valid is None or bool(valid.any(axis=(0, 1)).all())
 
-    def __deepcopy__(self, memo: Any) -> 'LabelledScenes[_Layer]':
+    def __deepcopy__(self, memo: Any) -> 'LabelledScenes':
         # Test-time augmentation copies all that it is given.
         return self
+
+
+def _say_or_refuse(scenes: Sequence[str], count: int, fault: str) -> None:
+    if not scenes:
+        return
+    if len(scenes) == count:
+        raise LabelError(
+            f'all scenes, {count}, first {scenes[0]}, {fault}; check both, and their '
+            'reference systems'
+        )
+    say_once(
+        fault,
+        f'{len(scenes)} of {count} scenes {fault} and are left out, first {scenes[0]}',
+    )
 
 
 def reading_of(pipeline: Iterable[Any]) -> Reading:
