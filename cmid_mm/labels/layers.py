@@ -13,6 +13,8 @@ from rasterio.warp import transform_bounds
 
 from ..images import ImageFile, Place, PlaceMismatchError, Window, is_image_name
 from ..images.place import check_same_place
+from ..polygons import share_inside
+from .dota import MIN_BOX_SHARE, MIN_SIDE
 from .errors import LabelError
 from .field_classes import FieldClasses, class_index
 from .masks import IGNORED, single_band, to_classes
@@ -227,6 +229,108 @@ class _PolygonLabels:
     def overlaps(self, image: ImageFile) -> bool:
         polygons = self._on.get(image, self._laid_upon)
         return len(polygons.touching((0, 0, image.height, image.width))) > 0
+
+
+class BoxLayer:
+    """Oriented boxes from the polygons of a vector layer.
+
+    The box of a polygon is the smallest rectangle around it, in pixels of the image.
+    Each part of a multipolygon is an object of its own.
+
+    Args:
+        path: Whatever GDAL reads as vector layers.
+        classes: Names. Defaults to None, the values of the field in sorted order.
+        label_map: Name or index of a class, or 255 for ignored, by value of the field.
+        ignore: Values whose polygons are left out.
+        field: Field that holds the class. Defaults to None: all polygons are of one
+            class, named like the file unless named.
+        layer: Name of the layer, if the file has several.
+        min_share: Share of a box that must lie in a window. Defaults to that of
+            DOTA's tiles.
+
+    Attributes:
+        classes: Names of the classes.
+
+    Raises:
+        ImportError: If geopandas or pyogrio is missing.
+        FileNotFoundError: If there is no such file.
+        LabelError: If the layer cannot be used, or values have no class.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str] | None = None,
+        label_map: Mapping[Any, int | str] | None = None,
+        ignore: Sequence[Any] = (),
+        field: str | None = None,
+        layer: str | None = None,
+        min_share: float = MIN_BOX_SHARE,
+    ) -> None:
+        self.path, self.min_share = str(path), min_share
+        self._named = FieldClasses(
+            self.path, classes, label_map or {}, ignore, field, layer
+        )
+        self.classes = self._named.classes
+        self._on: _Recent[tuple[Any, NDArray[np.float64], NDArray[np.uint8]]]
+        self._on = _Recent()
+
+    def boxes(
+        self, image: ImageFile, window: Window
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+        """The boxes of a window of an image.
+
+        Args:
+            image: Gives the pixels.
+            window: In these.
+
+        Returns:
+            Corners in pixels of the window, (N, 8), beyond it where it cuts a box;
+            classes, (N,); the share of each box that lies in the window, (N,), at
+            least ``min_share`` and 1 exactly if all of it does.
+        """
+        index, corners, classes = self._on.get(image, self._laid_upon)
+        top, left, height, width = window
+        which = np.sort(index.query(_box(window)))
+        near = corners[which] - (left, top)
+        shares = np.array([share_inside(quad, width, height) for quad in near])
+        kept = shares >= self.min_share
+        return (
+            near[kept].reshape(-1, 8),
+            classes[which][kept].astype(np.int64),
+            shares[kept],
+        )
+
+    def overlaps(self, image: ImageFile) -> bool:
+        """Whether a box reaches into an image."""
+        index = self._on.get(image, self._laid_upon)[0]
+        return len(index.query(_box((0, 0, image.height, image.width)))) > 0
+
+    def counts(self, image: ImageFile, window: Window) -> NDArray[np.int64]:
+        """How many boxes of each class a window has, (number of classes,)."""
+        classes = self.boxes(image, window)[1]
+        return np.bincount(classes, minlength=len(self.classes))
+
+    def _laid_upon(self, image: ImageFile) -> Any:
+        import shapely
+
+        polygons = polygons_on(image, self._named)
+        parts, owners = shapely.get_parts(polygons.shapes, return_index=True)
+        boxes = shapely.oriented_envelope(parts)
+        classes = self._named.indices(polygons.frame)[owners]
+        # Of a polygon without area it is a line.
+        kept = (shapely.get_type_id(boxes) == 3) & (classes != IGNORED)
+        corners = shapely.get_coordinates(boxes[kept]).reshape(-1, 5, 2)[:, :4]
+        sides = np.linalg.norm(np.diff(corners[:, :3], axis=1), axis=2)
+        wide = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
+        return shapely.STRtree(boxes[kept][wide]), corners[wide], classes[kept][wide]
+
+
+def _box(window: Window) -> Any:
+    import shapely
+
+    top, left, height, width = window
+    return shapely.box(left, top, left + width, top + height)
 
 
 def polygons_on(
