@@ -53,15 +53,14 @@ class FieldClasses:
                 names.insert(0, background)
             classes = names
         self.classes = tuple(classes)
+        check_number(path, self.classes)
         self.background = IGNORED
         if background is not None:
-            self.background = class_index(
-                path, 'background', background, self.classes, IGNORED
-            )
+            self.background = class_index(path, 'background', background, self.classes)
         if field is None and not label_map:
             meant = {values[0]: self._only_class(values[0])}
         self._indices = {
-            value: class_index(path, f'{field}={value}', name, self.classes, IGNORED)
+            value: class_index(path, f'{field}={value}', name, self.classes)
             for value, name in meant.items()
         }
 
@@ -85,9 +84,7 @@ class FieldClasses:
         return np.array([self._indices.get(v, IGNORED) for v in values], np.uint8)
 
 
-def class_index(
-    path: str, value: Any, meant: Any, classes: Sequence[str], ignored: int
-) -> int:
+def class_index(path: str, value: Any, meant: Any, classes: Sequence[str]) -> int:
     """The index of a class by its name or, if no class is called so, by its index.
 
     Raises:
@@ -95,13 +92,26 @@ def class_index(
     """
     if str(meant) in classes:
         return list(classes).index(str(meant))
-    if isinstance(meant, int) and (0 <= meant < len(classes) or meant == ignored):
+    if isinstance(meant, int) and (0 <= meant < len(classes) or meant == IGNORED):
         return meant
     raise LabelError(
         f'{path}: {value} stands for {meant!r}, which is none of the {len(classes)} '
         f'classes ({", ".join(classes)}) and no index of one. Say what it means: '
         f'label_map={{{value!r}: CLASS, ...}}, or ignore=[...]'
     )
+
+
+def check_number(path: str, classes: Sequence[str]) -> None:
+    """Refuse more classes than a mask has values, 255 being the ignored one.
+
+    Raises:
+        LabelError: If there are more than 255.
+    """
+    if len(classes) > IGNORED:
+        raise LabelError(
+            f'{path}: has {len(classes)} classes ({", ".join(classes[:3])}, ...), more '
+            f'than {IGNORED}; is it the right field? Join classes by label_map'
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -134,6 +134,20 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
     return info
 
 
+def check_fields(
+    path: str | Path, columns: Sequence[str], layer: str | None = None
+) -> None:
+    """Refuse a vector layer that lacks a field.
+
+    Raises:
+        ImportError: If geopandas or pyogrio is missing.
+        FileNotFoundError: If there is no such file.
+        LabelError: If it cannot be read, or has not the fields.
+    """
+    vector_library()
+    _check_fields(path, columns, _layer_info(path, layer)['fields'])
+
+
 def _check_fields(path: str | Path, columns: Sequence[str], fields: Any) -> None:
     missing = [column for column in columns if column not in fields]
     if missing:
@@ -209,17 +223,16 @@ class PixelPolygons:
     """Polygons in the pixels of an image, with an index of where they lie.
 
     Args:
-        frame: What :func:`read_vectors` gave.
+        shapes: Polygons in the reference system of the image.
         place: Of the image.
+        values: Of each polygon, 0 to 255.
     """
 
-    def __init__(self, frame: Any, place: Place) -> None:
+    def __init__(self, shapes: Any, place: Place, values: NDArray[np.uint8]) -> None:
         import shapely
 
-        self.frame = frame
-        self.shapes: NDArray[Any] = shapely.transform(
-            np.asarray(frame.geometry.array), place.pixels
-        )
+        self.shapes: NDArray[Any] = shapely.transform(np.asarray(shapes), place.pixels)
+        self.values = values
         self._index = shapely.STRtree(self.shapes)
 
     def touching(self, window: Window) -> NDArray[np.intp]:
@@ -230,25 +243,24 @@ class PixelPolygons:
         box = shapely.box(left, top, left + width, top + height)
         return np.sort(self._index.query(box, predicate='intersects'))
 
-    def burned(
-        self, window: Window, which: NDArray[np.intp], values: NDArray[Any], fill: int
-    ) -> NDArray[np.uint8]:
-        """A mask of some polygons: pixels whose centre lies in one have its value.
+    def burned(self, window: Window, fill: int = 0) -> NDArray[np.uint8]:
+        """A mask: pixels whose centre lies in a polygon have its value.
+
+        Of polygons that overlap the later one lies upon the earlier ones.
 
         Args:
             window: Pixels of the image.
-            which: Polygons; later ones lie upon earlier ones.
-            values: Of each of these, 0 to 255.
             fill: Value of the rest.
 
         Returns:
             (h, w).
         """
         top, left, height, width = window
+        which = self.touching(window)
         if not len(which):
             return np.full((height, width), fill, np.uint8)
         return rasterize(
-            zip(self.shapes[which], values.tolist(), strict=True),
+            zip(self.shapes[which], self.values[which].tolist(), strict=True),
             out_shape=(height, width),
             fill=fill,
             transform=Affine.translation(left, top),
@@ -295,9 +307,7 @@ class Area:
 
     def mask(self, place: Place, window: Window) -> NDArray[np.bool_]:
         """Which pixels of a window of an image lie inside, (h, w)."""
-        polygons = self._on(place)
-        which = polygons.touching(window)
-        return polygons.burned(window, which, np.ones(len(which), int), 0) > 0
+        return self._on(place).burned(window) > 0
 
     def touches(self, place: Place, window: Window) -> bool:
         """Whether a polygon reaches into a window of an image."""
@@ -337,8 +347,9 @@ class Area:
     def _on(self, place: Place) -> PixelPolygons:
         if place not in self._placed:
             placed(self.path, place, 'an image')
-            frame = _reprojected(self._frame, place.crs)
-            self._placed = {place: PixelPolygons(frame, place)}
+            shapes = _reprojected(self._frame, place.crs).geometry.array
+            inside = np.ones(len(shapes), np.uint8)
+            self._placed = {place: PixelPolygons(shapes, place, inside)}
         return self._placed[place]
 
     def __getstate__(self) -> dict[str, Any]:
