@@ -29,8 +29,9 @@ from .windowed import WindowedChangeDetection
 with registered_or_explained(DATASETS, 'FiveClassISPRSDataset', 'WindowedSegmentation'):
     from . import segmentation  # noqa: F401
     from .windowed import segmentation as windowed_segmentation  # noqa: F401
-with registered_or_explained(DATASETS, 'OrientedBoxFolder'):
+with registered_or_explained(DATASETS, 'OrientedBoxFolder', 'WindowedOrientedBoxes'):
     from . import detection  # noqa: F401
+    from .windowed import boxes as windowed_boxes  # noqa: F401
 
 __all__ = [
     'AID',

@@ -43,8 +43,8 @@ class WindowedChangeDetection(WindowedDataset):
         if len(dates[0]) != len(dates[1]):
             raise FileNotFoundError(
                 f'images names {len(dates[0])} scenes and images2 {len(dates[1])} '
-                f'(first {dates[0][0]} and {dates[1][0]}); each scene needs its partner '
-                'of the second date, in the same order'
+                f'(first {dates[0][0]} and {dates[1][0]}); each scene needs its '
+                'partner of the second date, in the same order'
             )
         self._partners = dict(zip(*dates, strict=True))
         super().__init__(images=images, **kwargs)

@@ -193,11 +193,16 @@ class LabelledScenes:
 
     def mask(self, scene: str, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window, 255 outside the area."""
-        image = self.open(scene)
-        labels = self.layers.of(scene).window(image, window)
-        if self.area is not None and image.place is not None:
-            labels[~self.area.mask(image.place, window)] = IGNORED
+        labels = self.layers.of(scene).window(self.open(scene), window)
+        labels[~self.inside(scene, window)] = IGNORED
         return labels
+
+    def inside(self, scene: str, window: Window) -> NDArray[np.bool_]:
+        """Which pixels of a window lie in the area, (h, w)."""
+        place = self.open(scene).place
+        if self.area is None or place is None:
+            return np.ones(window[2:], bool)
+        return self.area.mask(place, window)
 
     def has_data(self, scene: str, window: Window) -> bool:
         """Whether each band of a window holds data somewhere."""
