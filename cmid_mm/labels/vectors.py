@@ -92,7 +92,11 @@ def read_attributes(
     info = _layer_info(path, layer)
     _check_fields(path, columns, info['fields'])
     frame = pyogrio.read_dataframe(
-        str(path), layer=info['layer_name'], columns=columns, read_geometry=False
+        str(path),
+        layer=info['layer_name'],
+        columns=columns,
+        read_geometry=False,
+        fid_as_index=True,  # something must be read, also of no fields
     )
     if columns and not len(frame):
         raise LabelError(f'{path}: layer {info["layer_name"]} has no features')

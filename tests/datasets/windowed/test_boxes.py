@@ -74,10 +74,10 @@ def test_boxes_are_in_pixels_of_the_window(ground):
 
 
 def test_windows_without_boxes_are_kept_only_in_a_test(ground):
-    assert len(load(ground, window=30)) == 5
-    test = load(ground, window=30, test_mode=True)
-    assert len(test) == 8
-    assert sum(len(boxes(sample)[0]) == 0 for sample in test) == 3
+    assert len(load(ground, window=40)) == 4
+    test = load(ground, window=40, test_mode=True)
+    assert len(test) == 6
+    assert sum(len(boxes(sample)[0]) == 0 for sample in test) == 2
 
 
 def test_boxes_outside_the_area_are_ignored(ground):
