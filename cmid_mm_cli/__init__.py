@@ -10,8 +10,10 @@ nothing but the standard library, and a tool imports what it works with in its
 from .arguments import (
     TRACEBACK_VARIABLE,
     ConfigOptions,
+    add_label_arguments,
     add_launcher_arguments,
     add_run_arguments,
+    label_options,
     user_errors,
     value_range_of,
 )
@@ -21,8 +23,10 @@ __all__ = [
     'TRACEBACK_VARIABLE',
     'Command',
     'ConfigOptions',
+    'add_label_arguments',
     'add_launcher_arguments',
     'add_run_arguments',
+    'label_options',
     'load_commands',
     'main',
     'run_tool',

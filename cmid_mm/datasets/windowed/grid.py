@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from ...images import ImageFile, Place, Window, tile_windows
+from ...images.notices import say_once
 from ...labels.vectors import Area, placed
 
 #: Pixels by which an edge may miss a whole pixel and still be on it.
@@ -37,6 +38,12 @@ def grid_windows(
         columns = _extent(left, right, width, size)
         if rows is None or columns is None:
             continue
+        if area is not None and min(right - left, bottom - top) < size - 1:
+            say_once(
+                f'polygons of {area.path}',
+                f'{area.path}: polygons are smaller than a window of {size} pixels, '
+                'which reaches beyond them; labels there are ignored',
+            )
         bounds = rows[0], columns[0], rows[1], columns[1]
         for row, column, *shape in tile_windows(rows[1], columns[1], size, overlap):
             window = rows[0] + row, columns[0] + column, shape[0], shape[1]
@@ -54,10 +61,24 @@ def _rectangles(
     return [piece.bounds for piece in getattr(outlines, 'geoms', [outlines])]
 
 
+def whole_pixels(low: float, high: float, length: int) -> tuple[int, int]:
+    """The pixels of an image that lie between two edges, along one side.
+
+    Args:
+        low: The first edge.
+        high: The second.
+        length: Of the side.
+
+    Returns:
+        First pixel, and the one after the last.
+    """
+    first = max(0, math.ceil(low - _ROUNDING))
+    return first, min(length, math.floor(high + _ROUNDING))
+
+
 def _extent(low: float, high: float, length: int, size: int) -> tuple[int, int] | None:
     """First pixel and length of a rectangle along one side of the scene."""
-    first = max(0, math.ceil(low - _ROUNDING))
-    last = min(length, math.floor(high + _ROUNDING))
+    first, last = whole_pixels(low, high, length)
     side = min(size, length)
     if last - first >= side:
         return first, last - first
