@@ -100,7 +100,7 @@ class WindowedDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the windows that have labels."""
-        return list(self.scenes.samples(self.labels_of))
+        return self.scenes.samples(self.labels_of)
 
     def labels_of(self, scene: str, window: Window) -> dict[str, Any] | None:
         """What the list of samples says of a window: the classes that are in it.

@@ -2,7 +2,7 @@
 """What the windowed data sets share: scenes, the labels on them, the windows."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,53 +143,76 @@ class LabelledScenes:
         """A scene on the pixels that are read; it is not to be closed."""
         return held_open(scene)
 
-    def samples(
-        self, labels_of: Callable[[str, Window], dict[str, Any] | None]
-    ) -> Iterator[dict[str, Any]]:
-        """Find the windows that have labels.
+    def windows(self) -> dict[str, list[tuple[Window, Window]]]:
+        """Lay the grids of windows.
 
-        Args:
-            labels_of: What is known of the labels of a window of a scene; None leaves
-                the window out.
-
-        Yields:
-            This, with the scene as ``img_path``, the ``window``, and the ``bounds``
-            within which it may be moved; scene by scene.
+        Returns:
+            Windows, each with the rectangle in which it may be moved, by scene, of
+            scenes that have any.
 
         Raises:
-            LabelError: If no scene lies where the labels are, none within the area,
-                or no window has labels.
+            LabelError: If no scene lies where the labels are, or none has room for a
+                window in the area.
         """
-        apart, outside, found, seen = [], [], 0, 0
+        apart, outside, found = [], [], {}
         for scene in self.names:
             image = self.open(scene)
             if not self.layers.of(scene).overlaps(image):
                 apart.append(scene)
                 continue
             windows = list(grid_windows(image, self.size, self.overlap, self.area))
-            if not windows:
+            if windows:
+                found[scene] = windows
+            else:
                 outside.append(scene)
-            seen += len(windows)
-            for window, bounds in windows:
-                labels = labels_of(scene, window)
-                if labels is not None:
-                    found += 1
-                    yield dict(img_path=scene, window=window, bounds=bounds, **labels)
         count = len(self.names)
         _say_or_refuse(apart, count, f'lie apart from the labels {self.layers.path}')
-        within = '' if self.area is None else f' within {self.area.path}'
         _say_or_refuse(
             outside,
             count - len(apart),
-            f'have no room for a window of {self.size} pixels{within}',
+            f'have no room for a window of {self.size} pixels{self._within}',
         )
+        return found
+
+    def samples(
+        self, labels_of: Callable[[str, Window], dict[str, Any] | None]
+    ) -> list[dict[str, Any]]:
+        """Find the windows that have labels.
+
+        Args:
+            labels_of: What is known of the labels of a window of a scene; None leaves
+                the window out.
+
+        Returns:
+            This, with the scene as ``img_path``, the ``window``, and the ``bounds``
+            within which it may be moved; scene by scene.
+
+        Raises:
+            LabelError: As :meth:`windows`, or if no window has labels.
+        """
+        windows = self.windows()
+        found = [
+            dict(img_path=scene, window=window, bounds=bounds, **labels)
+            for scene, placed in windows.items()
+            for window, bounds in placed
+            if (labels := labels_of(scene, window)) is not None
+        ]
         if not found:
-            raise LabelError(
-                f'none of the {seen} windows of {self.size} x {self.size} pixels has a '
-                f'label of {self.layers.path}{within}: all of their pixels are ignored '
-                'or without data. Is it the right file, and do ignore, label_map and '
-                'background of the labels say what its values mean?'
-            )
+            raise self.nothing_labelled(sum(map(len, windows.values())))
+        return found
+
+    def nothing_labelled(self, count: int) -> LabelError:
+        """The error for so many windows without labels."""
+        return LabelError(
+            f'none of the {count} windows of {self.size} x {self.size} pixels has a '
+            f'label of {self.layers.path}{self._within}: all of their pixels are '
+            'ignored or without data. Is it the right file, and do ignore, label_map '
+            'and background of the labels say what its values mean?'
+        )
+
+    @property
+    def _within(self) -> str:
+        return '' if self.area is None else f' within {self.area.path}'
 
     def mask(self, scene: str, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window, 255 outside the area."""

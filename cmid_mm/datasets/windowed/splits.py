@@ -91,7 +91,10 @@ class GroundSplit:
         sums = [
             self.counts[self.parts == i].sum(axis=0) for i in range(len(self.names))
         ]
-        columns = {'all': self.counts.sum(axis=0), **dict(zip(self.names, sums))}
+        columns = {
+            'all': self.counts.sum(axis=0),
+            **dict(zip(self.names, sums, strict=True)),
+        }
         width = max(len('class'), *map(len, self.classes))
         lines = [f'{"class":{width}}' + ''.join(f'{name:>9}' for name in columns)]
         for index, name in enumerate(self.classes):
