@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import Compose
+from mmengine.logging import print_log
 from numpy.typing import NDArray
 
 from ...images import ImageFile, Reading, Window, named_images
@@ -191,6 +192,12 @@ class LabelledScenes:
             LabelError: As :meth:`windows`, or if no window has labels.
         """
         windows = self.windows()
+        count = sum(map(len, windows.values()))
+        print_log(
+            f'{self.layers.path}: reading the labels of {count} windows of '
+            f'{len(windows)} scenes{self._within}',
+            'current',
+        )
         found = [
             dict(img_path=scene, window=window, bounds=bounds, **labels)
             for scene, placed in windows.items()
@@ -198,7 +205,7 @@ class LabelledScenes:
             if (labels := labels_of(scene, window)) is not None
         ]
         if not found:
-            raise self.nothing_labelled(sum(map(len, windows.values())))
+            raise self.nothing_labelled(count)
         return found
 
     def nothing_labelled(self, count: int) -> LabelError:
