@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from ..images import ImageFile, Window
 from .field_classes import FieldClasses
+from .pixel_polygons import PixelPolygons, placed
 from .recent import Recent, ground_bounds
-from .vectors import PixelPolygons, check_fields, placed, read_vectors
+from .vectors import check_fields, read_vectors
 
 
 class PolygonLabels:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import ImageFile, Place, PlaceMismatchError, Window
+from ..images import ImageFile, Pixels, Place, PlaceMismatchError, Window
 from ..images.place import check_same_place
 from .attribute_tables import Colour, ValueTable, read_value_table
 from .errors import LabelError
@@ -74,6 +74,8 @@ class RasterLabels:
     def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window of an image, (h, w)."""
         stored = self._on.get(image, self._laid_upon).read_indices(window)
+        if not self._is_aligned(image) and self._header.alpha is not None:
+            stored = Pixels(stored.values)  # transparency is how a mask looks
         values, missing = single_band(self.path, stored)
         tag = self._header.nodata
         if tag is not None and tag not in self._declared:
@@ -89,8 +91,12 @@ class RasterLabels:
             where=_WHERE,
         )
 
+    def _is_aligned(self, image: ImageFile) -> bool:
+        """Whether both say where they lie; else pixels lie upon pixels."""
+        return _has_ground(self._place) and _has_ground(image.place)
+
     def _laid_upon(self, image: ImageFile) -> ImageFile:
-        if _has_ground(self._place) and _has_ground(image.place):
+        if self._is_aligned(image):
             return ImageFile(self.path, onto=image, nearest=True)
         if self._header.shape != image.header.shape:
             lacking = image.path if _has_ground(self._place) else self.path
@@ -107,8 +113,8 @@ class RasterLabels:
 
     def overlaps(self, image: ImageFile) -> bool:
         """Whether the raster lies on the ground of an image, by their frames."""
-        if not (_has_ground(self._place) and _has_ground(image.place)):
-            return True  # pixel upon pixel
+        if not self._is_aligned(image):
+            return True
         assert self._place is not None and image.place is not None
         own = ground_bounds(self._place, self._header.shape, self._place.crs)
         other = ground_bounds(image.place, image.header.shape, self._place.crs)

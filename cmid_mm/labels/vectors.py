@@ -7,18 +7,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio import Affine
-from rasterio.features import rasterize
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform, transform_bounds
 
 from ..dependencies import vector_library
 from ..images import Place, Window
 from ..images.notices import say_once
 from .errors import LabelError
+from .pixel_polygons import PixelPolygons, placed
 
 #: Longest edge, in degrees and metres, that stays straight when a layer is brought
 #: to another reference system: longer ones are divided, as they become curves.
 _STRAIGHT = 0.02, 2000.0
+
+#: Degrees around an image beyond which an area may be cut.
+_FAR = 20.0
+
+#: Left, bottom, right and top in map coordinates.
+Bounds = tuple[float, float, float, float]
 
 
 def read_vectors(
@@ -26,7 +31,7 @@ def read_vectors(
     crs: Any = None,
     columns: Sequence[str] | None = None,
     layer: str | None = None,
-    bounds: tuple[float, float, float, float] | None = None,
+    bounds: Bounds | None = None,
 ) -> Any:
     """Read the polygons of a vector layer.
 
@@ -59,8 +64,8 @@ def read_vectors(
     source = info['crs']
     if columns is not None:
         _check_fields(path, columns, info['fields'])
-    if bounds is not None and crs is not None:
-        bounds = transform_bounds(crs, source, *bounds, densify_pts=21)
+    if bounds is not None:
+        bounds = _grown(_transformed(bounds, crs or source, source), 0.02)
     try:
         frame = pyogrio.read_dataframe(
             str(path), layer=info['layer_name'], columns=columns, bbox=bounds
@@ -73,7 +78,23 @@ def read_vectors(
         raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
     frame = _polygons(path, frame, refused=bounds is None)
     _check_degrees(path, frame)
-    return frame if crs is None or not len(frame) else _reprojected(frame, crs)
+    if crs is None or not len(frame):
+        return frame
+    return _reprojected(frame, crs, None if bounds is None else _grown(bounds, 1))
+
+
+def _transformed(bounds: Bounds, crs: Any, other: Any) -> Bounds:
+    """Bounds in another reference system."""
+    left, bottom, right, top = transform_bounds(crs, other, *bounds, densify_pts=21)
+    # Across the line of the change of date they run from east to west.
+    return (left, bottom, right, top) if left <= right else (-180, bottom, 180, top)
+
+
+def _grown(bounds: Bounds, share: float) -> Bounds:
+    """Bounds moved outwards by a share of their extent."""
+    left, bottom, right, top = bounds
+    x, y = share * (right - left), share * (top - bottom)
+    return left - x, bottom - y, right + x, top + y
 
 
 def read_attributes(
@@ -203,84 +224,30 @@ def _check_degrees(path: str | Path, frame: Any) -> None:
             )
 
 
-def _reprojected(frame: Any, crs: Any) -> Any:
+def _reprojected(frame: Any, crs: Any, near: Bounds | None) -> Any:
+    """Bring polygons to another reference system.
+
+    Args:
+        frame: The polygons.
+        crs: The reference system.
+        near: Left, bottom, right and top in the present one: polygons that reach to
+            where the other has no coordinates, as most have none for the far side of
+            the Earth, are cut to this box. None leaves them out.
+    """
     import shapely
 
     if frame.crs == crs:
         return frame
-    step = (
-        _STRAIGHT[0]
-        if frame.crs.is_geographic
-        else _STRAIGHT[1] / frame.crs.axis_info[0].unit_conversion_factor
-    )
-    fine = shapely.segmentize(frame.geometry.array, step)
-    frame = frame.set_geometry(fine, crs=frame.crs).to_crs(crs)
-    # What lies on the other side of the Earth has no place in most systems.
-    return frame[np.isfinite(frame.bounds).all(axis=1)]
-
-
-class PixelPolygons:
-    """Polygons in the pixels of an image, with an index of where they lie.
-
-    Args:
-        shapes: Polygons in the reference system of the image.
-        place: Of the image.
-        values: Of each polygon, 0 to 255.
-    """
-
-    def __init__(self, shapes: Any, place: Place, values: NDArray[np.uint8]) -> None:
-        import shapely
-
-        self.shapes: NDArray[Any] = shapely.transform(np.asarray(shapes), place.pixels)
-        self.values = values
-        self._index = shapely.STRtree(self.shapes)
-
-    def touching(self, window: Window) -> NDArray[np.intp]:
-        """Which polygons touch a window, in their order."""
-        import shapely
-
-        top, left, height, width = window
-        box = shapely.box(left, top, left + width, top + height)
-        return np.sort(self._index.query(box, predicate='intersects'))
-
-    def burned(self, window: Window, fill: int = 0) -> NDArray[np.uint8]:
-        """A mask: pixels whose centre lies in a polygon have its value.
-
-        Of polygons that overlap the later one lies upon the earlier ones.
-
-        Args:
-            window: Pixels of the image.
-            fill: Value of the rest.
-
-        Returns:
-            (h, w).
-        """
-        top, left, height, width = window
-        which = self.touching(window)
-        if not len(which):
-            return np.full((height, width), fill, np.uint8)
-        return rasterize(
-            zip(self.shapes[which], self.values[which].tolist(), strict=True),
-            out_shape=(height, width),
-            fill=fill,
-            transform=Affine.translation(left, top),
-            dtype=np.uint8,
-        )
-
-
-def placed(path: str | Path, place: Place | None, image: str | Path) -> Place:
-    """The place of an image on which a vector layer shall be laid.
-
-    Raises:
-        LabelError: If the image does not say where it lies.
-    """
-    if place is None or place.crs is None:
-        lacks = 'is not georeferenced' if place is None else 'names no reference system'
-        raise LabelError(
-            f'{path} cannot be laid upon {image}, which {lacks}; give it a place '
-            '(gdal_translate -a_srs EPSG:CODE -a_ullr ...)'
-        )
-    return place
+    unit = frame.crs.axis_info[0].unit_conversion_factor
+    step = _STRAIGHT[0] if frame.crs.is_geographic else _STRAIGHT[1] / unit
+    shapes = shapely.segmentize(frame.geometry.array, step)
+    result = frame.set_geometry(shapes, crs=frame.crs).to_crs(crs)
+    lost = ~np.isfinite(result.bounds).all(axis=1).to_numpy()
+    if near is not None and lost.any():
+        shapes[lost] = shapely.clip_by_rect(np.asarray(shapes[lost]), *near)
+        result = frame.set_geometry(shapes, crs=frame.crs).to_crs(crs)
+    # Of a polygon without corners, or with such ones, the bounds are no numbers.
+    return result[np.isfinite(result.bounds).all(axis=1)]
 
 
 class Area:
@@ -347,10 +314,20 @@ class Area:
     def _on(self, place: Place) -> PixelPolygons:
         if place not in self._placed:
             placed(self.path, place, 'an image')
-            shapes = _reprojected(self._frame, place.crs).geometry.array
+            near = self._near(place)
+            shapes = _reprojected(self._frame, place.crs, near).geometry.array
             inside = np.ones(len(shapes), np.uint8)
             self._placed = {place: PixelPolygons(shapes, place, inside)}
         return self._placed[place]
+
+    def _near(self, place: Place) -> Bounds:
+        """The surroundings of an image in the reference system of the layer."""
+        ((x, y),) = place.coordinates(np.zeros((1, 2)))
+        (longitude,), (latitude,) = transform(place.crs, 'EPSG:4326', [x], [y])
+        west, east = longitude - _FAR, longitude + _FAR
+        south, north = max(-85.0, latitude - _FAR), min(85.0, latitude + _FAR)
+        bounds = max(-180.0, west), south, min(180.0, east), north
+        return _transformed(bounds, 'EPSG:4326', self._frame.crs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_placed': {}}
