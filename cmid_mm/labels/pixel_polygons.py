@@ -62,12 +62,15 @@ class PixelPolygons:
         # are cut one pixel outside, so that windows fit together.
         edges = left - 1, top - 1, left + width + 1, top + height + 1
         shapes[many] = shapely.clip_by_rect(shapes[many], *edges)
-        which, shapes = (
-            which[~shapely.is_empty(shapes)],
-            shapes[~shapely.is_empty(shapes)],
-        )
+        pairs = [
+            (shape, value)
+            for shape, value in zip(shapes, self.values[which].tolist(), strict=True)
+            if not shape.is_empty
+        ]
+        if not pairs:
+            return np.full((height, width), fill, np.uint8)
         return rasterize(
-            zip(shapes, self.values[which].tolist(), strict=True),
+            pairs,
             out_shape=(height, width),
             fill=fill,
             transform=Affine.translation(left, top),

@@ -19,8 +19,9 @@ from .pixel_polygons import PixelPolygons, placed
 #: to another reference system: longer ones are divided, as they become curves.
 _STRAIGHT = 0.02, 2000.0
 
-#: Degrees around an image beyond which an area may be cut.
-_FAR = 20.0
+#: Degrees around an image, and around where its reference system is used, that count
+#: as near.
+_NEAR = 45.0
 
 #: Left, bottom, right and top in map coordinates.
 Bounds = tuple[float, float, float, float]
@@ -230,24 +231,24 @@ def _reprojected(frame: Any, crs: Any, near: Bounds | None) -> Any:
     Args:
         frame: The polygons.
         crs: The reference system.
-        near: Left, bottom, right and top in the present one: polygons that reach to
-            where the other has no coordinates, as most have none for the far side of
-            the Earth, are cut to this box. None leaves them out.
+        near: Left, bottom, right and top in the present one: what lies beyond is cut
+            off. The coordinates of the far side of the Earth have no meaning in most
+            systems, and need not be infinite. None takes all.
     """
     import shapely
 
     if frame.crs == crs:
         return frame
+    shapes = np.array(frame.geometry.array)
+    if near is not None:
+        outside = ~shapely.within(shapes, shapely.box(*near))
+        shapes[outside] = shapely.clip_by_rect(shapes[outside], *near)
     unit = frame.crs.axis_info[0].unit_conversion_factor
     step = _STRAIGHT[0] if frame.crs.is_geographic else _STRAIGHT[1] / unit
-    shapes = shapely.segmentize(frame.geometry.array, step)
-    result = frame.set_geometry(shapes, crs=frame.crs).to_crs(crs)
-    lost = ~np.isfinite(result.bounds).all(axis=1).to_numpy()
-    if near is not None and lost.any():
-        shapes[lost] = shapely.clip_by_rect(np.asarray(shapes[lost]), *near)
-        result = frame.set_geometry(shapes, crs=frame.crs).to_crs(crs)
-    # Of a polygon without corners, or with such ones, the bounds are no numbers.
-    return result[np.isfinite(result.bounds).all(axis=1)]
+    frame = frame.set_geometry(shapely.segmentize(shapes, step), crs=frame.crs)
+    frame = frame.to_crs(crs)
+    # Of a polygon of which nothing is left, or infinite, the bounds are no numbers.
+    return frame[np.isfinite(frame.bounds).all(axis=1)]
 
 
 class Area:
@@ -314,20 +315,29 @@ class Area:
     def _on(self, place: Place) -> PixelPolygons:
         if place not in self._placed:
             placed(self.path, place, 'an image')
-            near = self._near(place)
+            near = _transformed(_near(place), 'EPSG:4326', self._frame.crs)
             shapes = _reprojected(self._frame, place.crs, near).geometry.array
             inside = np.ones(len(shapes), np.uint8)
             self._placed = {place: PixelPolygons(shapes, place, inside)}
         return self._placed[place]
 
-    def _near(self, place: Place) -> Bounds:
-        """The surroundings of an image in the reference system of the layer."""
-        ((x, y),) = place.coordinates(np.zeros((1, 2)))
-        (longitude,), (latitude,) = transform(place.crs, 'EPSG:4326', [x], [y])
-        west, east = longitude - _FAR, longitude + _FAR
-        south, north = max(-85.0, latitude - _FAR), min(85.0, latitude + _FAR)
-        bounds = max(-180.0, west), south, min(180.0, east), north
-        return _transformed(bounds, 'EPSG:4326', self._frame.crs)
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_placed': {}}
+
+
+def _near(place: Place) -> Bounds:
+    """West, south, east and north of what is near to an image, in degrees."""
+    from pyproj import CRS
+
+    assert place.crs is not None
+    ((x, y),) = place.coordinates(np.zeros((1, 2)))
+    (longitude,), (latitude,) = transform(place.crs, 'EPSG:4326', [x], [y])
+    boxes = [(longitude, latitude, longitude, latitude)]
+    authority = place.crs.to_authority()
+    area = CRS.from_authority(*authority).area_of_use if authority else None
+    if area is not None:
+        boxes.append(area.bounds)
+    low, high = np.min(boxes, 0)[:2] - _NEAR, np.max(boxes, 0)[2:] + _NEAR
+    if low[0] < -180 or high[0] > 180:
+        low[0], high[0] = -180, 180  # across the line of the change of date
+    return low[0], max(-90.0, low[1]), high[0], min(90.0, high[1])
