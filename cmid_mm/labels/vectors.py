@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.warp import transform, transform_bounds
+from rasterio.warp import transform_bounds
 
 from ..dependencies import vector_library
 from ..images import Place, Window
@@ -19,9 +19,11 @@ from .pixel_polygons import PixelPolygons, placed
 #: to another reference system: longer ones are divided, as they become curves.
 _STRAIGHT = 0.02, 2000.0
 
-#: Degrees around an image, and around where its reference system is used, that count
-#: as near.
+#: Degrees around the places for which a reference system is made, where its
+#: coordinates still have a meaning.
 _NEAR = 45.0
+
+_DEGREES = 'EPSG:4326'
 
 #: Left, bottom, right and top in map coordinates.
 Bounds = tuple[float, float, float, float]
@@ -66,7 +68,7 @@ def read_vectors(
     if columns is not None:
         _check_fields(path, columns, info['fields'])
     if bounds is not None:
-        bounds = _grown(_transformed(bounds, crs or source, source), 0.02)
+        bounds = _transformed(bounds, crs or source, source)
     try:
         frame = pyogrio.read_dataframe(
             str(path), layer=info['layer_name'], columns=columns, bbox=bounds
@@ -81,21 +83,52 @@ def read_vectors(
     _check_degrees(path, frame)
     if crs is None or not len(frame):
         return frame
-    return _reprojected(frame, crs, None if bounds is None else _grown(bounds, 1))
+    return _reprojected(frame, crs)
 
 
 def _transformed(bounds: Bounds, crs: Any, other: Any) -> Bounds:
-    """Bounds in another reference system."""
-    left, bottom, right, top = transform_bounds(crs, other, *bounds, densify_pts=21)
-    # Across the line of the change of date they run from east to west.
-    return (left, bottom, right, top) if left <= right else (-180, bottom, 180, top)
-
-
-def _grown(bounds: Bounds, share: float) -> Bounds:
-    """Bounds moved outwards by a share of their extent."""
-    left, bottom, right, top = bounds
-    x, y = share * (right - left), share * (top - bottom)
+    """Bounds in another reference system, a little wider."""
+    near = _near(other)
+    if near is not None:
+        degrees = _unwrapped(transform_bounds(crs, _DEGREES, *bounds, densify_pts=21))
+        low, high = np.maximum(degrees, near)[:2], np.minimum(degrees, near)[2:]
+        # Of the whole Earth a system of a part of it makes no bounds.
+        if (low < high).all() and (*low, *high) != degrees:
+            bounds, crs = (*low, *high), _DEGREES
+    left, bottom, right, top = _unwrapped(
+        transform_bounds(crs, other, *bounds, densify_pts=21)
+    )
+    x, y = 0.02 * (right - left), 0.02 * (top - bottom)
     return left - x, bottom - y, right + x, top + y
+
+
+def _unwrapped(bounds: Bounds) -> Bounds:
+    """Degrees that run from east to west across the change of date: all of them."""
+    left, bottom, right, top = bounds
+    return bounds if left <= right else (-180.0, bottom, 180.0, top)
+
+
+def _near(crs: Any) -> Bounds | None:
+    """Where a reference system is used, in degrees, with wide surroundings.
+
+    Beyond, its coordinates have no meaning: those of UTM on the far side of the Earth
+    are those of near places.
+
+    Returns:
+        West, south, east and north; None if the system is not known by a number.
+    """
+    from pyproj import CRS
+    from rasterio.crs import CRS as RasterCRS
+
+    authority = RasterCRS.from_user_input(crs).to_authority()
+    area = CRS.from_authority(*authority).area_of_use if authority else None
+    if area is None:
+        return None
+    west, south, east, north = area.bounds
+    low, high = west - _NEAR, east + _NEAR
+    if west > east or low < -180 or high > 180:
+        low, high = -180.0, 180.0
+    return low, max(-90.0, south - _NEAR), high, min(90.0, north + _NEAR)
 
 
 def read_attributes(
@@ -225,27 +258,24 @@ def _check_degrees(path: str | Path, frame: Any) -> None:
             )
 
 
-def _reprojected(frame: Any, crs: Any, near: Bounds | None) -> Any:
-    """Bring polygons to another reference system.
-
-    Args:
-        frame: The polygons.
-        crs: The reference system.
-        near: Left, bottom, right and top in the present one: what lies beyond is cut
-            off. The coordinates of the far side of the Earth have no meaning in most
-            systems, and need not be infinite. None takes all.
-    """
+def _reprojected(frame: Any, crs: Any) -> Any:
+    """Polygons in another reference system, cut where that has no meaning."""
     import shapely
 
     if frame.crs == crs:
         return frame
-    shapes = np.array(frame.geometry.array)
-    if near is not None:
-        outside = ~shapely.within(shapes, shapely.box(*near))
-        shapes[outside] = shapely.clip_by_rect(shapes[outside], *near)
     unit = frame.crs.axis_info[0].unit_conversion_factor
     step = _STRAIGHT[0] if frame.crs.is_geographic else _STRAIGHT[1] / unit
-    frame = frame.set_geometry(shapely.segmentize(shapes, step), crs=frame.crs)
+    shapes = shapely.segmentize(np.array(frame.geometry.array), step)
+    frame = frame.set_geometry(shapes, crs=frame.crs)
+    area, near = frame.crs.area_of_use, _near(crs)
+    if near is not None and area is not None and area.east - area.west > 180:
+        # A layer of such a system may cover the Earth.
+        frame = frame.to_crs(_DEGREES)
+        shapes = np.array(frame.geometry.array)
+        outside = ~shapely.within(shapes, shapely.box(*near))
+        shapes[outside] = shapely.clip_by_rect(shapes[outside], *near)
+        frame = frame.set_geometry(shapes, crs=frame.crs)
     frame = frame.to_crs(crs)
     # Of a polygon of which nothing is left, or infinite, the bounds are no numbers.
     return frame[np.isfinite(frame.bounds).all(axis=1)]
@@ -315,29 +345,10 @@ class Area:
     def _on(self, place: Place) -> PixelPolygons:
         if place not in self._placed:
             placed(self.path, place, 'an image')
-            near = _transformed(_near(place), 'EPSG:4326', self._frame.crs)
-            shapes = _reprojected(self._frame, place.crs, near).geometry.array
+            shapes = _reprojected(self._frame, place.crs).geometry.array
             inside = np.ones(len(shapes), np.uint8)
             self._placed = {place: PixelPolygons(shapes, place, inside)}
         return self._placed[place]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_placed': {}}
-
-
-def _near(place: Place) -> Bounds:
-    """West, south, east and north of what is near to an image, in degrees."""
-    from pyproj import CRS
-
-    assert place.crs is not None
-    ((x, y),) = place.coordinates(np.zeros((1, 2)))
-    (longitude,), (latitude,) = transform(place.crs, 'EPSG:4326', [x], [y])
-    boxes = [(longitude, latitude, longitude, latitude)]
-    authority = place.crs.to_authority()
-    area = CRS.from_authority(*authority).area_of_use if authority else None
-    if area is not None:
-        boxes.append(area.bounds)
-    low, high = np.min(boxes, 0)[:2] - _NEAR, np.max(boxes, 0)[2:] + _NEAR
-    if low[0] < -180 or high[0] > 180:
-        low[0], high[0] = -180, 180  # across the line of the change of date
-    return low[0], max(-90.0, low[1]), high[0], min(90.0, high[1])
