@@ -40,6 +40,8 @@ class RasterLabels:
         if classes is not None and not set(names.values()) & set(classes):
             names = {}  # the values are the indices, whatever the file calls them
         meant: dict[int, int | str] = {**names, **label_map}
+        #: Whether all values must be named, as the index of a class is none.
+        self._complete = classes is None or bool(names)
         if classes is None:
             ordered = [meant[value] for value in sorted(meant)]
             classes = list(dict.fromkeys(map(str, filter(_is_name, ordered))))
@@ -50,8 +52,6 @@ class RasterLabels:
                 )
         self.classes = tuple(classes)
         check_number(path, self.classes)
-        #: Whether all values must be named, as the index of a class is none.
-        self._complete = any(map(_is_name, meant.values()))
         self._declared = {
             value: class_index(path, value, name, self.classes)
             for value, name in meant.items()

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Polygons of vector layers: GeoPackage, GeoJSON, Shapefile, whatever GDAL reads."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,6 @@ def read_vectors(
         raise LabelError(
             f'{path}: cannot be read as a vector layer ({error})'
         ) from None
-    if not len(frame) and bounds is None:
-        raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
     frame = _polygons(path, frame, refused=bounds is None)
     _check_degrees(path, frame)
     if crs is None or not len(frame):
@@ -149,8 +148,6 @@ def read_attributes(
     frame = pyogrio.read_dataframe(
         str(path), layer=info['layer_name'], columns=columns, read_geometry=False
     )
-    if columns and not len(frame):
-        raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
     return frame
 
 
@@ -175,7 +172,9 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
             )
         if not layers:
             raise LabelError(f'{path}: has no layer with geometries')
-        info = pyogrio.read_info(name, layer=layer or layers[0])
+        info = pyogrio.read_info(
+            name, layer=layer or layers[0], force_feature_count=True
+        )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LabelError(
             f'{path}: cannot be read as a vector layer ({error})'
@@ -185,6 +184,14 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
             f'{path}: layer {info["layer_name"]} has no reference system (CRS), so '
             'nobody knows where it lies; write it again with one (ogr2ogr -a_srs '
             'EPSG:CODE new.gpkg FILE, or a .prj beside a Shapefile)'
+        )
+    if not info['features']:
+        raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
+    if re.search('Point|Line|Curve', info['geometry_type'] or ''):
+        raise LabelError(
+            f'{path}: layer {info["layer_name"]} holds no polygons '
+            f'({info["geometry_type"]}); give outlines (in a map program: buffer '
+            'points and lines)'
         )
     return info
 
@@ -225,8 +232,8 @@ def _polygons(path: str | Path, frame: Any, refused: bool) -> Any:
         found = f'{others} features are no polygons ({", ".join(sorted(kinds))})'
         if others == len(frame) and refused:
             raise LabelError(
-                f'{path}: all {found}; give outlines (in a map program: buffer lines '
-                'and points)'
+                f'{path}: all {found}; give outlines (in a map program: buffer points '
+                'and lines)'
             )
         say_once(f'no polygons in {path}', f'{path}: {found} and left out')
         frame = frame[is_polygon]

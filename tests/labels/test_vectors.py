@@ -87,6 +87,11 @@ def _points(folder):
     return write_vectors(folder / 'a.gpkg', [shapely.Point(STRAIGHT @ (5, 5))])
 
 
+def _mixed(folder):
+    shapes = [shapely.Point(117, 36), shapely.LineString([(117, 36), (118, 36)])]
+    return write_vectors(folder / 'a.geojson', shapes, crs=4326)
+
+
 def _lines(folder):
     return write_vectors(folder / 'a.gpkg', [block(0, 0, 5, 5).boundary])
 
@@ -119,8 +124,9 @@ def _text(folder):
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (_points, r'a\.gpkg: all 1 features are no polygons \(Point\)'),
-        (_lines, r'a\.gpkg: all 1 features are no polygons \(LineString\)'),
+        (_points, r'a\.gpkg: layer a holds no polygons \(Point\); give outlines'),
+        (_lines, r'a\.gpkg: layer a holds no polygons \(LineString\)'),
+        (_mixed, r'all 2 features are no polygons \(LineString, Point\)'),
         (_two_layers, r'2 layers: roofs, roads; name one \(layer='),
         (_empty, r'a\.gpkg: .* has no features'),
         (_no_system, r'a\.shp: layer a has no reference system.*ogr2ogr -a_srs'),
