@@ -164,7 +164,7 @@ class BoxLayer:
             classes, (N,); the share of each box that lies in the window, (N,), at
             least ``min_share`` and 1 exactly if all of it does.
         """
-        index, corners, classes = self._on.get(image, self._laid_upon)
+        index, corners, classes = self._on.of_image(image, self._laid_upon)
         top, left, height, width = window
         which = np.sort(index.query(_box(window)))
         near = corners[which] - (left, top)
@@ -178,7 +178,7 @@ class BoxLayer:
 
     def overlaps(self, image: ImageFile) -> bool:
         """Whether a box reaches into an image."""
-        index = self._on.get(image, self._laid_upon)[0]
+        index = self._on.of_image(image, self._laid_upon)[0]
         return len(index.query(_box((0, 0, image.height, image.width)))) > 0
 
     def counts(self, image: ImageFile, window: Window) -> NDArray[np.int64]:

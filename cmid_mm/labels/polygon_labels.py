@@ -25,12 +25,12 @@ class PolygonLabels:
 
     def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window of an image, (h, w)."""
-        polygons = self._on.get(image, self._laid_upon)
+        polygons = self._on.of_image(image, self._laid_upon)
         return polygons.burned(window, fill=self._named.background)
 
     def overlaps(self, image: ImageFile) -> bool:
         """Whether a polygon reaches into an image."""
-        polygons = self._on.get(image, self._laid_upon)
+        polygons = self._on.of_image(image, self._laid_upon)
         return len(polygons.touching((0, 0, image.height, image.width))) > 0
 
     def _laid_upon(self, image: ImageFile) -> PixelPolygons:

@@ -73,7 +73,7 @@ class RasterLabels:
 
     def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window of an image, (h, w)."""
-        stored = self._on.get(image, self._laid_upon).read_indices(window)
+        stored = self._on.of_image(image, self._laid_upon).read_indices(window)
         if not self._is_aligned(image) and self._header.alpha is not None:
             stored = Pixels(stored.values)  # transparency is how a mask looks
         values, missing = single_band(self.path, stored)

@@ -3,7 +3,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -11,14 +11,14 @@ from rasterio.warp import transform_bounds
 
 from ..images import ImageFile, Place
 
-#: Images whose labels a layer holds ready in a process.
+#: Images for which a layer holds something ready in a process.
 _HELD_READY = 16
 
 _Item = TypeVar('_Item')
 
 
 class Recent(Generic[_Item]):
-    """What was made for each of the last images, made anew in each process.
+    """What was made for each of the last images or places, anew in each process.
 
     Args:
         close: What to do with an item that others displace.
@@ -28,14 +28,19 @@ class Recent(Generic[_Item]):
         self._close = close
         self._items: OrderedDict[Any, _Item] = OrderedDict()
 
-    def get(self, image: ImageFile, make: Callable[[ImageFile], _Item]) -> _Item:
+    def of_image(self, image: ImageFile, make: Callable[[ImageFile], _Item]) -> _Item:
         """What belongs to an image, made if it is not there."""
+        key = str(image.path), image.place, image.header.shape
+        return self.get(key, lambda: make(image))
+
+    def get(self, key: Hashable, make: Callable[[], _Item]) -> _Item:
+        """What belongs to a key, made if it is not there."""
         # A process that was forked must not share its parent's file positions.
-        key = os.getpid(), str(image.path), image.place, image.header.shape
+        key = os.getpid(), key
         if key not in self._items:
-            self._items[key] = make(image)
+            self._items[key] = make()
             if len(self._items) > _HELD_READY:
-                (process, *_), oldest = self._items.popitem(last=False)
+                (process, _), oldest = self._items.popitem(last=False)
                 if self._close is not None and process == os.getpid():
                     self._close(oldest)
         self._items.move_to_end(key)

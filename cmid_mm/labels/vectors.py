@@ -15,6 +15,7 @@ from ..images import Place, Window
 from ..images.notices import say_once
 from .errors import LabelError
 from .pixel_polygons import PixelPolygons, placed
+from .recent import Recent
 
 #: Longest edge, in degrees and metres, that stays straight when a layer is brought
 #: to another reference system: longer ones are divided, as they become curves.
@@ -145,10 +146,9 @@ def read_attributes(
 
     info = _layer_info(path, layer)
     _check_fields(path, columns, info['fields'])
-    frame = pyogrio.read_dataframe(
+    return pyogrio.read_dataframe(
         str(path), layer=info['layer_name'], columns=columns, read_geometry=False
     )
-    return frame
 
 
 def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
         )
     if not info['features']:
         raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
-    if re.search('Point|Line|Curve', info['geometry_type'] or ''):
+    if re.search(r'Point|LineString|Curve\b', info['geometry_type'] or ''):
         raise LabelError(
             f'{path}: layer {info["layer_name"]} holds no polygons '
             f'({info["geometry_type"]}); give outlines (in a map program: buffer '
@@ -308,7 +308,8 @@ class Area:
     def __init__(self, path: str | Path, layer: str | None = None) -> None:
         self.path, self.layer = str(path), layer
         self._frame = read_vectors(path, columns=[], layer=layer)
-        self._placed: dict[Place, PixelPolygons] = {}
+        self._brought: Recent[Any] = Recent()
+        self._placed: Recent[PixelPolygons] = Recent()
 
     def mask(self, place: Place, window: Window) -> NDArray[np.bool_]:
         """Which pixels of a window of an image lie inside, (h, w)."""
@@ -350,12 +351,11 @@ class Area:
         return shapely.union_all(self._on(place).shapes)
 
     def _on(self, place: Place) -> PixelPolygons:
-        if place not in self._placed:
-            placed(self.path, place, 'an image')
-            shapes = _reprojected(self._frame, place.crs).geometry.array
-            inside = np.ones(len(shapes), np.uint8)
-            self._placed = {place: PixelPolygons(shapes, place, inside)}
-        return self._placed[place]
+        return self._placed.get(place, lambda: self._laid_upon(place))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_placed': {}}
+    def _laid_upon(self, place: Place) -> PixelPolygons:
+        crs = placed(self.path, place, 'an image').crs
+        shapes = self._brought.get(
+            crs, lambda: _reprojected(self._frame, crs).geometry.array
+        )
+        return PixelPolygons(shapes, place, np.ones(len(shapes), np.uint8))

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import rasterio.shutil
 import shapely
 from PIL import Image
 from rasterio import Affine
@@ -217,6 +218,9 @@ def test_names_and_colours_come_back(tmp_path):
     names, palette = ('Wald & Wiese', 'b', 'ß'), [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
     beside = tmp_path / 'map.tif.aux.xml'
     beside.write_bytes(attribute_table_xml(names, palette))
+    # GDAL understands it.
+    rasterio.shutil.copy(path, tmp_path / 'copy.vrt', driver='VRT')
+    assert read_value_table(tmp_path / 'copy.vrt') == read_value_table(path)
     layer = LabelLayer(path)
     assert layer.classes == names
     assert layer.palette == [(0, 0, 0), (1, 2, 3), (4, 5, 6)]
@@ -427,6 +431,8 @@ def test_one_class_without_a_field(tmp_path):
     assert found(classes=('x', 'y'), background=1) == (('x', 'y'), [0, 1])
     with pytest.raises(LabelError, match='name the field that holds the class'):
         found(classes=('x', 'y'))
+    with pytest.raises(LabelError, match=r'about the values of a field; name it'):
+        found(label_map={1: 'x'})
 
 
 def test_order_of_overlapping_polygons(tmp_path):
