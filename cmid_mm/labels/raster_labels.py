@@ -58,7 +58,7 @@ class RasterLabels:
             if value in label_map or name in self.classes
         } | dict.fromkeys(ignore, IGNORED)
         self.palette = self._palette(table)
-        self._on: Recent[ImageFile] = Recent(ImageFile.close)
+        self._on: Recent[ImageFile] = Recent(close=ImageFile.close)
 
     def _palette(self, table: ValueTable) -> list[Colour] | None:
         """Colours of the classes, if the file has one for each."""

@@ -18,6 +18,8 @@ from cmid_mm.labels.attribute_tables import attribute_table_xml, read_value_tabl
 from cmid_mm.labels.errors import LabelError
 from cmid_mm.labels.layers import LabelLayer
 from cmid_mm.labels.masks import read_index_mask
+from cmid_mm.labels.recent import Recent
+from cmid_mm.labels.vectors import read_vectors
 
 from .generated import (
     HEIGHT,
@@ -348,10 +350,12 @@ def test_burned_as_rasterio_burns_the_whole_image(tmp_path, transform):
     assert (other.window(image, WHOLE) == expected).all()
 
 
+@pytest.mark.parametrize('name', ['a.gpkg', 'a.geojson', 'a.fgb', 'a.shp'])
 @pytest.mark.parametrize('into', ['EPSG:4326', 'EPSG:3857', 'EPSG:32651'])
-def test_layer_of_another_system(tmp_path, into):
+def test_layer_of_another_system(tmp_path, into, name):
+    """Also of formats of which no part is read for itself."""
     shapes = blobs(4)
-    path = write_vectors(tmp_path / 'a.gpkg', shapes, into=into)
+    path = write_vectors(tmp_path / name, shapes, into=into)
     own = write_vectors(tmp_path / 'b.gpkg', shapes)
     image = scene(tmp_path)
     names = dict(classes=('rest', 'blob'), background='rest')
@@ -467,6 +471,41 @@ def test_what_is_neither(tmp_path):
         LabelLayer(tmp_path / 'a.txt')
     with pytest.raises(FileNotFoundError, match=r'b\.gpkg'):
         LabelLayer(tmp_path / 'b.gpkg')
+
+
+@pytest.mark.parametrize('name', ['a.gpkg', 'a.geojson'])
+def test_what_is_read_of_a_vector_layer(tmp_path, monkeypatch, name):
+    """What lies under an image, once, or all of it, once for all images."""
+    shapes = [block(i * 400, 10, i * 400 + 20, 30) for i in range(5)]
+    path = write_vectors(tmp_path / name, shapes, into='EPSG:4326')
+    read = []
+
+    def watched(*args):
+        read.append(read_vectors(*args))
+        return read[-1]
+
+    monkeypatch.setattr('cmid_mm.labels.polygon_labels.read_vectors', watched)
+    layer = LabelLayer(path)
+    for i in (0, 1, 3):
+        (tmp_path / str(i)).mkdir()
+        image = scene(tmp_path / str(i), STRAIGHT @ Affine.translation(i * 400, 0))
+        for _ in range(2):
+            assert layer.counts(image, WHOLE).tolist() == [400]
+    assert [len(part) for part in read] == ([1] * 3 if name == 'a.gpkg' else [5])
+
+
+def test_corners_are_held_ready_up_to_a_number():
+    recent = Recent(10, len)
+    made = []
+
+    def get(key, size):
+        return recent.get(key, lambda: made.append(key) or 'x' * size)
+
+    for key, size in [('a', 4), ('b', 4), ('a', 4), ('c', 4), ('a', 4), ('b', 4)]:
+        assert len(get(key, size)) == size
+    assert made == ['a', 'b', 'c', 'b']
+    assert get('large', 20) == get('large', 20) == 'x' * 20
+    assert made[4:] == ['large']
 
 
 def test_layers_of_many_images(tmp_path):
