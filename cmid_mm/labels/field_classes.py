@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..images.notices import say_once
 from .errors import LabelError
 from .masks import IGNORED
-from .vectors import read_attributes
+from .vectors import check_fields, read_attributes
 
 
 class FieldClasses:
@@ -33,10 +33,16 @@ class FieldClasses:
         background: int | str | None = None,
     ) -> None:
         self.path, self.field, self.layer = path, field, layer
-        found = read_attributes(path, [] if field is None else [field], layer)
         values = [Path(path).stem]
-        if field is not None:
-            column = found[field]
+        if field is None:
+            check_fields(path, [], layer)
+            if label_map or ignore:
+                raise LabelError(
+                    f'{path}: label_map and ignore are about the values of a field; '
+                    'name it (field=...)'
+                )
+        else:
+            column = read_attributes(path, [field], layer)[field]
             values = sorted(map(_plain, column.dropna().unique()), key=_sorting)
             unnamed = int(column.isna().sum())
             if unnamed:
@@ -48,7 +54,8 @@ class FieldClasses:
         kept = [value for value in values if value not in ignore]
         meant = {value: label_map.get(value, value) for value in kept}
         if classes is None:
-            names = list(dict.fromkeys(map(str, meant.values())))
+            named = [v for v, name in meant.items() if v == name or name != IGNORED]
+            names = list(dict.fromkeys(str(meant[value]) for value in named))
             if isinstance(background, str) and background not in names:
                 names.insert(0, background)
             classes = names
@@ -57,7 +64,7 @@ class FieldClasses:
         self.background = IGNORED
         if background is not None:
             self.background = class_index(path, 'background', background, self.classes)
-        if field is None and not label_map:
+        if field is None:
             meant = {values[0]: self._only_class(values[0])}
         self._indices = {
             value: class_index(path, f'{field}={value}', name, self.classes)

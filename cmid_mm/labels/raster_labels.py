@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import ImageFile, Place, PlaceMismatchError, Window
+from ..images import ImageFile, Pixels, Place, PlaceMismatchError, Window
 from ..images.place import check_same_place
 from .attribute_tables import Colour, ValueTable, read_value_table
 from .errors import LabelError
@@ -40,6 +40,8 @@ class RasterLabels:
         if classes is not None and not set(names.values()) & set(classes):
             names = {}  # the values are the indices, whatever the file calls them
         meant: dict[int, int | str] = {**names, **label_map}
+        #: Whether all values must be named, as the index of a class is none.
+        self._complete = classes is None or bool(names)
         if classes is None:
             ordered = [meant[value] for value in sorted(meant)]
             classes = list(dict.fromkeys(map(str, filter(_is_name, ordered))))
@@ -50,15 +52,13 @@ class RasterLabels:
                 )
         self.classes = tuple(classes)
         check_number(path, self.classes)
-        #: Whether all values must be named, as the index of a class is none.
-        self._complete = any(map(_is_name, meant.values()))
         self._declared = {
             value: class_index(path, value, name, self.classes)
             for value, name in meant.items()
             if value in label_map or name in self.classes
         } | dict.fromkeys(ignore, IGNORED)
         self.palette = self._palette(table)
-        self._on: Recent[ImageFile] = Recent(ImageFile.close)
+        self._on: Recent[ImageFile] = Recent(close=ImageFile.close)
 
     def _palette(self, table: ValueTable) -> list[Colour] | None:
         """Colours of the classes, if the file has one for each."""
@@ -73,7 +73,9 @@ class RasterLabels:
 
     def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window of an image, (h, w)."""
-        stored = self._on.get(image, self._laid_upon).read_indices(window)
+        stored = self._on.of_image(image, self._laid_upon).read_indices(window)
+        if not self._is_aligned(image) and self._header.alpha is not None:
+            stored = Pixels(stored.values)  # transparency is how a mask looks
         values, missing = single_band(self.path, stored)
         tag = self._header.nodata
         if tag is not None and tag not in self._declared:
@@ -89,8 +91,12 @@ class RasterLabels:
             where=_WHERE,
         )
 
+    def _is_aligned(self, image: ImageFile) -> bool:
+        """Whether both say where they lie; else pixels lie upon pixels."""
+        return _has_ground(self._place) and _has_ground(image.place)
+
     def _laid_upon(self, image: ImageFile) -> ImageFile:
-        if _has_ground(self._place) and _has_ground(image.place):
+        if self._is_aligned(image):
             return ImageFile(self.path, onto=image, nearest=True)
         if self._header.shape != image.header.shape:
             lacking = image.path if _has_ground(self._place) else self.path
@@ -107,8 +113,8 @@ class RasterLabels:
 
     def overlaps(self, image: ImageFile) -> bool:
         """Whether the raster lies on the ground of an image, by their frames."""
-        if not (_has_ground(self._place) and _has_ground(image.place)):
-            return True  # pixel upon pixel
+        if not self._is_aligned(image):
+            return True
         assert self._place is not None and image.place is not None
         own = ground_bounds(self._place, self._header.shape, self._place.crs)
         other = ground_bounds(image.place, image.header.shape, self._place.crs)
