@@ -21,8 +21,10 @@ from ..images import (
     Reading,
     UnreadableImageError,
     Window,
+    beside,
     find_images,
-    is_image_name,
+    is_image,
+    is_missing,
     read_header,
     tile_windows,
 )
@@ -181,19 +183,21 @@ class ImageryDataset(BaseDataset):
                 f'{self.data_root!r}; leave it out to search data_root for images'
             )
         names = [name for _, name in read_list(self.ann_file)]
-        wrong = [name for name in names if not is_image_name(name)]
-        if wrong:
-            raise ValueError(
-                f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
-                f'extensions than {ACCEPTED}, first {wrong[0]!r}. Remove these lines'
-            )
-        paths = [os.path.join(self.data_root, name) for name in names]
-        absent = [path for path in paths if not os.path.isfile(path)]
+        paths = [beside(self.data_root, name) for name in names]
+        absent = [path for path in paths if is_missing(path)]
         if absent:
             raise FileNotFoundError(
                 f'{len(absent)} of {len(paths)} files that ann_file {self.ann_file!r} '
                 f'lists do not exist, first {absent[0]!r}. Paths are relative to '
                 f'data_root {self.data_root!r}; correct data_root or the list'
+            )
+        wrong = [
+            name for name, path in zip(names, paths, strict=True) if not is_image(path)
+        ]
+        if wrong:
+            raise ValueError(
+                f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
+                f'extensions than {ACCEPTED}, first {wrong[0]!r}. Remove these lines'
             )
         return paths
 

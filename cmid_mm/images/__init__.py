@@ -20,8 +20,9 @@ from .errors import (
     PlaceMismatchError,
     UnreadableImageError,
 )
-from .finding import find_images, find_pairs, is_image_name, named_images
+from .finding import find_images, find_pairs, is_image, is_image_name, named_images
 from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
+from .names import beside, is_missing
 from .pixels import Header, Pixels, Quality, Reading, Window
 from .place import Place
 from .reading import (
@@ -49,7 +50,10 @@ __all__ = [
     'Window',
     'find_images',
     'find_pairs',
+    'is_image',
     'is_image_name',
+    'is_missing',
+    'beside',
     'load_array',
     'load_image',
     'load_image_and_mask',

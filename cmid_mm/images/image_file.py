@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .distance import AtDistance, at_distance
 from .errors import NoValidPixelError, UnreadableImageError
+from .names import image_path, is_local
 from .notices import say_once
 from .photographs import (
     JPEG_EXTENSIONS,
@@ -47,7 +48,8 @@ class ImageFile:
     decoded whole, at each reading unless ``keep``.
 
     Args:
-        path: The file, or anything else that GDAL opens.
+        path: The file, or anything else that GDAL opens; a scene of several files,
+            see :mod:`cmid_mm.images.composites`.
         keep: Keep the decoded pixels of a JPEG or PNG. Defaults to False.
         onto: Image onto whose pixels this one is warped. Defaults to None, as it is.
         reading: Its distance on the ground is that of the image's pixels: header,
@@ -68,10 +70,10 @@ class ImageFile:
         onto: 'ImageFile | None' = None,
         reading: Reading | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = image_path(path)
         _check_regular(path)
         source: Any = None
-        if onto is None and self.path.suffix.lower() in PHOTOGRAPH_EXTENSIONS:
+        if onto is None and _is_photograph(path):
             source = open_photograph(self.path, keep)
         if source is None:
             grid = None if onto is None else (onto._stored.header, onto._own_place)
@@ -105,6 +107,11 @@ class ImageFile:
     def width(self) -> int:
         """Width in pixels."""
         return self.header.width
+
+    @property
+    def lost(self) -> bool:
+        """Whether reading failed by a network; opened anew, it may be there again."""
+        return isinstance(self._stored, Raster) and self._stored.lost
 
     @property
     def place(self) -> Place | None:
@@ -241,13 +248,18 @@ class ImageFile:
 
 
 def _check_regular(path: str | Path) -> None:
-    """Refuse what exists but is no file: a pipe would be waited for."""
+    """Refuse what exists but is neither file nor folder: a pipe would be waited for."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return  # missing, or the name of something that GDAL knows
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UnreadableImageError(f'{path}: not a regular file')
+
+
+def _is_photograph(path: str | Path) -> bool:
+    """Whether it is to be read as JPEG or PNG, which GDAL does elsewhere."""
+    return is_local(path) and Path(path).suffix.lower() in PHOTOGRAPH_EXTENSIONS
 
 
 # -- Files that are held open ------------------------------------------------------
@@ -270,7 +282,7 @@ def held_open(path: str | Path, reading: Reading | None = None) -> ImageFile:
         UnreadableImageError: If it is missing or its header is broken.
         PlaceMismatchError: If it has no place, which the distance needs.
     """
-    if Path(path).suffix.lower() in PHOTOGRAPH_EXTENSIONS:
+    if _is_photograph(path):
         return ImageFile(path, reading=reading)
     try:
         known = os.stat(path)
@@ -281,8 +293,11 @@ def held_open(path: str | Path, reading: Reading | None = None) -> ImageFile:
     grid = None if reading is None else (reading.gsd, reading.quality)
     key = os.getpid(), str(path), *version, grid or (None, None)
     if key in _held:
-        _held.move_to_end(key)
-        return _held[key]
+        image = _held[key]
+        if not image.lost:
+            _held.move_to_end(key)
+            return image
+        _held.pop(key).close()
     image = _held[key] = ImageFile(path, reading=reading)
     if len(_held) > _HELD_OPEN:
         (process, *_), oldest = _held.popitem(last=False)
@@ -303,11 +318,10 @@ def read_header(path: str | Path, reading: Reading | None = None) -> Header:
         UnreadableImageError: If it is missing or its header is broken.
         PlaceMismatchError: If it has no place, which the distance needs.
     """
-    path = Path(path)
     _check_regular(path)
     at_own_distance = reading is None or reading.gsd is None
-    if at_own_distance and path.suffix.lower() in PHOTOGRAPH_EXTENSIONS:
-        header = photograph_header(path)
+    if at_own_distance and _is_photograph(path):
+        header = photograph_header(Path(path))
         if header is not None:
             return header
     with ImageFile(path, reading=reading) as image:

@@ -58,8 +58,9 @@ class Reading:
     Attributes:
         num_bands: Number of bands that are expected. Defaults to the number of
             ``bands``, or 3.
-        bands: Bands to take, counted from 1 as in GDAL, in the order wanted. None
-            takes all that hold data; transparency does not.
+        bands: Bands to take, counted from 1 as in GDAL, or by their names in the
+            file, in the order wanted. None takes all that hold data; transparency
+            does not.
         value_range: Values of files other than 8-bit that become 0 and 255: one pair
             for all bands or one for each. None maps the whole range of an integer
             type; other files need it.
@@ -79,7 +80,7 @@ class Reading:
     """
 
     num_bands: int = 0
-    bands: Sequence[int] | None = None
+    bands: Sequence[int | str] | None = None
     value_range: ValueRange | None = None
     size: int | None = None
     nodata: float | None = None
@@ -177,6 +178,7 @@ class Header:
             file does not say that one is.
         nodata: Value by which the file marks missing pixels; None if by none.
         palette: Whether the file holds indices of colours.
+        band_names: Names of all bands; None if the file does not name them.
     """
 
     path: Path
@@ -187,6 +189,7 @@ class Header:
     alpha: int | None = None
     nodata: float | None = None
     palette: bool = False
+    band_names: tuple[str, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -211,13 +214,19 @@ class Header:
         """
         expected = reading.num_bands
         if reading.bands is not None:
-            if min(reading.bands) < 1 or max(reading.bands) > self.count:
-                raise BandMismatchError(
-                    f'{self.path}: has {self.count} bands, but bands='
-                    f'{list(reading.bands)} was asked for; bands count from 1 to '
-                    f'{self.count}'
-                )
-            return list(reading.bands)
+            names = self.band_names or ()
+            numbers = [
+                names.index(band) + 1 if band in names else band
+                for band in reading.bands
+            ]
+            known = range(1, self.count + 1)
+            if all(number in known for number in numbers):
+                return [int(number) for number in numbers]
+            raise BandMismatchError(
+                f'{self.path}: has {self.count} bands{self._named()}, but bands='
+                f'{list(reading.bands)} was asked for; bands count from 1 to '
+                f'{self.count}'
+            )
         if expected == self.count:
             return list(range(1, self.count + 1))
         data = [band for band in range(1, self.count + 1) if band != self.alpha]
@@ -225,12 +234,20 @@ class Header:
             return data * 3
         if len(data) != expected:
             raise BandMismatchError(
-                f'{self.path}: found {len(data)} bands, expected {expected}. Either '
+                f'{self.path}: found {len(data)} bands{self._named()}, expected '
+                f'{expected}. Either '
                 f'choose {expected} bands with bands=[...] in LoadImagery (counted '
                 f'from 1), or use all: num_bands={len(data)} in LoadImagery and '
                 f'{len(data)} values of mean and std in data_preprocessor'
             )
         return data
+
+    def _named(self) -> str:
+        """The bands with their numbers, for messages."""
+        if self.band_names is None:
+            return ''
+        named = (f'{i} {name}' for i, name in enumerate(self.band_names, 1))
+        return f' ({", ".join(named)})'
 
 
 @dataclass

@@ -24,7 +24,8 @@ class LoadImagePair(BaseTransform):
     ``img_shape``, ``ori_shape``.
 
     Args:
-        bands: Bands to take, counted from 1. Defaults to None, all that hold data.
+        bands: Bands to take, counted from 1, or by their names in the files. Defaults
+            to None, all that hold data.
         value_range: Low and high value of non-8-bit files, mapped to 0 and 255: one
             pair, or one for each band. Defaults to None, the whole integer range.
         num_bands: Expected number C of bands. Defaults to None: the number of
@@ -43,7 +44,7 @@ class LoadImagePair(BaseTransform):
 
     def __init__(
         self,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int | str] | None = None,
         value_range: Any = None,
         num_bands: int | None = None,
         nodata: float | None = None,

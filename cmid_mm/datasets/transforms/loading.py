@@ -23,7 +23,8 @@ class LoadImagery(BaseTransform):
     Args:
         size: Side in pixels of the square that the image is resized to. Defaults to
             None, the size of the file.
-        bands: Bands to take, counted from 1. Defaults to None, all that hold data.
+        bands: Bands to take, counted from 1, or by their names in the files. Defaults
+            to None, all that hold data.
         value_range: Low and high value of non-8-bit files, mapped to 0 and 255: one
             pair, or one for each band. Defaults to None, the whole integer range.
         num_bands: Expected number of bands. Defaults to None: the number of
@@ -42,7 +43,7 @@ class LoadImagery(BaseTransform):
     def __init__(
         self,
         size: int | None = None,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int | str] | None = None,
         value_range: Any = None,
         num_bands: int | None = None,
         nodata: float | None = None,
