@@ -127,6 +127,13 @@ def tiles_parser(prog: str) -> argparse.ArgumentParser:
         help='value of missing pixels where files do not mark them',
     )
     parser.add_argument(
+        '--gsd',
+        type=float,
+        metavar='M',
+        help='distance of pixels on the ground in metres at which scenes are read '
+        '(default: as they are)',
+    )
+    parser.add_argument(
         '--workers', type=int, default=1, help='processes (default: %(default)s)'
     )
     return parser
@@ -147,7 +154,7 @@ def write_tiles(args: argparse.Namespace) -> str:
             args.overlap,
             tiles.parts_of(args.split),
             args.boxes,
-            Reading(bands=args.bands, nodata=args.nodata),
+            Reading(bands=args.bands, nodata=args.nodata, gsd=args.gsd),
         ),
         args.out,
         args.workers,

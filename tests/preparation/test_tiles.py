@@ -175,6 +175,17 @@ def test_four_8_bit_bands_stay_four_bands_of_data(ground, run):
         np.testing.assert_array_equal(tile.read(), image[:, :32, :32])
 
 
+def test_tiles_at_a_distance_of_pixels(ground, run):
+    assert run(*fields(ground), '--gsd', 4) is None
+    names = sorted(path.name for path in (ground / 'out' / 'masks').iterdir())
+    assert names == ['a__32__0___0.tif', 'a__32__18___0.tif']
+    with rasterio.open(ground / 'out' / 'images' / names[1]) as tile:
+        assert tile.transform[:6] == (4, 0, EAST + 18 * 4, 0, -4, NORTH)
+        assert tile.shape == (30, 32)
+        # 200 metres, of which the last eight hold no data.
+        assert (tile.read() == 0).all(axis=(0, 1)).tolist() == [False] * 30 + [True] * 2
+
+
 def test_scenes_of_one_name_are_refused(ground, run):
     write_raster(ground / 'scenes' / 'x' / 'a.tif', np.ones((5, 40, 40), np.uint16))
     assert '2 scenes are called a' in str(run(*fields(ground)))

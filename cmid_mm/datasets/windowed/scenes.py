@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...images import ImageFile, Reading, Window, named_images
 from ...images.image_file import held_open
+from ...images.names import beside
 from ...images.notices import say_once
 from ...labels.errors import LabelError
 from ...labels.lists import read_list
@@ -52,9 +53,7 @@ def find_scenes(data_root: str, names: str | Sequence[str]) -> list[str]:
 
 def join(root: str, name: str) -> str:
     """A name below a folder; addresses (``s3://...``) stay as they are."""
-    if '://' in name:
-        return name
-    return os.path.join(os.path.expanduser(root), os.path.expanduser(name))
+    return beside(os.path.expanduser(root), os.path.expanduser(name))
 
 
 class LayersOfScenes:
@@ -142,7 +141,7 @@ class LabelledScenes:
 
     def open(self, scene: str) -> ImageFile:
         """A scene on the pixels that are read; it is not to be closed."""
-        return held_open(scene)
+        return held_open(scene, self.reading)
 
     def windows(self) -> dict[str, list[tuple[Window, Window]]]:
         """Lay the grids of windows.

@@ -211,3 +211,25 @@ def test_rare_classes_are_drawn_more_often_by_mmengine(ground):
     hay = [2 in balanced.get_cat_ids(i) for i in range(len(balanced))]
     # The root of 0.3 / (1 / 60), rounded up.
     assert sum(hay) == 5 and len(hay) == 64
+
+
+@pytest.mark.parametrize('labels', LABELS, ids=['vector', 'raster'])
+def test_windows_and_labels_are_on_the_pixels_that_the_loader_reads(ground, labels):
+    loader = dict(PIPELINE[0], gsd=4.0)
+    dataset = load(ground, labels=labels, window=20, pipeline=[loader, *PIPELINE[1:]])
+    # 120 x 200 metres.
+    assert len(dataset) == 2 * 3
+    rows, columns = np.mgrid[1:60:2, 1:100:2]
+    expected = np.zeros((30, 50), int)
+    for (left, top, right, bottom), value in BOXES.items():
+        inside = (left < columns) & (columns < right) & (top < rows) & (rows < bottom)
+        expected[inside] = value
+    for sample in dataset:
+        image, mask = pixels_and_labels(sample)
+        assert image.shape == (4, 20, 20)
+        top, left, *_ = sample['data_samples'].window
+        there = expected[top : top + 20, left : left + 20]
+        # Some edges run through the middles of pixels, which may go either way.
+        assert (mask != there).mean() < 0.1
+        even = np.abs(image[0] - 25.5 * (mask + 1)) < 0.01
+        assert even.mean() > 0.85
