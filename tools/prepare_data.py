@@ -9,7 +9,13 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmid_mm_cli import Command, add_label_arguments, label_options, run_tool
+from cmid_mm_cli import (
+    Command,
+    add_label_arguments,
+    band,
+    label_options,
+    run_tool,
+)
 
 if TYPE_CHECKING:
     from cmid_mm.preparation import Preparation
@@ -115,10 +121,10 @@ def tiles_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--bands',
-        type=int,
+        type=band,
         nargs='+',
         metavar='B',
-        help='bands to take, counted from 1 (default: all that hold data)',
+        help='bands to take, counted from 1, or by name (default: all that hold data)',
     )
     parser.add_argument(
         '--nodata',
