@@ -137,7 +137,7 @@ def _of_dbf(path: Path) -> dict[int, str]:
 
 
 def _colour_table(path: str | Path) -> dict[int, Colour]:
-    """The colours of a palette but black, with which GDAL fills the rest of it."""
+    """The colours of a palette; GDAL fills the rest of it with black."""
     try:
         with rasterio.open(str(path)) as source:
             if source.colorinterp[0] != ColorInterp.palette:
@@ -145,4 +145,4 @@ def _colour_table(path: str | Path) -> dict[int, Colour]:
             colours = source.colormap(1)
     except (RasterioError, ValueError):
         return {}  # made of several files, or nothing that rasterio opens
-    return {value: colour[:3] for value, colour in colours.items() if any(colour[:3])}
+    return {value: colour[:3] for value, colour in colours.items()}

@@ -245,7 +245,7 @@ def test_attribute_table(tmp_path):
     layer = LabelLayer(path, ('ß', 'b', 'Wald & Wiese'))
     assert (layer.window(scene(tmp_path), WHOLE) == 2 - labels).all()
     # Others are names for the same indices.
-    layer = LabelLayer(path, ('x', 'y', 'z'))
+    layer = LabelLayer(path, ('x', 'y', 'z'), label_map={7: 'x'})
     assert (layer.window(scene(tmp_path), WHOLE) == labels).all()
     assert layer.palette == [(0, 0, 0), (1, 2, 3), (4, 5, 6)]
     # With a part of the names the rest is no class.
@@ -305,6 +305,14 @@ def test_category_names(tmp_path):
     )
     assert read_value_table(tmp_path / 'map.vrt').names == {0: 'sea', 2: 'land'}
     assert LabelLayer(tmp_path / 'map.vrt').classes == ('sea', 'land')
+    # Beside a raster with a colour table, as predicted maps have them.
+    colours = {0: (0, 0, 0, 255), 2: (0, 9, 0, 255)}
+    path = write_raster(tmp_path / 'map.tif', values(9, 9), colours=colours)
+    beside = f'<PAMDataset><PAMRasterBand band="1">{CATEGORIES}</PAMRasterBand>'
+    (tmp_path / 'map.tif.aux.xml').write_text(f'{beside}</PAMDataset>')
+    layer = LabelLayer(path)
+    assert layer.classes == ('sea', 'land')
+    assert layer.palette == [(0, 0, 0), (0, 9, 0)]
 
 
 def test_names_beside_an_arcgis_raster(tmp_path):
