@@ -7,6 +7,7 @@ from ..dependencies import registered_or_explained
 from .change_detection import ChangeDetectionDataset
 from .imagery import ImageryDataset
 from .sampler import ResumableSampler
+from .scene_windows import SceneWindows
 from .scenes import (
     AID,
     RESISC45,
@@ -24,6 +25,7 @@ from .transforms import (
     ViewPair,
     load_image,
 )
+from .windows import RandomWindows
 
 with registered_or_explained(DATASETS, 'FiveClassISPRSDataset'):
     from . import segmentation  # noqa: F401
@@ -40,8 +42,10 @@ __all__ = [
     'PackViewPair',
     'PhotometricNoise',
     'RESISC45',
+    'RandomWindows',
     'ResumableSampler',
     'SceneDataset',
+    'SceneWindows',
     'UCMerced',
     'ViewPair',
     'find_scenes',
