@@ -1,0 +1,367 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Own labels of scenes: rasters and vector layers, read on the pixels of an image."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.warp import transform_bounds
+
+from ..images import ImageFile, Place, PlaceMismatchError, Window, is_image_name
+from ..images.place import check_same_place
+from ..polygons import share_inside
+from .dota import MIN_BOX_SHARE, MIN_SIDE
+from .errors import LabelError
+from .field_classes import FieldClasses, class_index
+from .masks import IGNORED, single_band, to_classes
+from .vectors import PixelPolygons, placed, read_vectors
+
+#: Images whose labels a process holds ready for the next window.
+_HELD_READY = 16
+
+#: Where users say what values mean.
+_WHERE = 'of the labels'
+
+_Item = TypeVar('_Item')
+
+
+class _Recent(Generic[_Item]):
+    """What was made for the last images, made anew in each process."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[Any, _Item] = OrderedDict()
+
+    def get(self, image: ImageFile, make: Callable[[ImageFile], _Item]) -> _Item:
+        """What belongs to an image, made if it is not there."""
+        # A process that was forked must not share its parent's file positions.
+        key = os.getpid(), str(image.path), image.place, image.header.shape
+        if key not in self._items:
+            self._items[key] = make(image)
+            if len(self._items) > _HELD_READY:
+                (process, *_), oldest = self._items.popitem(last=False)
+                if process == os.getpid() and isinstance(oldest, ImageFile):
+                    oldest.close()
+        self._items.move_to_end(key)
+        return self._items[key]
+
+    def __reduce__(self) -> Any:
+        return _Recent, ()
+
+
+class LabelLayer:
+    """Classes of pixels, from a label raster or a vector layer.
+
+    Either is read window by window on the pixel grid of an image, wherever it lies
+    itself. A raster in another reference system or resolution gives the class of the
+    nearest pixel. Polygons give their class to pixels whose centre lies inside. An
+    image that says nothing of its place takes a raster of its size, pixel by pixel.
+
+    Args:
+        path: An image file, or whatever GDAL reads as vector layers.
+        classes: Names. Defaults to None: those that the raster names (attribute table,
+            category names), or the values of the field in sorted order, after the
+            background's name if that is none of them.
+        label_map: What values mean: name or index of a class, or 255 for ignored, by
+            value of the raster or the field. Values that it does not name are what
+            the file calls them, else the index itself.
+        ignore: Values of pixels or polygons that are ignored.
+        field: Field of a vector layer that holds the class. Defaults to None: all
+            polygons are of one class, which is the one that is not the background,
+            or named like the file.
+        layer: Name of the vector layer, if the file has several.
+        background: Name or index of the class of ground without a polygon. Defaults
+            to None: it is ignored.
+        order: Field by which overlapping polygons lie upon each other, the highest
+            value on top. Defaults to None: later ones of the file.
+
+    Attributes:
+        classes: Names of the classes.
+        palette: Their colours (RGB), None if the file has none.
+
+    Raises:
+        ImportError: If geopandas or pyogrio is missing and a vector layer is given.
+        UnreadableImageError: If a raster is missing or broken.
+        FileNotFoundError: If there is no such vector layer.
+        LabelError: If there are no names of classes, or values without a class.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str] | None = None,
+        label_map: Mapping[Any, int | str] | None = None,
+        ignore: Sequence[Any] = (),
+        field: str | None = None,
+        layer: str | None = None,
+        background: int | str | None = None,
+        order: str | None = None,
+    ) -> None:
+        self.path = str(path)
+        self._source: _RasterLabels | _PolygonLabels
+        if is_image_name(self.path):
+            self._source = _RasterLabels(self.path, classes, label_map or {}, ignore)
+        else:
+            named = FieldClasses(
+                self.path, classes, label_map or {}, ignore, field, layer, background
+            )
+            self._source = _PolygonLabels(named, order)
+        self.classes: tuple[str, ...] = self._source.classes
+        self.palette: list[tuple[int, int, int]] | None = self._source.palette
+
+    def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
+        """Classes of the pixels of a window of an image.
+
+        Args:
+            image: Gives the grid.
+            window: In its pixels.
+
+        Returns:
+            (h, w), 255 where ignored.
+
+        Raises:
+            LabelError: If a value has no class, or labels and image do not say where
+                they lie and differ in size.
+            PlaceMismatchError: If they cannot be brought together.
+        """
+        return self._source.window(image, window)
+
+    def overlaps(self, image: ImageFile) -> bool:
+        """Whether labels lie on the ground of an image."""
+        return self._source.overlaps(image)
+
+    def counts(self, image: ImageFile, window: Window) -> NDArray[np.int64]:
+        """How many pixels of a window each class has, (number of classes,)."""
+        labels = self.window(image, window)
+        return np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]
+
+
+class _RasterLabels:
+    """Labels from a raster."""
+
+    def __init__(
+        self,
+        path: str,
+        classes: Sequence[str] | None,
+        label_map: Mapping[int, int | str],
+        ignore: Sequence[int],
+    ) -> None:
+        self.path = path
+        with ImageFile(path) as labels:
+            self._header, self._place = labels.header, labels.place
+        if classes is None:
+            raise LabelError(f'{path} names no classes; name them: classes=[...]')
+        self.classes = tuple(classes)
+        self.palette: list[tuple[int, int, int]] | None = None
+        self._declared = {
+            value: class_index(path, value, meant, self.classes, IGNORED)
+            for value, meant in label_map.items()
+        }
+        self._declared |= dict.fromkeys(ignore, IGNORED)
+        self._complete = False
+        self._on: _Recent[ImageFile] = _Recent()
+
+    def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
+        stored = self._on.get(image, self._laid_upon).read_indices(window)
+        values, missing = single_band(self.path, stored)
+        tag = self._header.nodata
+        if tag is not None and tag not in self._declared:
+            missing |= values == tag
+        return to_classes(
+            self.path,
+            values,
+            missing,
+            tag,
+            len(self.classes),
+            self._declared,
+            self._complete,
+            where=_WHERE,
+        )
+
+    def _laid_upon(self, image: ImageFile) -> ImageFile:
+        if _georeferenced(self._place) and _georeferenced(image.place):
+            return ImageFile(self.path, onto=image, nearest=True)
+        if self._header.shape != image.header.shape:
+            lacking = image.path if _georeferenced(self._place) else self.path
+            raise PlaceMismatchError(
+                f'{self.path} is {self._header.width} x {self._header.height} pixels, '
+                f'but {image.path} is {image.width} x {image.height}, and {lacking} '
+                'does not say where it lies; give labels of the same pixels, or both '
+                'files a place and a reference system (gdal_translate -a_srs -a_ullr)'
+            )
+        check_same_place(
+            image.path, image.place, Path(self.path), self._place, image.header.shape
+        )
+        return ImageFile(self.path, keep=True)
+
+    def overlaps(self, image: ImageFile) -> bool:
+        own, place = self._place, image.place
+        if own is None or place is None or not (own.crs and place.crs):
+            return True
+        shape = self._header.shape
+        left, bottom, right, top = _bounds(place, image.header.shape, own.crs)
+        low_x, low_y, high_x, high_y = _bounds(own, shape, own.crs)
+        return left < high_x and right > low_x and bottom < high_y and top > low_y
+
+
+class _PolygonLabels:
+    """Labels from polygons."""
+
+    def __init__(self, named: FieldClasses, order: str | None) -> None:
+        self.named, self.order = named, order
+        self.classes = named.classes
+        self.palette = None
+        self._on: _Recent[PixelPolygons] = _Recent()
+
+    def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
+        polygons = self._on.get(image, self._laid_upon)
+        which = polygons.touching(window)
+        values = self.named.indices(polygons.frame)[which]
+        return polygons.burned(window, which, values, self.named.background)
+
+    def _laid_upon(self, image: ImageFile) -> PixelPolygons:
+        polygons = polygons_on(image, self.named, self.order)
+        return polygons
+
+    def overlaps(self, image: ImageFile) -> bool:
+        polygons = self._on.get(image, self._laid_upon)
+        return len(polygons.touching((0, 0, image.height, image.width))) > 0
+
+
+class BoxLayer:
+    """Oriented boxes from the polygons of a vector layer.
+
+    The box of a polygon is the smallest rectangle around it, in pixels of the image.
+    Each part of a multipolygon is an object of its own.
+
+    Args:
+        path: Whatever GDAL reads as vector layers.
+        classes: Names. Defaults to None, the values of the field in sorted order.
+        label_map: Name or index of a class, or 255 for ignored, by value of the field.
+        ignore: Values whose polygons are left out.
+        field: Field that holds the class. Defaults to None: all polygons are of one
+            class, named like the file unless named.
+        layer: Name of the layer, if the file has several.
+        min_share: Share of a box that must lie in a window. Defaults to that of
+            DOTA's tiles.
+
+    Attributes:
+        classes: Names of the classes.
+
+    Raises:
+        ImportError: If geopandas or pyogrio is missing.
+        FileNotFoundError: If there is no such file.
+        LabelError: If the layer cannot be used, or values have no class.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str] | None = None,
+        label_map: Mapping[Any, int | str] | None = None,
+        ignore: Sequence[Any] = (),
+        field: str | None = None,
+        layer: str | None = None,
+        min_share: float = MIN_BOX_SHARE,
+    ) -> None:
+        self.path, self.min_share = str(path), min_share
+        self._named = FieldClasses(
+            self.path, classes, label_map or {}, ignore, field, layer
+        )
+        self.classes = self._named.classes
+        self._on: _Recent[tuple[Any, NDArray[np.float64], NDArray[np.uint8]]]
+        self._on = _Recent()
+
+    def boxes(
+        self, image: ImageFile, window: Window
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+        """The boxes of a window of an image.
+
+        Args:
+            image: Gives the pixels.
+            window: In these.
+
+        Returns:
+            Corners in pixels of the window, (N, 8), beyond it where it cuts a box;
+            classes, (N,); the share of each box that lies in the window, (N,), at
+            least ``min_share`` and 1 exactly if all of it does.
+        """
+        index, corners, classes = self._on.get(image, self._laid_upon)
+        top, left, height, width = window
+        which = np.sort(index.query(_box(window)))
+        near = corners[which] - (left, top)
+        shares = np.array([share_inside(quad, width, height) for quad in near])
+        kept = shares >= self.min_share
+        return (
+            near[kept].reshape(-1, 8),
+            classes[which][kept].astype(np.int64),
+            shares[kept],
+        )
+
+    def overlaps(self, image: ImageFile) -> bool:
+        """Whether a box reaches into an image."""
+        index = self._on.get(image, self._laid_upon)[0]
+        return len(index.query(_box((0, 0, image.height, image.width)))) > 0
+
+    def counts(self, image: ImageFile, window: Window) -> NDArray[np.int64]:
+        """How many boxes of each class a window has, (number of classes,)."""
+        classes = self.boxes(image, window)[1]
+        return np.bincount(classes, minlength=len(self.classes))
+
+    def _laid_upon(self, image: ImageFile) -> Any:
+        import shapely
+
+        polygons = polygons_on(image, self._named)
+        parts, owners = shapely.get_parts(polygons.shapes, return_index=True)
+        boxes = shapely.oriented_envelope(parts)
+        classes = self._named.indices(polygons.frame)[owners]
+        # Of a polygon without area it is a line.
+        kept = (shapely.get_type_id(boxes) == 3) & (classes != IGNORED)
+        corners = shapely.get_coordinates(boxes[kept]).reshape(-1, 5, 2)[:, :4]
+        sides = np.linalg.norm(np.diff(corners[:, :3], axis=1), axis=2)
+        wide = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
+        return shapely.STRtree(boxes[kept][wide]), corners[wide], classes[kept][wide]
+
+
+def _box(window: Window) -> Any:
+    import shapely
+
+    top, left, height, width = window
+    return shapely.box(left, top, left + width, top + height)
+
+
+def polygons_on(
+    image: ImageFile, named: FieldClasses, order: str | None = None
+) -> PixelPolygons:
+    """The polygons of a layer that may touch an image."""
+    place = placed(named.path, image.place, image.path)
+    columns = [name for name in (named.field, order) if name is not None]
+    frame = read_vectors(
+        named.path,
+        place.crs,
+        list(dict.fromkeys(columns)),
+        named.layer,
+        _bounds(place, image.header.shape, place.crs),
+    )
+    if order is not None:
+        frame = frame.sort_values(order, kind='stable')
+    return PixelPolygons(frame, place)
+
+
+def _georeferenced(place: Place | None) -> bool:
+    return place is not None and place.crs is not None
+
+
+def _bounds(
+    place: Place, shape: tuple[int, int], crs: Any
+) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of an image in a reference system."""
+    height, width = shape
+    corners = place.coordinates(
+        np.array([[0, 0], [width, 0], [0, height], [width, height]], float)
+    )
+    low, high = corners.min(0), corners.max(0)
+    return transform_bounds(place.crs, crs, *low, *high, densify_pts=21)
