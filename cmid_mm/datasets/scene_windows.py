@@ -15,8 +15,10 @@ import torch
 from mmengine.dataset.base_dataset import force_full_init
 from mmengine.registry import DATASETS
 
-from ..images import UnreadableImageError, read_header
+from ..images import ImageFile, Place, UnreadableImageError, read_header
+from ..labels.errors import LabelError
 from ..labels.lists import read_list
+from ..labels.vectors import Area, placed
 from .imagery import ImageryDataset
 from .windows import RandomWindows
 
@@ -52,6 +54,9 @@ class SceneWindows(ImageryDataset):
             area of all scenes once.
         min_valid: Share of the pixels of a window (0-1) that hold data in all bands.
             Defaults to 0.5.
+        aoi: Vector layer of polygons, absolute or relative to ``data_root``, in any
+            reference system: only windows whose centre lies in one are drawn, shifted
+            inwards at the edges of a scene. Defaults to None, everywhere.
         weights: How often a scene is drawn, per area, in comparison with others, by
             its path relative to ``data_root``, or by a pattern of paths as in a shell;
             the first that matches counts, before weights of ``ann_file``. Defaults to
@@ -63,7 +68,9 @@ class SceneWindows(ImageryDataset):
 
     Raises:
         FileNotFoundError: If the folder, the list, a listed file or any scene is
-            missing.
+            missing, or the vector layer.
+        LabelError: If polygons are given that cannot be read or reach no scene, or a
+            scene is not georeferenced.
         ValueError: If a setting is out of range, or a weight is of an unknown scene.
     """
 
@@ -75,6 +82,7 @@ class SceneWindows(ImageryDataset):
         tile_size: int = 256,
         per_epoch: int | None = None,
         min_valid: float = 0.5,
+        aoi: str | None = None,
         weights: Mapping[str, float] | None = None,
         max_unreadable: float = 0.01,
         indices: int | Sequence[int] | None = None,
@@ -89,6 +97,7 @@ class SceneWindows(ImageryDataset):
             )
         self.per_epoch = per_epoch
         self.min_valid = min_valid
+        self.aoi = aoi
         self.weights = dict(weights or {})
         for name, weight in self.weights.items():
             _check_weight(weight, f'SceneWindows: weights[{name!r}]')
@@ -113,15 +122,42 @@ class SceneWindows(ImageryDataset):
         # Counted by all workers of this process.
         self._redrawn = torch.zeros(1, dtype=torch.int64).share_memory_()
         scenes = [self.get_data_info(i) for i in range(self.num_scenes)]
-        shapes = []
-        found = _shapes([scene['img_path'] for scene in scenes])
-        for scene, shape in zip(scenes, found, strict=True):
-            if isinstance(shape, UnreadableImageError):
-                self._record(scene, shape)
-                shape = 0, 0
-            shapes.append(shape)
-        weights = [scene['weight'] for scene in scenes]
-        self._drawn = RandomWindows(shapes, self.tile_size or 0, weights)
+        found = _look([scene['img_path'] for scene in scenes], self.aoi is not None)
+        shapes, places = [], []
+        for scene, result in zip(scenes, found, strict=True):
+            if isinstance(result, UnreadableImageError):
+                self._record(scene, result)
+                result = (0, 0), None
+            shapes.append(result[0])
+            places.append(result[1])
+        self._drawn = RandomWindows(
+            shapes,
+            self.tile_size or 0,
+            [scene['weight'] for scene in scenes],
+            None if self.aoi is None else self._polygons(scenes, shapes, places),
+        )
+
+    def _polygons(
+        self,
+        scenes: Sequence[dict[str, Any]],
+        shapes: Sequence[tuple[int, int]],
+        places: Sequence[Place | None],
+    ) -> list[list[Any]]:
+        """The polygons of each scene, in its pixels."""
+        area = Area(os.path.join(self.data_root, os.path.expanduser(self.aoi or '')))
+        polygons = [
+            _inside(area, placed(area.path, place, scene['img_path']), shape)
+            if min(shape) > 0
+            else []
+            for scene, shape, place in zip(scenes, shapes, places, strict=True)
+        ]
+        if not any(polygons):
+            raise LabelError(
+                f'{area.path} reaches none of the {len(scenes)} scenes of '
+                f'{self.ann_file or self.data_root!r}, such as '
+                f'{scenes[0]["img_path"]} ({places[0]}); check where both lie'
+            )
+        return polygons
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the scenes: ``img_path`` and ``weight``."""
@@ -232,15 +268,34 @@ def _chosen(
     return chosen
 
 
-def _shapes(
-    paths: Sequence[str],
-) -> list[tuple[int, int] | UnreadableImageError]:
-    def shape(path: str) -> tuple[int, int] | UnreadableImageError:
+#: Height and width of a scene, and where it lies.
+_Seen = tuple[tuple[int, int], Place | None]
+
+
+def _look(paths: Sequence[str], with_place: bool) -> list[_Seen | UnreadableImageError]:
+    """What the headers of scenes say, or why they cannot be read."""
+
+    def look(path: str) -> _Seen | UnreadableImageError:
         try:
-            return read_header(path).shape
+            if not with_place:
+                return read_header(path).shape, None
+            with ImageFile(path) as image:
+                return image.header.shape, image.place
         except UnreadableImageError as error:
             return error
 
     # Threads that set filters of warnings leave them as the last one found them.
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(shape, paths))
+        return list(pool.map(look, paths))
+
+
+def _inside(area: Area, place: Place, shape: tuple[int, int]) -> list[Any]:
+    """Polygons of an area in the pixels of an image, cut off at its edges."""
+    import shapely
+
+    height, width = shape
+    whole = (0, 0, height, width)
+    if not area.touches(place, whole):
+        return []
+    cut = shapely.intersection(area.outlines(place), shapely.box(0, 0, width, height))
+    return [part for part in shapely.get_parts(cut) if part.area > 0]

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
 from mmengine.dataset import default_collate
 from PIL import Image
@@ -14,6 +15,7 @@ from cmid_mm.datasets import ResumableSampler, SceneWindows, imagery
 from cmid_mm.datasets.imagery import TooManyUnreadableError
 from cmid_mm.datasets.scene_windows import NoWindowError
 from cmid_mm.images import notices
+from cmid_mm.labels.errors import LabelError
 
 SIZE = 32
 LOAD = dict(type='LoadImagery')
@@ -245,3 +247,71 @@ def test_weight_of_the_list_is_no_number(root, text):
     (root / 'list.txt').write_text(f'a.tif\nb/c.tif\t{text}\n')
     with pytest.raises(ValueError, match=r'list\.txt, line 2: the weight'):
         scene_windows(root, ann_file='list.txt')
+
+
+# -- Polygons to draw from ---------------------------------------------------------
+
+ZONE = dict(crs='EPSG:32632', nodata=0)
+
+
+@pytest.fixture
+def placed_root(tmp_path):
+    """Two scenes side by side, pixels of 10 m, and one in the next zone far away."""
+    for number, left in enumerate([500000, 500960]):
+        transform = rasterio.transform.from_origin(left, 5000000, 10, 10)
+        write_scene(tmp_path / f'{number}.tif', transform=transform, **ZONE)
+    transform = rasterio.transform.from_origin(500000, 5000000, 10, 10)
+    write_scene(tmp_path / '2.tif', transform=transform, crs='EPSG:32633')
+    return tmp_path
+
+
+def write_area(path, *boxes, crs='EPSG:4326'):
+    """Boxes (left, bottom, right, top) in metres of zone 32, written in a system."""
+    geopandas = pytest.importorskip('geopandas')
+    frame = geopandas.GeoDataFrame(
+        geometry=[shapely.box(*edges) for edges in boxes], crs='EPSG:32632'
+    )
+    frame.to_crs(crs).to_file(path)
+    return str(path)
+
+
+@pytest.mark.parametrize('name', ['area.geojson', 'area.gpkg', 'area.shp'])
+def test_centres_lie_in_the_polygons(placed_root, name):
+    # Columns 40 to 96 of the first scene and 0 to 28 of the second, rows 30 to 60.
+    area = (500400, 5000000 - 600, 501240, 5000000 - 300)
+    write_area(placed_root / name, area)
+    dataset = scene_windows(placed_root, aoi=name, per_epoch=120)
+    seen = places(dataset, range(120))
+    for scene, (top, left, *_) in seen:
+        assert 29 <= top + SIZE / 2 <= 61
+        column = 96 * scene + left + SIZE / 2
+        # At the edge between both, windows are shifted by up to half of their side.
+        assert 39 <= column <= 96 - SIZE / 2 or 96 + SIZE / 2 <= column <= 125
+    shares = np.bincount([scene for scene, _ in seen]) / 120
+    # By the area of the polygon in each: 2 to 1.
+    assert len(shares) == 2 and abs(shares[0] - 2 / 3) < 4 * 0.043
+
+
+def test_the_epoch_covers_the_polygons_once(placed_root):
+    # 64 x 64 pixels, drawn twice over each other.
+    area = (500160, 5000000 - 800, 500800, 5000000 - 160)
+    write_area(placed_root / 'area.gpkg', area, area)
+    assert len(scene_windows(placed_root, aoi='area.gpkg')) == 4
+
+
+def test_polygons_apart_from_all_scenes(placed_root):
+    write_area(placed_root / 'area.gpkg', (600000, 5000000, 600100, 5000100))
+    with pytest.raises(LabelError, match=r'none of the 3 scenes.*0\.tif \(EPSG:32632'):
+        scene_windows(placed_root, aoi='area.gpkg')
+
+
+def test_polygons_and_a_scene_without_place(placed_root):
+    write_scene(placed_root / '3.tif')
+    write_area(placed_root / 'area.gpkg', (500000, 4999000, 500400, 5000000))
+    with pytest.raises(LabelError, match=r'upon .*3\.tif, which is not georef'):
+        scene_windows(placed_root, aoi='area.gpkg')
+
+
+def test_missing_polygons(placed_root):
+    with pytest.raises(FileNotFoundError, match=r'absent\.gpkg'):
+        scene_windows(placed_root, aoi='absent.gpkg')
