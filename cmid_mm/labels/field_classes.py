@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..images.notices import say_once
 from .errors import LabelError
 from .masks import IGNORED
-from .vectors import read_attributes
+from .vectors import check_fields, read_attributes
 
 
 class FieldClasses:
@@ -33,10 +33,11 @@ class FieldClasses:
         background: int | str | None = None,
     ) -> None:
         self.path, self.field, self.layer = path, field, layer
-        found = read_attributes(path, [] if field is None else [field], layer)
         values = [Path(path).stem]
-        if field is not None:
-            column = found[field]
+        if field is None:
+            check_fields(path, [], layer)
+        else:
+            column = read_attributes(path, [field], layer)[field]
             values = sorted(map(_plain, column.dropna().unique()), key=_sorting)
             unnamed = int(column.isna().sum())
             if unnamed:
@@ -48,20 +49,20 @@ class FieldClasses:
         kept = [value for value in values if value not in ignore]
         meant = {value: label_map.get(value, value) for value in kept}
         if classes is None:
-            names = list(dict.fromkeys(map(str, meant.values())))
+            named = [v for v, name in meant.items() if v == name or name != IGNORED]
+            names = list(dict.fromkeys(str(meant[value]) for value in named))
             if isinstance(background, str) and background not in names:
                 names.insert(0, background)
             classes = names
         self.classes = tuple(classes)
+        check_number(path, self.classes)
         self.background = IGNORED
         if background is not None:
-            self.background = class_index(
-                path, 'background', background, self.classes, IGNORED
-            )
+            self.background = class_index(path, 'background', background, self.classes)
         if field is None and not label_map:
             meant = {values[0]: self._only_class(values[0])}
         self._indices = {
-            value: class_index(path, f'{field}={value}', name, self.classes, IGNORED)
+            value: class_index(path, f'{field}={value}', name, self.classes)
             for value, name in meant.items()
         }
 
@@ -85,9 +86,7 @@ class FieldClasses:
         return np.array([self._indices.get(v, IGNORED) for v in values], np.uint8)
 
 
-def class_index(
-    path: str, value: Any, meant: Any, classes: Sequence[str], ignored: int
-) -> int:
+def class_index(path: str, value: Any, meant: Any, classes: Sequence[str]) -> int:
     """The index of a class by its name or, if no class is called so, by its index.
 
     Raises:
@@ -95,13 +94,26 @@ def class_index(
     """
     if str(meant) in classes:
         return list(classes).index(str(meant))
-    if isinstance(meant, int) and (0 <= meant < len(classes) or meant == ignored):
+    if isinstance(meant, int) and (0 <= meant < len(classes) or meant == IGNORED):
         return meant
     raise LabelError(
         f'{path}: {value} stands for {meant!r}, which is none of the {len(classes)} '
         f'classes ({", ".join(classes)}) and no index of one. Say what it means: '
         f'label_map={{{value!r}: CLASS, ...}}, or ignore=[...]'
     )
+
+
+def check_number(path: str, classes: Sequence[str]) -> None:
+    """Refuse more classes than a mask has values, 255 being the ignored one.
+
+    Raises:
+        LabelError: If there are more than 255.
+    """
+    if len(classes) > IGNORED:
+        raise LabelError(
+            f'{path}: has {len(classes)} classes ({", ".join(classes[:3])}, ...), more '
+            f'than {IGNORED}; is it the right field? Join classes by label_map'
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -1,55 +1,22 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Own labels of scenes: rasters and vector layers, read on the pixels of an image."""
 
-import os
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.warp import transform_bounds
 
-from ..images import ImageFile, Place, PlaceMismatchError, Window, is_image_name
-from ..images.place import check_same_place
+from ..images import ImageFile, UnreadableImageError, Window, is_image_name
 from ..polygons import share_inside
+from .attribute_tables import Colour
 from .dota import MIN_BOX_SHARE, MIN_SIDE
-from .errors import LabelError
-from .field_classes import FieldClasses, class_index
-from .masks import IGNORED, single_band, to_classes
-from .vectors import PixelPolygons, placed, read_vectors
-
-#: Images whose labels a process holds ready for the next window.
-_HELD_READY = 16
-
-#: Where users say what values mean.
-_WHERE = 'of the labels'
-
-_Item = TypeVar('_Item')
-
-
-class _Recent(Generic[_Item]):
-    """What was made for the last images, made anew in each process."""
-
-    def __init__(self) -> None:
-        self._items: OrderedDict[Any, _Item] = OrderedDict()
-
-    def get(self, image: ImageFile, make: Callable[[ImageFile], _Item]) -> _Item:
-        """What belongs to an image, made if it is not there."""
-        # A process that was forked must not share its parent's file positions.
-        key = os.getpid(), str(image.path), image.place, image.header.shape
-        if key not in self._items:
-            self._items[key] = make(image)
-            if len(self._items) > _HELD_READY:
-                (process, *_), oldest = self._items.popitem(last=False)
-                if process == os.getpid() and isinstance(oldest, ImageFile):
-                    oldest.close()
-        self._items.move_to_end(key)
-        return self._items[key]
-
-    def __reduce__(self) -> Any:
-        return _Recent, ()
+from .field_classes import FieldClasses
+from .masks import IGNORED
+from .polygon_labels import PolygonLabels, polygons_on
+from .raster_labels import RasterLabels
+from .recent import Recent
 
 
 class LabelLayer:
@@ -101,16 +68,16 @@ class LabelLayer:
         order: str | None = None,
     ) -> None:
         self.path = str(path)
-        self._source: _RasterLabels | _PolygonLabels
-        if is_image_name(self.path):
-            self._source = _RasterLabels(self.path, classes, label_map or {}, ignore)
+        self._source: RasterLabels | PolygonLabels
+        if _is_raster(self.path):
+            self._source = RasterLabels(self.path, classes, label_map or {}, ignore)
         else:
             named = FieldClasses(
                 self.path, classes, label_map or {}, ignore, field, layer, background
             )
-            self._source = _PolygonLabels(named, order)
+            self._source = PolygonLabels(named, order)
         self.classes: tuple[str, ...] = self._source.classes
-        self.palette: list[tuple[int, int, int]] | None = self._source.palette
+        self.palette: list[Colour] | None = self._source.palette
 
     def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window of an image.
@@ -137,98 +104,6 @@ class LabelLayer:
         """How many pixels of a window each class has, (number of classes,)."""
         labels = self.window(image, window)
         return np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]
-
-
-class _RasterLabels:
-    """Labels from a raster."""
-
-    def __init__(
-        self,
-        path: str,
-        classes: Sequence[str] | None,
-        label_map: Mapping[int, int | str],
-        ignore: Sequence[int],
-    ) -> None:
-        self.path = path
-        with ImageFile(path) as labels:
-            self._header, self._place = labels.header, labels.place
-        if classes is None:
-            raise LabelError(f'{path} names no classes; name them: classes=[...]')
-        self.classes = tuple(classes)
-        self.palette: list[tuple[int, int, int]] | None = None
-        self._declared = {
-            value: class_index(path, value, meant, self.classes, IGNORED)
-            for value, meant in label_map.items()
-        }
-        self._declared |= dict.fromkeys(ignore, IGNORED)
-        self._complete = False
-        self._on: _Recent[ImageFile] = _Recent()
-
-    def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
-        stored = self._on.get(image, self._laid_upon).read_indices(window)
-        values, missing = single_band(self.path, stored)
-        tag = self._header.nodata
-        if tag is not None and tag not in self._declared:
-            missing |= values == tag
-        return to_classes(
-            self.path,
-            values,
-            missing,
-            tag,
-            len(self.classes),
-            self._declared,
-            self._complete,
-            where=_WHERE,
-        )
-
-    def _laid_upon(self, image: ImageFile) -> ImageFile:
-        if _georeferenced(self._place) and _georeferenced(image.place):
-            return ImageFile(self.path, onto=image, nearest=True)
-        if self._header.shape != image.header.shape:
-            lacking = image.path if _georeferenced(self._place) else self.path
-            raise PlaceMismatchError(
-                f'{self.path} is {self._header.width} x {self._header.height} pixels, '
-                f'but {image.path} is {image.width} x {image.height}, and {lacking} '
-                'does not say where it lies; give labels of the same pixels, or both '
-                'files a place and a reference system (gdal_translate -a_srs -a_ullr)'
-            )
-        check_same_place(
-            image.path, image.place, Path(self.path), self._place, image.header.shape
-        )
-        return ImageFile(self.path, keep=True)
-
-    def overlaps(self, image: ImageFile) -> bool:
-        own, place = self._place, image.place
-        if own is None or place is None or not (own.crs and place.crs):
-            return True
-        shape = self._header.shape
-        left, bottom, right, top = _bounds(place, image.header.shape, own.crs)
-        low_x, low_y, high_x, high_y = _bounds(own, shape, own.crs)
-        return left < high_x and right > low_x and bottom < high_y and top > low_y
-
-
-class _PolygonLabels:
-    """Labels from polygons."""
-
-    def __init__(self, named: FieldClasses, order: str | None) -> None:
-        self.named, self.order = named, order
-        self.classes = named.classes
-        self.palette = None
-        self._on: _Recent[PixelPolygons] = _Recent()
-
-    def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
-        polygons = self._on.get(image, self._laid_upon)
-        which = polygons.touching(window)
-        values = self.named.indices(polygons.frame)[which]
-        return polygons.burned(window, which, values, self.named.background)
-
-    def _laid_upon(self, image: ImageFile) -> PixelPolygons:
-        polygons = polygons_on(image, self.named, self.order)
-        return polygons
-
-    def overlaps(self, image: ImageFile) -> bool:
-        polygons = self._on.get(image, self._laid_upon)
-        return len(polygons.touching((0, 0, image.height, image.width))) > 0
 
 
 class BoxLayer:
@@ -272,8 +147,8 @@ class BoxLayer:
             self.path, classes, label_map or {}, ignore, field, layer
         )
         self.classes = self._named.classes
-        self._on: _Recent[tuple[Any, NDArray[np.float64], NDArray[np.uint8]]]
-        self._on = _Recent()
+        self._on: Recent[tuple[Any, NDArray[np.float64], NDArray[np.uint8]]]
+        self._on = Recent()
 
     def boxes(
         self, image: ImageFile, window: Window
@@ -317,7 +192,7 @@ class BoxLayer:
         polygons = polygons_on(image, self._named)
         parts, owners = shapely.get_parts(polygons.shapes, return_index=True)
         boxes = shapely.oriented_envelope(parts)
-        classes = self._named.indices(polygons.frame)[owners]
+        classes = polygons.values[owners]
         # Of a polygon without area it is a line.
         kept = (shapely.get_type_id(boxes) == 3) & (classes != IGNORED)
         corners = shapely.get_coordinates(boxes[kept]).reshape(-1, 5, 2)[:, :4]
@@ -326,42 +201,19 @@ class BoxLayer:
         return shapely.STRtree(boxes[kept][wide]), corners[wide], classes[kept][wide]
 
 
+def _is_raster(path: str) -> bool:
+    """Whether a file holds pixels: by its ending, else because it opens as such."""
+    if is_image_name(path):
+        return True
+    try:
+        ImageFile(path).close()
+    except UnreadableImageError:
+        return False
+    return True
+
+
 def _box(window: Window) -> Any:
     import shapely
 
     top, left, height, width = window
     return shapely.box(left, top, left + width, top + height)
-
-
-def polygons_on(
-    image: ImageFile, named: FieldClasses, order: str | None = None
-) -> PixelPolygons:
-    """The polygons of a layer that may touch an image."""
-    place = placed(named.path, image.place, image.path)
-    columns = [name for name in (named.field, order) if name is not None]
-    frame = read_vectors(
-        named.path,
-        place.crs,
-        list(dict.fromkeys(columns)),
-        named.layer,
-        _bounds(place, image.header.shape, place.crs),
-    )
-    if order is not None:
-        frame = frame.sort_values(order, kind='stable')
-    return PixelPolygons(frame, place)
-
-
-def _georeferenced(place: Place | None) -> bool:
-    return place is not None and place.crs is not None
-
-
-def _bounds(
-    place: Place, shape: tuple[int, int], crs: Any
-) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of an image in a reference system."""
-    height, width = shape
-    corners = place.coordinates(
-        np.array([[0, 0], [width, 0], [0, height], [width, height]], float)
-    )
-    low, high = corners.min(0), corners.max(0)
-    return transform_bounds(place.crs, crs, *low, *high, densify_pts=21)

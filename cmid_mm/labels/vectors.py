@@ -1,24 +1,33 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Polygons of vector layers: GeoPackage, GeoJSON, Shapefile, whatever GDAL reads."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio import Affine
-from rasterio.features import rasterize
 from rasterio.warp import transform_bounds
 
 from ..dependencies import vector_library
 from ..images import Place, Window
 from ..images.notices import say_once
 from .errors import LabelError
+from .pixel_polygons import PixelPolygons, placed
 
 #: Longest edge, in degrees and metres, that stays straight when a layer is brought
 #: to another reference system: longer ones are divided, as they become curves.
 _STRAIGHT = 0.02, 2000.0
+
+#: Degrees around the places for which a reference system is made, where its
+#: coordinates still have a meaning.
+_NEAR = 45.0
+
+_DEGREES = 'EPSG:4326'
+
+#: Left, bottom, right and top in map coordinates.
+Bounds = tuple[float, float, float, float]
 
 
 def read_vectors(
@@ -26,7 +35,7 @@ def read_vectors(
     crs: Any = None,
     columns: Sequence[str] | None = None,
     layer: str | None = None,
-    bounds: tuple[float, float, float, float] | None = None,
+    bounds: Bounds | None = None,
 ) -> Any:
     """Read the polygons of a vector layer.
 
@@ -59,8 +68,8 @@ def read_vectors(
     source = info['crs']
     if columns is not None:
         _check_fields(path, columns, info['fields'])
-    if bounds is not None and crs is not None:
-        bounds = transform_bounds(crs, source, *bounds, densify_pts=21)
+    if bounds is not None:
+        bounds = _transformed(bounds, crs or source, source)
     try:
         frame = pyogrio.read_dataframe(
             str(path), layer=info['layer_name'], columns=columns, bbox=bounds
@@ -69,11 +78,56 @@ def read_vectors(
         raise LabelError(
             f'{path}: cannot be read as a vector layer ({error})'
         ) from None
-    if not len(frame) and bounds is None:
-        raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
     frame = _polygons(path, frame, refused=bounds is None)
     _check_degrees(path, frame)
-    return frame if crs is None or not len(frame) else _reprojected(frame, crs)
+    if crs is None or not len(frame):
+        return frame
+    return _reprojected(frame, crs)
+
+
+def _transformed(bounds: Bounds, crs: Any, other: Any) -> Bounds:
+    """Bounds in another reference system, a little wider."""
+    near = _near(other)
+    if near is not None:
+        degrees = _unwrapped(transform_bounds(crs, _DEGREES, *bounds, densify_pts=21))
+        low, high = np.maximum(degrees, near)[:2], np.minimum(degrees, near)[2:]
+        # Of the whole Earth a system of a part of it makes no bounds.
+        if (low < high).all() and (*low, *high) != degrees:
+            bounds, crs = (*low, *high), _DEGREES
+    left, bottom, right, top = _unwrapped(
+        transform_bounds(crs, other, *bounds, densify_pts=21)
+    )
+    x, y = 0.02 * (right - left), 0.02 * (top - bottom)
+    return left - x, bottom - y, right + x, top + y
+
+
+def _unwrapped(bounds: Bounds) -> Bounds:
+    """Degrees that run from east to west across the change of date: all of them."""
+    left, bottom, right, top = bounds
+    return bounds if left <= right else (-180.0, bottom, 180.0, top)
+
+
+def _near(crs: Any) -> Bounds | None:
+    """Where a reference system is used, in degrees, with wide surroundings.
+
+    Beyond, its coordinates have no meaning: those of UTM on the far side of the Earth
+    are those of near places.
+
+    Returns:
+        West, south, east and north; None if the system is not known by a number.
+    """
+    from pyproj import CRS
+    from rasterio.crs import CRS as RasterCRS
+
+    authority = RasterCRS.from_user_input(crs).to_authority()
+    area = CRS.from_authority(*authority).area_of_use if authority else None
+    if area is None:
+        return None
+    west, south, east, north = area.bounds
+    low, high = west - _NEAR, east + _NEAR
+    if west > east or low < -180 or high > 180:
+        low, high = -180.0, 180.0
+    return low, max(-90.0, south - _NEAR), high, min(90.0, north + _NEAR)
 
 
 def read_attributes(
@@ -94,8 +148,6 @@ def read_attributes(
     frame = pyogrio.read_dataframe(
         str(path), layer=info['layer_name'], columns=columns, read_geometry=False
     )
-    if columns and not len(frame):
-        raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
     return frame
 
 
@@ -120,7 +172,9 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
             )
         if not layers:
             raise LabelError(f'{path}: has no layer with geometries')
-        info = pyogrio.read_info(name, layer=layer or layers[0])
+        info = pyogrio.read_info(
+            name, layer=layer or layers[0], force_feature_count=True
+        )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LabelError(
             f'{path}: cannot be read as a vector layer ({error})'
@@ -131,7 +185,29 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
             'nobody knows where it lies; write it again with one (ogr2ogr -a_srs '
             'EPSG:CODE new.gpkg FILE, or a .prj beside a Shapefile)'
         )
+    if not info['features']:
+        raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
+    if re.search('Point|Line|Curve', info['geometry_type'] or ''):
+        raise LabelError(
+            f'{path}: layer {info["layer_name"]} holds no polygons '
+            f'({info["geometry_type"]}); give outlines (in a map program: buffer '
+            'points and lines)'
+        )
     return info
+
+
+def check_fields(
+    path: str | Path, columns: Sequence[str], layer: str | None = None
+) -> None:
+    """Refuse a vector layer that lacks a field.
+
+    Raises:
+        ImportError: If geopandas or pyogrio is missing.
+        FileNotFoundError: If there is no such file.
+        LabelError: If it cannot be read, or has not the fields.
+    """
+    vector_library()
+    _check_fields(path, columns, _layer_info(path, layer)['fields'])
 
 
 def _check_fields(path: str | Path, columns: Sequence[str], fields: Any) -> None:
@@ -156,8 +232,8 @@ def _polygons(path: str | Path, frame: Any, refused: bool) -> Any:
         found = f'{others} features are no polygons ({", ".join(sorted(kinds))})'
         if others == len(frame) and refused:
             raise LabelError(
-                f'{path}: all {found}; give outlines (in a map program: buffer lines '
-                'and points)'
+                f'{path}: all {found}; give outlines (in a map program: buffer points '
+                'and lines)'
             )
         say_once(f'no polygons in {path}', f'{path}: {found} and left out')
         frame = frame[is_polygon]
@@ -190,85 +266,26 @@ def _check_degrees(path: str | Path, frame: Any) -> None:
 
 
 def _reprojected(frame: Any, crs: Any) -> Any:
+    """Polygons in another reference system, cut where that has no meaning."""
     import shapely
 
     if frame.crs == crs:
         return frame
-    step = (
-        _STRAIGHT[0]
-        if frame.crs.is_geographic
-        else _STRAIGHT[1] / frame.crs.axis_info[0].unit_conversion_factor
-    )
-    fine = shapely.segmentize(frame.geometry.array, step)
-    frame = frame.set_geometry(fine, crs=frame.crs).to_crs(crs)
-    # What lies on the other side of the Earth has no place in most systems.
+    unit = frame.crs.axis_info[0].unit_conversion_factor
+    step = _STRAIGHT[0] if frame.crs.is_geographic else _STRAIGHT[1] / unit
+    shapes = shapely.segmentize(np.array(frame.geometry.array), step)
+    frame = frame.set_geometry(shapes, crs=frame.crs)
+    area, near = frame.crs.area_of_use, _near(crs)
+    if near is not None and area is not None and area.east - area.west > 180:
+        # A layer of such a system may cover the Earth.
+        frame = frame.to_crs(_DEGREES)
+        shapes = np.array(frame.geometry.array)
+        outside = ~shapely.within(shapes, shapely.box(*near))
+        shapes[outside] = shapely.clip_by_rect(shapes[outside], *near)
+        frame = frame.set_geometry(shapes, crs=frame.crs)
+    frame = frame.to_crs(crs)
+    # Of a polygon of which nothing is left, or infinite, the bounds are no numbers.
     return frame[np.isfinite(frame.bounds).all(axis=1)]
-
-
-class PixelPolygons:
-    """Polygons in the pixels of an image, with an index of where they lie.
-
-    Args:
-        frame: What :func:`read_vectors` gave.
-        place: Of the image.
-    """
-
-    def __init__(self, frame: Any, place: Place) -> None:
-        import shapely
-
-        self.frame = frame
-        self.shapes: NDArray[Any] = shapely.transform(
-            np.asarray(frame.geometry.array), place.pixels
-        )
-        self._index = shapely.STRtree(self.shapes)
-
-    def touching(self, window: Window) -> NDArray[np.intp]:
-        """Which polygons touch a window, in their order."""
-        import shapely
-
-        top, left, height, width = window
-        box = shapely.box(left, top, left + width, top + height)
-        return np.sort(self._index.query(box, predicate='intersects'))
-
-    def burned(
-        self, window: Window, which: NDArray[np.intp], values: NDArray[Any], fill: int
-    ) -> NDArray[np.uint8]:
-        """A mask of some polygons: pixels whose centre lies in one have its value.
-
-        Args:
-            window: Pixels of the image.
-            which: Polygons; later ones lie upon earlier ones.
-            values: Of each of these, 0 to 255.
-            fill: Value of the rest.
-
-        Returns:
-            (h, w).
-        """
-        top, left, height, width = window
-        if not len(which):
-            return np.full((height, width), fill, np.uint8)
-        return rasterize(
-            zip(self.shapes[which], values.tolist(), strict=True),
-            out_shape=(height, width),
-            fill=fill,
-            transform=Affine.translation(left, top),
-            dtype=np.uint8,
-        )
-
-
-def placed(path: str | Path, place: Place | None, image: str | Path) -> Place:
-    """The place of an image on which a vector layer shall be laid.
-
-    Raises:
-        LabelError: If the image does not say where it lies.
-    """
-    if place is None or place.crs is None:
-        lacks = 'is not georeferenced' if place is None else 'names no reference system'
-        raise LabelError(
-            f'{path} cannot be laid upon {image}, which {lacks}; give it a place '
-            '(gdal_translate -a_srs EPSG:CODE -a_ullr ...)'
-        )
-    return place
 
 
 class Area:
@@ -295,9 +312,7 @@ class Area:
 
     def mask(self, place: Place, window: Window) -> NDArray[np.bool_]:
         """Which pixels of a window of an image lie inside, (h, w)."""
-        polygons = self._on(place)
-        which = polygons.touching(window)
-        return polygons.burned(window, which, np.ones(len(which), int), 0) > 0
+        return self._on(place).burned(window) > 0
 
     def touches(self, place: Place, window: Window) -> bool:
         """Whether a polygon reaches into a window of an image."""
@@ -337,8 +352,9 @@ class Area:
     def _on(self, place: Place) -> PixelPolygons:
         if place not in self._placed:
             placed(self.path, place, 'an image')
-            frame = _reprojected(self._frame, place.crs)
-            self._placed = {place: PixelPolygons(frame, place)}
+            shapes = _reprojected(self._frame, place.crs).geometry.array
+            inside = np.ones(len(shapes), np.uint8)
+            self._placed = {place: PixelPolygons(shapes, place, inside)}
         return self._placed[place]
 
     def __getstate__(self) -> dict[str, Any]:
