@@ -293,9 +293,5 @@ def _inside(area: Area, place: Place, shape: tuple[int, int]) -> list[Any]:
     """Polygons of an area in the pixels of an image, cut off at its edges."""
     import shapely
 
-    height, width = shape
-    whole = (0, 0, height, width)
-    if not area.touches(place, whole):
-        return []
-    cut = shapely.intersection(area.outlines(place), shapely.box(0, 0, width, height))
-    return [part for part in shapely.get_parts(cut) if part.area > 0]
+    outlines = area.outlines(place, (0, 0, *shape))
+    return [part for part in shapely.get_parts(outlines) if part.area > 0]

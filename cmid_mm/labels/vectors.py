@@ -308,6 +308,8 @@ class Area:
     def __init__(self, path: str | Path, layer: str | None = None) -> None:
         self.path, self.layer = str(path), layer
         self._frame = read_vectors(path, columns=[], layer=layer)
+        # One for each zone of many scenes, and of the last scene.
+        self._reprojected: dict[Any, Any] = {}
         self._placed: dict[Place, PixelPolygons] = {}
 
     def mask(self, place: Place, window: Window) -> NDArray[np.bool_]:
@@ -343,16 +345,30 @@ class Area:
             return None
         return top, left, bottom - top, right - left
 
-    def outlines(self, place: Place) -> Any:
-        """All polygons as one ``shapely`` geometry in pixels of an image."""
+    def outlines(self, place: Place, window: Window | None = None) -> Any:
+        """The polygons as one ``shapely`` geometry in pixels of an image.
+
+        Args:
+            place: Of the image.
+            window: Cut off what lies outside of it. Defaults to None, nothing.
+        """
         import shapely
 
-        return shapely.union_all(self._on(place).shapes)
+        polygons = self._on(place)
+        if window is None:
+            return shapely.union_all(polygons.shapes)
+        top, left, height, width = window
+        shapes = polygons.shapes[polygons.touching(window)]
+        box = shapely.box(left, top, left + width, top + height)
+        return shapely.union_all(shapely.intersection(shapes, box))
 
     def _on(self, place: Place) -> PixelPolygons:
         if place not in self._placed:
             placed(self.path, place, 'an image')
-            shapes = _reprojected(self._frame, place.crs).geometry.array
+            if place.crs not in self._reprojected:
+                frame = _reprojected(self._frame, place.crs)
+                self._reprojected[place.crs] = frame.geometry.array
+            shapes = self._reprojected[place.crs]
             inside = np.ones(len(shapes), np.uint8)
             self._placed = {place: PixelPolygons(shapes, place, inside)}
         return self._placed[place]
