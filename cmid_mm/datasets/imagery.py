@@ -18,10 +18,13 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from ..images import (
     NoValidPixelError,
+    Reading,
     UnreadableImageError,
     Window,
+    beside,
     find_images,
-    is_image_name,
+    is_image,
+    is_missing,
     read_header,
     tile_windows,
 )
@@ -64,7 +67,8 @@ class ImageryDataset(BaseDataset):
             ``data_root``. Defaults to '', search the folder.
         pipeline (Sequence[dict | Callable]): Transforms. Defaults to ().
         tile_size (int, optional): Side in pixels of the windows into which larger
-            images are divided; only the window is read from formats that permit it
+            images are divided, at the distance on the ground at which the pipeline
+            loads them; only the window is read from formats that permit it
             (TIFF, JPEG 2000). Edge windows are shifted inwards to full size.
             Defaults to None, whole images.
         tile_overlap (int): Pixels that neighbouring windows share. Defaults to 0.
@@ -125,6 +129,14 @@ class ImageryDataset(BaseDataset):
             lazy_init=lazy_init,
         )
 
+    @property
+    def reading(self) -> Reading:
+        """How images are read, as the step of the pipeline that loads them says."""
+        for step in self.pipeline.transforms:
+            if isinstance(getattr(step, 'reading', None), Reading):
+                return step.reading
+        return Reading()
+
     # -- Finding the samples -----------------------------------------------------
 
     def full_init(self) -> None:
@@ -176,19 +188,21 @@ class ImageryDataset(BaseDataset):
                 f'{self.data_root!r}; leave it out to search data_root for images'
             )
         names = self._listed_names()
-        wrong = [name for name in names if not is_image_name(name)]
-        if wrong:
-            raise ValueError(
-                f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
-                f'extensions than {ACCEPTED}, first {wrong[0]!r}. Remove these lines'
-            )
-        paths = [os.path.join(self.data_root, name) for name in names]
-        absent = [path for path in paths if not os.path.isfile(path)]
+        paths = [beside(self.data_root, name) for name in names]
+        absent = [path for path in paths if is_missing(path)]
         if absent:
             raise FileNotFoundError(
                 f'{len(absent)} of {len(paths)} files that ann_file {self.ann_file!r} '
                 f'lists do not exist, first {absent[0]!r}. Paths are relative to '
                 f'data_root {self.data_root!r}; correct data_root or the list'
+            )
+        wrong = [
+            name for name, path in zip(names, paths, strict=True) if not is_image(path)
+        ]
+        if wrong:
+            raise ValueError(
+                f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
+                f'extensions than {ACCEPTED}, first {wrong[0]!r}. Remove these lines'
             )
         return paths
 
@@ -197,7 +211,7 @@ class ImageryDataset(BaseDataset):
 
     def _windows(self, path: str, tile: int) -> Iterator[Window]:
         try:
-            height, width = read_header(path).shape
+            height, width = read_header(path, self.reading).shape
         except UnreadableImageError:
             # Reported, once, when it is loaded.
             height, width = tile, tile

@@ -19,8 +19,8 @@ from ..images import (
     read_header,
     read_values,
 )
+from ..images.image_file import PHOTOGRAPH_EXTENSIONS
 from ..images.pixels import ValueRange
-from ..images.rasters import RASTER_EXTENSIONS
 from .imagery import ImageryDataset
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -355,6 +355,6 @@ def _bands_of_first(dataset: ImageryDataset) -> int:
             error = unreadable
             continue
         # Grey photographs stand among coloured ones, whose bands they are given.
-        is_raster = path.lower().endswith(RASTER_EXTENSIONS)
-        return header.num_bands if is_raster else 3
+        is_photograph = path.lower().endswith(PHOTOGRAPH_EXTENSIONS)
+        return 3 if is_photograph else header.num_bands
     raise error or UnreadableImageError('no image')

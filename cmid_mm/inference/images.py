@@ -35,8 +35,6 @@ class InputImage:
 
     def __init__(self, path: str | Path, loader: Loader) -> None:
         self.path = Path(path)
-        self.file = ImageFile(path, keep=True)
-        self.height, self.width = self.file.header.shape
         self._blue_first = isinstance(loader, LoadImageFromFile)
         if isinstance(loader, LoadImagery):
             self.reading = loader.reading
@@ -49,6 +47,8 @@ class InputImage:
                 "'color')"
             )
         self._to_float = bool(getattr(loader, 'to_float32', False))
+        self.file = ImageFile(path, keep=True, reading=self.reading)
+        self.height, self.width = self.file.header.shape
 
     @property
     def place(self) -> Place | None:
@@ -95,8 +95,8 @@ class InputPair:
     """
 
     def __init__(self, paths: Sequence[str | Path], loader: LoadImagePair) -> None:
-        self.pair = ImagePair(paths, loader.align, keep=True)
         self.reading = loader.reading
+        self.pair = ImagePair(paths, loader.align, keep=True, reading=self.reading)
         self.path, self.path2 = (date.path for date in self.pair.dates)
         self.height, self.width = self.pair.height, self.pair.width
         self.place = self.pair.place

@@ -24,7 +24,8 @@ class LoadImagePair(BaseTransform):
     ``img_shape``, ``ori_shape``.
 
     Args:
-        bands: Bands to take, counted from 1. Defaults to None, all that hold data.
+        bands: Bands to take, counted from 1, or by their names in the files. Defaults
+            to None, all that hold data.
         value_range: Low and high value of non-8-bit files, mapped to 0 and 255: one
             pair, or one for each band. Defaults to None, the whole integer range.
         num_bands: Expected number C of bands. Defaults to None: the number of
@@ -33,6 +34,9 @@ class LoadImagePair(BaseTransform):
             None.
         align: Warp the second date onto the pixels of the first where their places
             differ. Defaults to False: such pairs are refused.
+        gsd: Distance of pixels on the ground in metres at which files are read.
+            Defaults to None, as they are.
+        quality: Mask beside each file, as of :class:`LoadImagery`. Defaults to None.
 
     Raises:
         ValueError: If the options contradict each other.
@@ -40,13 +44,17 @@ class LoadImagePair(BaseTransform):
 
     def __init__(
         self,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int | str] | None = None,
         value_range: Any = None,
         num_bands: int | None = None,
         nodata: float | None = None,
         align: bool = False,
+        gsd: float | None = None,
+        quality: Any = None,
     ) -> None:
-        self.reading = Reading(num_bands or 0, bands, value_range, nodata=nodata)
+        self.reading = Reading(
+            num_bands or 0, bands, value_range, None, nodata, gsd, quality
+        )
         self.align = align
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +64,7 @@ class LoadImagePair(BaseTransform):
             PlaceMismatchError: If the two differ in size or place.
         """
         paths = results['img_path'], results['img_path2']
-        with ImagePair(paths, self.align) as pair:
+        with ImagePair(paths, self.align, reading=self.reading) as pair:
             results['img'], _ = pair.load(self.reading)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results

@@ -24,13 +24,18 @@ class LoadImagery(BaseTransform):
     Args:
         size: Side in pixels of the square that the image is resized to. Defaults to
             None, the size of the file.
-        bands: Bands to take, counted from 1. Defaults to None, all that hold data.
+        bands: Bands to take, counted from 1, or by their names in the files. Defaults
+            to None, all that hold data.
         value_range: Low and high value of non-8-bit files, mapped to 0 and 255: one
             pair, or one for each band. Defaults to None, the whole integer range.
         num_bands: Expected number of bands. Defaults to None: the number of
             ``bands``, or 3.
         nodata: Value of missing pixels where files do not mark them. Defaults to
             None.
+        gsd: Distance of pixels on the ground in metres at which files are read;
+            windows are in pixels of that distance. Defaults to None, as they are.
+        quality: Mask beside each file, as a dict of ``file`` and ``values`` or
+            ``bits``; see :class:`cmid_mm.images.Quality`. Defaults to None.
 
     Raises:
         ValueError: If the options contradict each other.
@@ -39,12 +44,16 @@ class LoadImagery(BaseTransform):
     def __init__(
         self,
         size: int | None = None,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int | str] | None = None,
         value_range: Any = None,
         num_bands: int | None = None,
         nodata: float | None = None,
+        gsd: float | None = None,
+        quality: Any = None,
     ) -> None:
-        self.reading = Reading(num_bands or 0, bands, value_range, size, nodata)
+        self.reading = Reading(
+            num_bands or 0, bands, value_range, size, nodata, gsd, quality
+        )
         # The first file of each type of values.
         self._types: dict[Any, str] = {}
 
