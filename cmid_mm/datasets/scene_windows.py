@@ -15,7 +15,7 @@ import torch
 from mmengine.dataset.base_dataset import force_full_init
 from mmengine.registry import DATASETS
 
-from ..images import ImageFile, Place, UnreadableImageError, read_header
+from ..images import ImageFile, Place, Reading, UnreadableImageError, read_header
 from ..labels.errors import LabelError
 from ..labels.lists import read_list
 from ..labels.vectors import Area, placed
@@ -49,7 +49,8 @@ class SceneWindows(ImageryDataset):
         data_root: As of :class:`ImageryDataset`.
         ann_file: Likewise. A weight may follow behind a tab.
         pipeline: Likewise.
-        tile_size: Side in pixels of the windows. Defaults to 256.
+        tile_size: Side of the windows, in pixels of the distance on the ground at which
+            the pipeline loads them. Defaults to 256.
         per_epoch: Windows of an epoch. Defaults to None, as many as would cover the
             area of all scenes once.
         min_valid: Share of the pixels of a window (0-1) that hold data in all bands.
@@ -122,7 +123,8 @@ class SceneWindows(ImageryDataset):
         # Counted by all workers of this process.
         self._redrawn = torch.zeros(1, dtype=torch.int64).share_memory_()
         scenes = [self.get_data_info(i) for i in range(self.num_scenes)]
-        found = _look([scene['img_path'] for scene in scenes], self.aoi is not None)
+        paths = [scene['img_path'] for scene in scenes]
+        found = _look(paths, self.reading, self.aoi is not None)
         shapes, places = [], []
         for scene, result in zip(scenes, found, strict=True):
             if isinstance(result, UnreadableImageError):
@@ -272,14 +274,16 @@ def _chosen(
 _Seen = tuple[tuple[int, int], Place | None]
 
 
-def _look(paths: Sequence[str], with_place: bool) -> list[_Seen | UnreadableImageError]:
+def _look(
+    paths: Sequence[str], reading: Reading, with_place: bool
+) -> list[_Seen | UnreadableImageError]:
     """What the headers of scenes say, or why they cannot be read."""
 
     def look(path: str) -> _Seen | UnreadableImageError:
         try:
             if not with_place:
-                return read_header(path).shape, None
-            with ImageFile(path) as image:
+                return read_header(path, reading).shape, None
+            with ImageFile(path, reading=reading) as image:
                 return image.header.shape, image.place
         except UnreadableImageError as error:
             return error

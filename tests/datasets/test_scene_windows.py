@@ -315,3 +315,55 @@ def test_polygons_and_a_scene_without_place(placed_root):
 def test_missing_polygons(placed_root):
     with pytest.raises(FileNotFoundError, match=r'absent\.gpkg'):
         scene_windows(placed_root, aoi='absent.gpkg')
+
+
+# -- Distance on the ground, and masks beside scenes -------------------------------
+
+
+def test_windows_are_in_pixels_of_the_distance(placed_root):
+    (placed_root / '2.tif').unlink()
+    pipeline = [dict(LOAD, value_range=(0, 255), gsd=20)]
+    dataset = scene_windows(placed_root, pipeline=pipeline, tile_size=16)
+    # Two scenes of 48 x 48 pixels of 20 m.
+    assert len(dataset) == 2 * 9
+    for key in range(10):
+        sample = dataset[key]
+        top, left, *_ = sample['window']
+        assert max(top, left) <= 48 - 16
+        # Each the mean of two of the file's, which count from 1.
+        columns = 2 * (np.arange(16) + left) + 1.5
+        np.testing.assert_allclose(sample['img'][0, :, 1], columns, atol=0.51)
+
+
+def test_centres_lie_in_polygons_at_a_distance(placed_root):
+    (placed_root / '2.tif').unlink()
+    # Columns 40 to 56 and rows 30 to 60 of the first scene.
+    write_area(placed_root / 'area.gpkg', (500400, 4999400, 500560, 4999700))
+    pipeline = [dict(LOAD, value_range=(0, 255), gsd=20)]
+    dataset = scene_windows(
+        placed_root, pipeline=pipeline, tile_size=8, aoi='area.gpkg', per_epoch=30
+    )
+    for scene, (top, left, *_) in places(dataset, range(30)):
+        assert scene == 0
+        assert 19 <= left + 4 <= 29 and 14 <= top + 4 <= 31
+
+
+def test_pixels_under_a_mask_do_not_count(tmp_path, warned):
+    write_scene(tmp_path / 'images' / 'a.tif', **ZONE)
+    mask = np.zeros((1, 96, 96), np.uint8)
+    mask[:, :, 48:] = 3
+    with rasterio.open(
+        *(tmp_path / 'a_cloud.tif', 'w', 'GTiff'),
+        height=96,
+        width=96,
+        count=1,
+        dtype='uint8',
+    ) as file:
+        file.write(mask)
+    quality = dict(file='../{stem}_cloud.tif', values=[3])
+    pipeline = [dict(LOAD, value_range=(0, 255), quality=quality)]
+    dataset = scene_windows(
+        tmp_path / 'images', pipeline=pipeline, tile_size=16, min_valid=0.75
+    )
+    lefts = [left for _, (_, left, *_) in places(dataset, range(60))]
+    assert 30 <= max(lefts) <= 48 - 12
