@@ -12,6 +12,7 @@ from .arguments import (
     ConfigOptions,
     add_launcher_arguments,
     add_run_arguments,
+    band,
     user_errors,
     value_range_of,
 )
@@ -23,6 +24,7 @@ __all__ = [
     'ConfigOptions',
     'add_launcher_arguments',
     'add_run_arguments',
+    'band',
     'load_commands',
     'main',
     'run_tool',

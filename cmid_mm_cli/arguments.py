@@ -110,6 +110,11 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def band(text: str) -> int | str:
+    """A band on a command line: its number, or its name in the files."""
+    return int(text) if text.isdecimal() else text
+
+
 def value_range_of(numbers: Sequence[float] | None) -> Any:
     """The value range that numbers on a command line mean.
 

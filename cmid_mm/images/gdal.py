@@ -46,8 +46,6 @@ def gdal_settings() -> Iterator[None]:
             # Otherwise GDAL lists the folder, which may hold a million files, each
             # time.
             GDAL_DISABLE_READDIR_ON_OPEN='TRUE',
-            # Parts of a VRT that the parent process opened have its file positions.
-            VRT_SHARED_SOURCE='FALSE',
             **options,
         ),
         warnings.catch_warnings(),

@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
-from .composites import MOSAIC, STACK, listed_parts, openable
+from .composites import MOSAIC, STACK, openable
 from .errors import PlaceMismatchError, UnreadableImageError
 from .gdal import Result, persistently, unreadable
 from .names import image_path, is_network
@@ -31,6 +31,10 @@ RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)
 _STRIP_BYTES = 1 << 28
 #: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
+
+#: VRTs that could not be read. GDAL knows the parts that it failed to open by the place
+#: of their VRT in memory, where the next would take them for its own, and for zeros.
+_never_closed: list[ExitStack] = []
 
 
 class Raster:
@@ -75,8 +79,7 @@ class Raster:
             )
 
     def _connect(self) -> None:
-        """Open the file, again if it was open."""
-        self.close()
+        """Open the file."""
         source = self._open()
         self.source = (
             source
@@ -235,10 +238,21 @@ class Raster:
         if self._error is not None:
             raise self._error
         try:
-            return persistently(self._name, read, self._connect)
+            return persistently(self._name, read, self._reconnect)
         except (RasterioError, OSError) as error:
             self._error = unreadable(self.path, error)
+            self._give_up()
             raise self._error from None
+
+    def _reconnect(self) -> None:
+        self._give_up()
+        self._connect()
+
+    def _give_up(self) -> None:
+        """Let go of the file after an error."""
+        if self.source.driver == 'VRT':
+            _never_closed.append(self._stack.pop_all())
+        self.close()
 
     @property
     def lost(self) -> bool:
@@ -383,13 +397,3 @@ def _and(
     if first is None or second is None:
         return second if first is None else first
     return first & second
-
-
-def parts_of_image(path: Path) -> list[str]:
-    """Names of the files that a VRT or a list of parts is made of."""
-    if path.suffix.lower() != '.vrt':
-        return listed_parts(path)
-    raster = Raster(path)
-    files = [name for name in raster.source.files if name != str(path)]
-    raster.close()
-    return files

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..datasets.transforms.bitemporal import LoadImagePair
 from ..datasets.transforms.loading import LoadImagery
-from ..images import ImageFile, Place, Reading, Window
+from ..images import ImageFile, Place, Reading, Window, image_path
 from ..images.pairs import ImagePair
 from ..images.pixels import missing_pixels
 
@@ -34,7 +34,7 @@ class InputImage:
     """
 
     def __init__(self, path: str | Path, loader: Loader) -> None:
-        self.path = Path(path)
+        self.path = image_path(path)
         self._blue_first = isinstance(loader, LoadImageFromFile)
         if isinstance(loader, LoadImagery):
             self.reading = loader.reading

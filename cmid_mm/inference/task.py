@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..configs import collate_function, innermost_dataset, scope_of, type_name
-from ..images import NoValidPixelError, Window, named_images, tile_windows
+from ..images import (
+    NoValidPixelError,
+    Window,
+    image_path,
+    named_images,
+    tile_windows,
+)
 from ..images.notices import say_once
 from ..visualization.drawing import class_names, palette_of
 from .images import AnyImage, InputImage
@@ -277,4 +283,4 @@ def _booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
 
 def _path_of(item: Any) -> Path:
     """The image, or the first date of a pair."""
-    return Path(item[0] if isinstance(item, (tuple, list)) else item)
+    return image_path(item[0] if isinstance(item, (tuple, list)) else item)
