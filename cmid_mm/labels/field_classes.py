@@ -36,6 +36,11 @@ class FieldClasses:
         values = [Path(path).stem]
         if field is None:
             check_fields(path, [], layer)
+            if label_map or ignore:
+                raise LabelError(
+                    f'{path}: label_map and ignore are about the values of a field; '
+                    'name it (field=...)'
+                )
         else:
             column = read_attributes(path, [field], layer)[field]
             values = sorted(map(_plain, column.dropna().unique()), key=_sorting)
@@ -59,7 +64,7 @@ class FieldClasses:
         self.background = IGNORED
         if background is not None:
             self.background = class_index(path, 'background', background, self.classes)
-        if field is None and not label_map:
+        if field is None:
             meant = {values[0]: self._only_class(values[0])}
         self._indices = {
             value: class_index(path, f'{field}={value}', name, self.classes)

@@ -14,9 +14,11 @@ from .attribute_tables import Colour
 from .dota import MIN_BOX_SHARE, MIN_SIDE
 from .field_classes import FieldClasses
 from .masks import IGNORED
-from .polygon_labels import PolygonLabels, polygons_on
+from .polygon_labels import LayerPolygons, PolygonLabels
 from .raster_labels import RasterLabels
-from .recent import Recent
+
+#: GEOS's number.
+_POLYGON = 3
 
 
 class LabelLayer:
@@ -143,12 +145,9 @@ class BoxLayer:
         min_share: float = MIN_BOX_SHARE,
     ) -> None:
         self.path, self.min_share = str(path), min_share
-        self._named = FieldClasses(
-            self.path, classes, label_map or {}, ignore, field, layer
-        )
-        self.classes = self._named.classes
-        self._on: Recent[tuple[Any, NDArray[np.float64], NDArray[np.uint8]]]
-        self._on = Recent()
+        named = FieldClasses(self.path, classes, label_map or {}, ignore, field, layer)
+        self.classes = named.classes
+        self._polygons = LayerPolygons(named)
 
     def boxes(
         self, image: ImageFile, window: Window
@@ -164,41 +163,35 @@ class BoxLayer:
             classes, (N,); the share of each box that lies in the window, (N,), at
             least ``min_share`` and 1 exactly if all of it does.
         """
-        index, corners, classes = self._on.get(image, self._laid_upon)
+        import shapely
+
+        polygons = self._polygons.on(image)
+        which = polygons.near(window)
+        parts, owners = shapely.get_parts(polygons.shapes[which], return_index=True)
+        boxes = shapely.oriented_envelope(parts)
+        classes = polygons.values[which[owners]]
+        # Of a polygon without area it is a line.
+        kept = (shapely.get_type_id(boxes) == _POLYGON) & (classes != IGNORED)
         top, left, height, width = window
-        which = np.sort(index.query(_box(window)))
-        near = corners[which] - (left, top)
-        shares = np.array([share_inside(quad, width, height) for quad in near])
-        kept = shares >= self.min_share
+        corners = shapely.get_coordinates(boxes[kept]).reshape(-1, 5, 2)[:, :4]
+        corners = corners - (left, top)
+        sides = np.linalg.norm(np.diff(corners[:, :3], axis=1), axis=2)
+        shares = np.array([share_inside(quad, width, height) for quad in corners])
+        inside = (sides >= MIN_SIDE).all(axis=1) & (shares >= self.min_share)
         return (
-            near[kept].reshape(-1, 8),
-            classes[which][kept].astype(np.int64),
-            shares[kept],
+            corners[inside].reshape(-1, 8),
+            classes[kept][inside].astype(np.int64),
+            shares[inside],
         )
 
     def overlaps(self, image: ImageFile) -> bool:
-        """Whether a box reaches into an image."""
-        index = self._on.get(image, self._laid_upon)[0]
-        return len(index.query(_box((0, 0, image.height, image.width)))) > 0
+        """Whether a polygon reaches into an image."""
+        return self._polygons.reach(image)
 
     def counts(self, image: ImageFile, window: Window) -> NDArray[np.int64]:
         """How many boxes of each class a window has, (number of classes,)."""
         classes = self.boxes(image, window)[1]
         return np.bincount(classes, minlength=len(self.classes))
-
-    def _laid_upon(self, image: ImageFile) -> Any:
-        import shapely
-
-        polygons = polygons_on(image, self._named)
-        parts, owners = shapely.get_parts(polygons.shapes, return_index=True)
-        boxes = shapely.oriented_envelope(parts)
-        classes = polygons.values[owners]
-        # Of a polygon without area it is a line.
-        kept = (shapely.get_type_id(boxes) == 3) & (classes != IGNORED)
-        corners = shapely.get_coordinates(boxes[kept]).reshape(-1, 5, 2)[:, :4]
-        sides = np.linalg.norm(np.diff(corners[:, :3], axis=1), axis=2)
-        wide = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
-        return shapely.STRtree(boxes[kept][wide]), corners[wide], classes[kept][wide]
 
 
 def _is_raster(path: str) -> bool:
@@ -210,10 +203,3 @@ def _is_raster(path: str) -> bool:
     except UnreadableImageError:
         return False
     return True
-
-
-def _box(window: Window) -> Any:
-    import shapely
-
-    top, left, height, width = window
-    return shapely.box(left, top, left + width, top + height)

@@ -12,6 +12,9 @@ from rasterio.features import rasterize
 from ..images import Place, Window
 from .errors import LabelError
 
+#: Corners of polygons that a layer holds ready in a process, some 200 MB.
+HELD_CORNERS = 10_000_000
+
 #: Corners from which on a polygon is cut to a window before it is burned there.
 _MANY_CORNERS = 1000
 
@@ -32,13 +35,20 @@ class PixelPolygons:
         self.values = values
         self._index = shapely.STRtree(self.shapes)
 
-    def touching(self, window: Window) -> NDArray[np.intp]:
-        """Which polygons touch a window, in their order."""
+    @property
+    def num_corners(self) -> int:
+        """Number of corners of all polygons."""
         import shapely
 
-        top, left, height, width = window
-        box = shapely.box(left, top, left + width, top + height)
-        return np.sort(self._index.query(box, predicate='intersects'))
+        return int(shapely.get_num_coordinates(self.shapes).sum())
+
+    def touching(self, window: Window) -> NDArray[np.intp]:
+        """Which polygons touch a window, in their order."""
+        return np.sort(self._index.query(_box(window), predicate='intersects'))
+
+    def near(self, window: Window) -> NDArray[np.intp]:
+        """Which polygons have bounds that touch a window, in their order."""
+        return np.sort(self._index.query(_box(window)))
 
     def burned(self, window: Window, fill: int = 0) -> NDArray[np.uint8]:
         """A mask: pixels whose centre lies in a polygon have its value.
@@ -76,6 +86,13 @@ class PixelPolygons:
             transform=Affine.translation(left, top),
             dtype=np.uint8,
         )
+
+
+def _box(window: Window) -> Any:
+    import shapely
+
+    top, left, height, width = window
+    return shapely.box(left, top, left + width, top + height)
 
 
 def placed(path: str | Path, place: Place | None, image: str | Path) -> Place:

@@ -58,22 +58,23 @@ class RasterLabels:
             if value in label_map or name in self.classes
         } | dict.fromkeys(ignore, IGNORED)
         self.palette = self._palette(table)
-        self._on: Recent[ImageFile] = Recent(ImageFile.close)
+        self._on: Recent[ImageFile] = Recent(close=ImageFile.close)
 
     def _palette(self, table: ValueTable) -> list[Colour] | None:
         """Colours of the classes, if the file has one for each."""
-        values = self._declared or {i: i for i in range(len(self.classes))}
+        indices = range(len(self.classes))
+        values = {} if self._complete else {index: index for index in indices}
+        values |= self._declared
         colours = {
             index: table.colours[value]
             for value, index in reversed(values.items())
             if value in table.colours
         }
-        indices = range(len(self.classes))
         return [colours[i] for i in indices] if {*indices} <= colours.keys() else None
 
     def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
         """Classes of the pixels of a window of an image, (h, w)."""
-        stored = self._on.get(image, self._laid_upon).read_indices(window)
+        stored = self._on.of_image(image, self._laid_upon).read_indices(window)
         if not self._is_aligned(image) and self._header.alpha is not None:
             stored = Pixels(stored.values)  # transparency is how a mask looks
         values, missing = single_band(self.path, stored)
@@ -126,9 +127,10 @@ class RasterLabels:
 
 def _names(table: ValueTable) -> dict[int, str]:
     """Names of values; numbers of those that have a colour, if there are no names."""
-    # A table with all colours is a scale of colours, no list of classes.
-    listed = table.colours if 255 not in table.colours else {}
-    return table.names or {value: str(value) for value in listed}
+    listed = [value for value, colour in table.colours.items() if any(colour)]
+    if table.names or 255 in listed:  # all 256: a scale of colours, no list of classes
+        return table.names
+    return {value: str(value) for value in listed}
 
 
 def _is_name(meant: int | str) -> bool:

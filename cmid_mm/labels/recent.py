@@ -3,7 +3,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -11,39 +11,56 @@ from rasterio.warp import transform_bounds
 
 from ..images import ImageFile, Place
 
-#: Images whose labels a layer holds ready in a process.
+#: Images for which a layer holds something ready in a process.
 _HELD_READY = 16
 
 _Item = TypeVar('_Item')
 
 
 class Recent(Generic[_Item]):
-    """What was made for each of the last images, made anew in each process.
+    """What was made for the last images or places, made anew in each process.
 
     Args:
+        most: Size of all that is kept; the last item is kept whatever its size.
+            Defaults to some items.
+        size: Of an item. Defaults to None, 1 each.
         close: What to do with an item that others displace.
     """
 
-    def __init__(self, close: Callable[[_Item], object] | None = None) -> None:
-        self._close = close
-        self._items: OrderedDict[Any, _Item] = OrderedDict()
+    def __init__(
+        self,
+        most: int = _HELD_READY,
+        size: Callable[[_Item], int] | None = None,
+        close: Callable[[_Item], object] | None = None,
+    ) -> None:
+        self._options = most, size, close
+        self._items: OrderedDict[Any, tuple[int, _Item]] = OrderedDict()
 
-    def get(self, image: ImageFile, make: Callable[[ImageFile], _Item]) -> _Item:
+    def of_image(self, image: ImageFile, make: Callable[[ImageFile], _Item]) -> _Item:
         """What belongs to an image, made if it is not there."""
+        key = str(image.path), image.place, image.header.shape
+        return self.get(key, lambda: make(image))
+
+    def get(self, key: Hashable, make: Callable[[], _Item]) -> _Item:
+        """What belongs to a key, made if it is not there."""
+        most, size, close = self._options
         # A process that was forked must not share its parent's file positions.
-        key = os.getpid(), str(image.path), image.place, image.header.shape
+        key = os.getpid(), key
         if key not in self._items:
-            self._items[key] = make(image)
-            if len(self._items) > _HELD_READY:
-                (process, *_), oldest = self._items.popitem(last=False)
-                if self._close is not None and process == os.getpid():
-                    self._close(oldest)
+            item = make()
+            self._items[key] = (1 if size is None else size(item)), item
+            total = sum(size for size, _ in self._items.values())
+            while total > most and len(self._items) > 1:
+                (process, _), (displaced, oldest) = self._items.popitem(last=False)
+                total -= displaced
+                if close is not None and process == os.getpid():
+                    close(oldest)
         self._items.move_to_end(key)
-        return self._items[key]
+        return self._items[key][1]
 
     def __reduce__(self) -> Any:
         """Nothing of it goes to another process."""
-        return Recent, (self._close,)
+        return Recent, self._options
 
 
 def ground_bounds(

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ..dependencies import vector_library
 from ..images import Place, Window
 from ..images.notices import say_once
 from .errors import LabelError
-from .pixel_polygons import PixelPolygons, placed
+from .pixel_polygons import HELD_CORNERS, PixelPolygons, placed
+from .recent import Recent
 
 #: Longest edge, in degrees and metres, that stays straight when a layer is brought
 #: to another reference system: longer ones are divided, as they become curves.
@@ -69,7 +71,7 @@ def read_vectors(
     if columns is not None:
         _check_fields(path, columns, info['fields'])
     if bounds is not None:
-        bounds = _transformed(bounds, crs or source, source)
+        bounds = bounds_in(bounds, crs or source, source)
     try:
         frame = pyogrio.read_dataframe(
             str(path), layer=info['layer_name'], columns=columns, bbox=bounds
@@ -80,13 +82,17 @@ def read_vectors(
         ) from None
     frame = _polygons(path, frame, refused=bounds is None)
     _check_degrees(path, frame)
-    if crs is None or not len(frame):
-        return frame
-    return _reprojected(frame, crs)
+    return frame if crs is None else reprojected(frame, crs)
 
 
-def _transformed(bounds: Bounds, crs: Any, other: Any) -> Bounds:
-    """Bounds in another reference system, a little wider."""
+def bounds_in(bounds: Bounds, crs: Any, other: Any) -> Bounds:
+    """Bounds in another reference system, a little wider.
+
+    Args:
+        bounds: Left, bottom, right and top.
+        crs: Their reference system.
+        other: The other one.
+    """
     near = _near(other)
     if near is not None:
         degrees = _unwrapped(transform_bounds(crs, _DEGREES, *bounds, densify_pts=21))
@@ -130,6 +136,18 @@ def _near(crs: Any) -> Bounds | None:
     return low, max(-90.0, south - _NEAR), high, min(90.0, north + _NEAR)
 
 
+def has_index(path: str | Path, layer: str | None = None) -> bool:
+    """Whether a part of a layer is read without reading all of it.
+
+    Raises:
+        ImportError: If geopandas or pyogrio is missing.
+        FileNotFoundError: If there is no such file.
+        LabelError: If it cannot be read.
+    """
+    vector_library()
+    return bool(_layer_info(path, layer)['capabilities']['fast_spatial_filter'])
+
+
 def read_attributes(
     path: str | Path, columns: Sequence[str], layer: str | None = None
 ) -> Any:
@@ -145,10 +163,9 @@ def read_attributes(
 
     info = _layer_info(path, layer)
     _check_fields(path, columns, info['fields'])
-    frame = pyogrio.read_dataframe(
+    return pyogrio.read_dataframe(
         str(path), layer=info['layer_name'], columns=columns, read_geometry=False
     )
-    return frame
 
 
 def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
@@ -187,7 +204,7 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
         )
     if not info['features']:
         raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
-    if re.search('Point|Line|Curve', info['geometry_type'] or ''):
+    if re.search(r'Point|LineString|Curve\b', info['geometry_type'] or ''):
         raise LabelError(
             f'{path}: layer {info["layer_name"]} holds no polygons '
             f'({info["geometry_type"]}); give outlines (in a map program: buffer '
@@ -265,11 +282,16 @@ def _check_degrees(path: str | Path, frame: Any) -> None:
             )
 
 
-def _reprojected(frame: Any, crs: Any) -> Any:
-    """Polygons in another reference system, cut where that has no meaning."""
+def reprojected(frame: Any, crs: Any) -> Any:
+    """Polygons in another reference system, cut where that has no meaning.
+
+    Args:
+        frame: What :func:`read_vectors` gave.
+        crs: The reference system.
+    """
     import shapely
 
-    if frame.crs == crs:
+    if not len(frame) or frame.crs == crs:
         return frame
     unit = frame.crs.axis_info[0].unit_conversion_factor
     step = _STRAIGHT[0] if frame.crs.is_geographic else _STRAIGHT[1] / unit
@@ -308,9 +330,10 @@ class Area:
     def __init__(self, path: str | Path, layer: str | None = None) -> None:
         self.path, self.layer = str(path), layer
         self._frame = read_vectors(path, columns=[], layer=layer)
-        # One for each zone of many scenes, and of the last scene.
-        self._reprojected: dict[Any, Any] = {}
-        self._placed: dict[Place, PixelPolygons] = {}
+        self._brought: Recent[Any] = Recent()
+        self._placed: Recent[PixelPolygons] = Recent(
+            HELD_CORNERS, attrgetter('num_corners')
+        )
 
     def mask(self, place: Place, window: Window) -> NDArray[np.bool_]:
         """Which pixels of a window of an image lie inside, (h, w)."""
@@ -363,15 +386,11 @@ class Area:
         return shapely.union_all(shapely.intersection(shapes, box))
 
     def _on(self, place: Place) -> PixelPolygons:
-        if place not in self._placed:
-            placed(self.path, place, 'an image')
-            if place.crs not in self._reprojected:
-                frame = _reprojected(self._frame, place.crs)
-                self._reprojected[place.crs] = frame.geometry.array
-            shapes = self._reprojected[place.crs]
-            inside = np.ones(len(shapes), np.uint8)
-            self._placed = {place: PixelPolygons(shapes, place, inside)}
-        return self._placed[place]
+        return self._placed.get(place, lambda: self._laid_upon(place))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_placed': {}}
+    def _laid_upon(self, place: Place) -> PixelPolygons:
+        crs = placed(self.path, place, 'an image').crs
+        shapes = self._brought.get(
+            crs, lambda: reprojected(self._frame, crs).geometry.array
+        )
+        return PixelPolygons(shapes, place, np.ones(len(shapes), np.uint8))

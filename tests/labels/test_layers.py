@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import rasterio.shutil
 import shapely
 from PIL import Image
 from rasterio import Affine
@@ -13,10 +14,12 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform as transform_points
 
 from cmid_mm.images import ImageFile, PlaceMismatchError, notices
-from cmid_mm.labels.attribute_tables import attribute_table_xml, read_value_table
+from cmid_mm.labels.attribute_tables import read_value_table
 from cmid_mm.labels.errors import LabelError
 from cmid_mm.labels.layers import LabelLayer
 from cmid_mm.labels.masks import read_index_mask
+from cmid_mm.labels.recent import Recent
+from cmid_mm.labels.vectors import read_vectors
 
 from .generated import (
     HEIGHT,
@@ -210,13 +213,30 @@ def test_overlap(tmp_path):
 # -- Names -------------------------------------------------------------------------
 
 
-def test_names_and_colours_come_back(tmp_path):
-    """What is written beside a map is read as the classes of labels."""
+#: As GDAL writes it.
+GDAL_TABLE = """<PAMDataset><PAMRasterBand band="1">
+<GDALRasterAttributeTable tableType="thematic">
+<FieldDefn index="0"><Name>Value</Name><Type>0</Type><Usage>5</Usage></FieldDefn>
+<FieldDefn index="1"><Name>Class</Name><Type>2</Type><Usage>2</Usage></FieldDefn>
+<FieldDefn index="2"><Name>R</Name><Type>0</Type><Usage>6</Usage></FieldDefn>
+<FieldDefn index="3"><Name>G</Name><Type>0</Type><Usage>7</Usage></FieldDefn>
+<FieldDefn index="4"><Name>B</Name><Type>0</Type><Usage>8</Usage></FieldDefn>
+<Row index="0"><F>0</F><F>Wald &amp; Wiese</F><F>0</F><F>0</F><F>0</F></Row>
+<Row index="1"><F>1</F><F>b</F><F>1</F><F>2</F><F>3</F></Row>
+<Row index="2"><F>2</F><F>ß</F><F>4</F><F>5</F><F>6</F></Row>
+</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>"""
+
+
+def test_attribute_table(tmp_path):
+    """As maps have it, which thus can be labels."""
     labels = values(HEIGHT, WIDTH)
     path = write_raster(tmp_path / 'map.tif', labels)
-    names, palette = ('Wald & Wiese', 'b', 'ß'), [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+    names = 'Wald & Wiese', 'b', 'ß'
     beside = tmp_path / 'map.tif.aux.xml'
-    beside.write_bytes(attribute_table_xml(names, palette))
+    beside.write_text(GDAL_TABLE, encoding='utf-8')
+    # Also of a VRT.
+    rasterio.shutil.copy(path, tmp_path / 'copy.vrt', driver='VRT')
+    assert read_value_table(tmp_path / 'copy.vrt') == read_value_table(path)
     layer = LabelLayer(path)
     assert layer.classes == names
     assert layer.palette == [(0, 0, 0), (1, 2, 3), (4, 5, 6)]
@@ -225,7 +245,7 @@ def test_names_and_colours_come_back(tmp_path):
     layer = LabelLayer(path, ('ß', 'b', 'Wald & Wiese'))
     assert (layer.window(scene(tmp_path), WHOLE) == 2 - labels).all()
     # Others are names for the same indices.
-    layer = LabelLayer(path, ('x', 'y', 'z'))
+    layer = LabelLayer(path, ('x', 'y', 'z'), label_map={7: 'x'})
     assert (layer.window(scene(tmp_path), WHOLE) == labels).all()
     assert layer.palette == [(0, 0, 0), (1, 2, 3), (4, 5, 6)]
     # With a part of the names the rest is no class.
@@ -234,7 +254,7 @@ def test_names_and_colours_come_back(tmp_path):
     layer = LabelLayer(path, ('b', 'ß'), ignore=[0])
     expected = np.array([255, 0, 1])[labels]
     assert (layer.window(scene(tmp_path), WHOLE) == expected).all()
-    beside.write_bytes(attribute_table_xml(names)[:-20])
+    beside.write_text(GDAL_TABLE[:-20], encoding='utf-8')
     with pytest.raises(LabelError, match=r'map\.tif\.aux\.xml: damaged XML'):
         LabelLayer(path)
 
@@ -285,6 +305,14 @@ def test_category_names(tmp_path):
     )
     assert read_value_table(tmp_path / 'map.vrt').names == {0: 'sea', 2: 'land'}
     assert LabelLayer(tmp_path / 'map.vrt').classes == ('sea', 'land')
+    # Beside a raster with a colour table, as predicted maps have them.
+    colours = {0: (0, 0, 0, 255), 2: (0, 9, 0, 255)}
+    path = write_raster(tmp_path / 'map.tif', values(9, 9), colours=colours)
+    beside = f'<PAMDataset><PAMRasterBand band="1">{CATEGORIES}</PAMRasterBand>'
+    (tmp_path / 'map.tif.aux.xml').write_text(f'{beside}</PAMDataset>')
+    layer = LabelLayer(path)
+    assert layer.classes == ('sea', 'land')
+    assert layer.palette == [(0, 0, 0), (0, 9, 0)]
 
 
 def test_names_beside_an_arcgis_raster(tmp_path):
@@ -344,10 +372,12 @@ def test_burned_as_rasterio_burns_the_whole_image(tmp_path, transform):
     assert (other.window(image, WHOLE) == expected).all()
 
 
+@pytest.mark.parametrize('name', ['a.gpkg', 'a.geojson', 'a.fgb', 'a.shp'])
 @pytest.mark.parametrize('into', ['EPSG:4326', 'EPSG:3857', 'EPSG:32651'])
-def test_layer_of_another_system(tmp_path, into):
+def test_layer_of_another_system(tmp_path, into, name):
+    """Also of formats of which no part is read for itself."""
     shapes = blobs(4)
-    path = write_vectors(tmp_path / 'a.gpkg', shapes, into=into)
+    path = write_vectors(tmp_path / name, shapes, into=into)
     own = write_vectors(tmp_path / 'b.gpkg', shapes)
     image = scene(tmp_path)
     names = dict(classes=('rest', 'blob'), background='rest')
@@ -427,6 +457,8 @@ def test_one_class_without_a_field(tmp_path):
     assert found(classes=('x', 'y'), background=1) == (('x', 'y'), [0, 1])
     with pytest.raises(LabelError, match='name the field that holds the class'):
         found(classes=('x', 'y'))
+    with pytest.raises(LabelError, match=r'about the values of a field; name it'):
+        found(label_map={1: 'x'})
 
 
 def test_order_of_overlapping_polygons(tmp_path):
@@ -461,6 +493,41 @@ def test_what_is_neither(tmp_path):
         LabelLayer(tmp_path / 'a.txt')
     with pytest.raises(FileNotFoundError, match=r'b\.gpkg'):
         LabelLayer(tmp_path / 'b.gpkg')
+
+
+@pytest.mark.parametrize('name', ['a.gpkg', 'a.geojson'])
+def test_what_is_read_of_a_vector_layer(tmp_path, monkeypatch, name):
+    """What lies under an image, once, or all of it, once for all images."""
+    shapes = [block(i * 400, 10, i * 400 + 20, 30) for i in range(5)]
+    path = write_vectors(tmp_path / name, shapes, into='EPSG:4326')
+    read = []
+
+    def watched(*args):
+        read.append(read_vectors(*args))
+        return read[-1]
+
+    monkeypatch.setattr('cmid_mm.labels.polygon_labels.read_vectors', watched)
+    layer = LabelLayer(path)
+    for i in (0, 1, 3):
+        (tmp_path / str(i)).mkdir()
+        image = scene(tmp_path / str(i), STRAIGHT @ Affine.translation(i * 400, 0))
+        for _ in range(2):
+            assert layer.counts(image, WHOLE).tolist() == [400]
+    assert [len(part) for part in read] == ([1] * 3 if name == 'a.gpkg' else [5])
+
+
+def test_corners_are_held_ready_up_to_a_number():
+    recent = Recent(10, len)
+    made = []
+
+    def get(key, size):
+        return recent.get(key, lambda: made.append(key) or 'x' * size)
+
+    for key, size in [('a', 4), ('b', 4), ('a', 4), ('c', 4), ('a', 4), ('b', 4)]:
+        assert len(get(key, size)) == size
+    assert made == ['a', 'b', 'c', 'b']
+    assert get('large', 20) == get('large', 20) == 'x' * 20
+    assert made[4:] == ['large']
 
 
 def test_layers_of_many_images(tmp_path):
