@@ -27,8 +27,10 @@ def mask_of(scene: Path, quality: Quality) -> Path:
         UnreadableImageError: If there is none, or more than one fits the name.
     """
     folder = scene if scene.is_dir() else scene.parent
-    names = dict(folder=glob.escape(str(folder)), stem=glob.escape(scene.stem))
-    pattern = os.path.join(glob.escape(str(folder)), quality.file.format(**names))
+    beside = glob.escape(str(folder))
+    pattern = quality.file.format(folder=beside, stem=glob.escape(scene.stem))
+    if '{folder}' not in quality.file:
+        pattern = os.path.join(beside, pattern)
     found = sorted(glob.glob(pattern))
     if len(found) == 1:
         return Path(found[0])
