@@ -69,15 +69,14 @@ class LoadImagery(BaseTransform):
         else:
             window = results.get('window')
             image, valid = load_image_and_mask(path, self.reading, window)
-            missing = missing_pixels(valid)
             least = results.get('min_valid', 0)
-            share = 1.0 if missing is None else 1 - missing.mean()
+            share = 1.0 if valid is None else valid.all(axis=2).mean()
             if share < least:
                 raise NoValidPixelError(
                     f'{path}: {share:.0%} of window {window} are valid pixels, fewer '
                     f'than min_valid={least:g}'
                 )
-            results['img_missing'] = missing
+            results['img_missing'] = missing_pixels(valid)
             self._compare_types(image.dtype, path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
