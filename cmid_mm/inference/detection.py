@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Oriented detection: a box for each object."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmcv.ops import batched_nms
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from .georeferencing import write_geojson
 from .images import AnyImage, InputImage
 from .segmentation import PICTURE_SIZE
 from .task import Task
+from .views import View
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,39 @@ class Detection(Task):
             moved = 2 if boxes.shape[1] == 5 else boxes.shape[1]
             boxes[:, :moved] += offset.repeat(moved // 2)
             parts.append((boxes, found.scores, found.labels))
-        boxes, scores, labels = (
-            torch.cat(tensors) for tensors in zip(*parts, strict=True)
-        )
-        if len(boxes):
-            # Detectors such as DETR suppress nothing, but see an object twice in two
-            # windows all the same.
-            kind = 'nms_rotated' if boxes.shape[1] == 5 else 'nms'
-            nms = dict(self.nms or dict(type=kind, iou_threshold=0.5))
-            _, kept = batched_nms(boxes, scores, labels, nms)
-            boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-        return self._result(image, boxes, scores, labels)
+        return self._result(image, *self._suppress(parts))
+
+    def merge(self, opinions: Iterable[tuple[View, list[Any]]]) -> list[Any]:
+        """The boxes of all; of those of one object, the best."""
+        found = list(opinions)
+        merged = []
+        for prediction, *others in zip(*(each for _, each in found), strict=True):
+            parts = []
+            for (view, _), each in zip(found, (prediction, *others), strict=True):
+                seen = each.pred_instances
+                height, width = each.ori_shape[:: -1 if view.turns % 2 else 1]
+                boxes = view.undo_boxes(_tensor(seen.bboxes), (height, width))
+                parts.append((boxes, seen.scores, seen.labels))
+            boxes, scores, labels = self._suppress(parts)
+            prediction.pred_instances = InstanceData(
+                bboxes=boxes, scores=scores, labels=labels
+            )
+            merged.append(prediction)
+        return merged
+
+    def _suppress(
+        self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels of several views, each object once."""
+        boxes, scores, labels = (torch.cat(each) for each in zip(*parts, strict=True))
+        if not len(boxes):
+            return boxes, scores, labels
+        # Detectors such as DETR suppress nothing, but see an object twice in two
+        # views all the same.
+        kind = 'nms_rotated' if boxes.shape[1] == 5 else 'nms'
+        nms = dict(self.nms or dict(type=kind, iou_threshold=0.5))
+        _, kept = batched_nms(boxes, scores, labels, nms)
+        return boxes[kept], scores[kept], labels[kept]
 
     def _result(
         self, image: AnyImage, boxes: Tensor, scores: Tensor, labels: Tensor

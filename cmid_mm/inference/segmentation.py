@@ -1,14 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Semantic segmentation: a class for each pixel."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
+from mmengine.structures import PixelData
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..images import Window, write_geotiff, write_image
 from ..images.values import resize_nearest
@@ -16,6 +18,7 @@ from ..visualization.drawing import IGNORED, resized_mask, to_picture
 from ..visualization.panels import mask_panel
 from .images import AnyImage
 from .task import Task
+from .views import View
 from .windows import blend_windows
 
 #: Longest side of pictures in pixels; masks have full size.
@@ -80,10 +83,8 @@ class Segmentation(Task):
             if absent is not None:
                 top, left, height, width = window
                 missing[top : top + height, left : left + width] |= absent
-            logits = prediction.seg_logits.data.float()[None]
-            self._know_classes(logits.shape[1])
-            # Of one class, mmseg gives the probability instead.
-            scores = logits if logits.shape[1] == 1 else logits.softmax(1)
+            scores = _probabilities(prediction)[None]
+            self._know_classes(scores.shape[1])
             if scores.shape[-2:] != window[2:]:
                 scores = F.interpolate(scores, window[2:], mode='bilinear')
             yield window, scores[0].cpu().numpy()
@@ -91,8 +92,29 @@ class Segmentation(Task):
     def decide(self, scores: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Classes (H, W) of the pixels by their scores (C, H, W)."""
         if len(scores) == 1:
-            return (scores[0] > self.model.decode_head.threshold).astype(np.uint8)
+            return self._is_above(scores[0]).astype(np.uint8)
         return scores.argmax(0).astype(np.uint8)
+
+    def _is_above(self, probability: Any) -> Any:
+        """Where the only class is; of arrays as of tensors."""
+        return probability > self.model.decode_head.threshold
+
+    def merge(self, opinions: Iterable[tuple[View, list[Any]]]) -> list[Any]:
+        """The mean of their probabilities."""
+        means: list[Tensor] = []
+        for count, (view, predictions) in enumerate(opinions, 1):
+            found = [view.undo(_probabilities(each)) for each in predictions]
+            means = [
+                probability if count == 1 else mean + (probability - mean) / count
+                for mean, probability in zip(means or found, found, strict=True)
+            ]
+        for prediction, mean in zip(predictions, means, strict=True):
+            several = len(mean) > 1
+            best = mean.argmax(0, True) if several else self._is_above(mean)
+            prediction.pred_sem_seg = PixelData(data=best)
+            # Such that they give these probabilities.
+            prediction.seg_logits = PixelData(data=mean.log() if several else mean)
+        return predictions
 
     def _know_classes(self, channels: int) -> None:
         self.set_classes(max(channels, 2))
@@ -123,3 +145,10 @@ class Segmentation(Task):
                 palette=self.palette,
             )
         return paths
+
+
+def _probabilities(prediction: Any) -> Tensor:
+    """Of each class, (C, H, W)."""
+    logits: Tensor = prediction.seg_logits.data.float()
+    # Of one class, mmseg gives the probability itself.
+    return logits if len(logits) == 1 else logits.softmax(0)

@@ -2,7 +2,7 @@
 """What the inference of all tasks has in common."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -20,6 +20,8 @@ from ..images import NoValidPixelError, Window, named_images, tile_windows
 from ..images.notices import say_once
 from ..visualization.drawing import class_names, palette_of
 from .images import AnyImage, InputImage
+from .network import Network
+from .views import View
 from .windows import chunks
 
 #: Side of windows where the config does not say for which size it is made.
@@ -60,6 +62,8 @@ class Task:
     def __init__(self, cfg: Config, model: nn.Module, meta: dict[str, Any]) -> None:
         self.cfg = cfg
         self.model: Any = model
+        #: What predicts; it may be of several models and views.
+        self.network = Network([model])
         self.meta = meta
         pipeline = image_pipeline(cfg)
         with scope_of(cfg):
@@ -123,10 +127,17 @@ class Task:
         for index in range(1, len(samples) + 1):
             shape = samples[start]['inputs'].shape
             if index == len(samples) or samples[index]['inputs'].shape != shape:
-                batch = self.collate(samples[start:index])
-                predictions += self.model.test_step(batch)
+                opinions = self.network.predict(samples[start:index], self.collate)
+                if self.network.is_single:
+                    predictions += next(opinions)[1]
+                else:
+                    predictions += self.merge(opinions)
                 start = index
         return predictions
+
+    def merge(self, opinions: Iterable[tuple[View, list[Any]]]) -> list[Any]:
+        """Predictions of the same samples by several models or in several views."""
+        raise NotImplementedError
 
     def predict(
         self,
