@@ -3,21 +3,20 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..files import write_bytes
 from ..images.writing import write_image
 from ..visualization.drawing import enlarge, fit, titled, to_picture
 from .images import AnyImage, InputImage
+from .merging import Opinions, mean_of_scores
 from .task import Task
-from .views import View
 
 #: Classes listed for each image.
 BEST = 5
@@ -68,14 +67,9 @@ class Classification(Task):
         self.set_classes(len(scores))
         return ClassificationResult(image, scores, self.classes)
 
-    def merge(self, opinions: Iterable[tuple[View, list[Any]]]) -> list[Any]:
+    def merge(self, opinions: Opinions) -> list[Any]:
         """The mean of their scores."""
-        found = [predictions for _, predictions in opinions]
-        for prediction, *others in zip(*found, strict=True):
-            scores = [each.pred_score for each in (prediction, *others)]
-            prediction.pred_score = torch.stack(scores).mean(0)
-            del prediction.pred_label  # it may be another
-        return found[0]
+        return mean_of_scores(opinions)
 
     def save(self, result: ClassificationResult, folder: Path, name: str) -> list[Path]:
         """Write the picture ``name.jpg`` with the class above it."""

@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Oriented detection: a box for each object."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..files import write_bytes
-from ..images import Window
 from ..images.writing import write_image
 from ..labels.dota import format_boxes
 from ..visualization.drawing import Picture, box_corners, to_picture
 from ..visualization.panels import DrawnBoxes, box_panel
 from .georeferencing import write_geojson
 from .images import AnyImage, InputImage
+from .merging import Opinions
 from .segmentation import PICTURE_SIZE
-from .task import Task
-from .views import View
+from .task import Task, no_data
+from .windows import WindowGrid
 
 
 @dataclass(frozen=True)
@@ -68,26 +68,29 @@ class Detection(Task):
         return self._result(image, _tensor(found.bboxes), found.scores, found.labels)
 
     def large_result(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+        self, image: AnyImage, grid: WindowGrid, batch_size: int
     ) -> DetectionResult:
         """The objects of all windows; of one found in two, the better box."""
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for window, prediction, _ in self.predict_windows(image, windows, batch_size):
+        for window, prediction, _ in self.predict_windows(
+            image, grid, grid.strips, batch_size
+        ):
             found = prediction.pred_instances
             boxes = _tensor(found.bboxes).clone()
             offset = boxes.new_tensor((window[1], window[0]))  # x, y
             moved = 2 if boxes.shape[1] == 5 else boxes.shape[1]
             boxes[:, :moved] += offset.repeat(moved // 2)
             parts.append((boxes, found.scores, found.labels))
+        if not parts:
+            raise no_data(image)
         return self._result(image, *self._suppress(parts))
 
-    def merge(self, opinions: Iterable[tuple[View, list[Any]]]) -> list[Any]:
+    def merge(self, opinions: Opinions) -> list[Any]:
         """The boxes of all; of those of one object, the best."""
-        found = list(opinions)
-        merged = []
-        for prediction, *others in zip(*(each for _, each in found), strict=True):
+        views, found = zip(*opinions, strict=True)
+        for prediction, *others in zip(*found, strict=True):
             parts = []
-            for (view, _), each in zip(found, (prediction, *others), strict=True):
+            for view, each in zip(views, (prediction, *others), strict=True):
                 seen = each.pred_instances
                 height, width = each.ori_shape[:: -1 if view.turns % 2 else 1]
                 boxes = view.undo_boxes(_tensor(seen.bboxes), (height, width))
@@ -96,8 +99,7 @@ class Detection(Task):
             prediction.pred_instances = InstanceData(
                 bboxes=boxes, scores=scores, labels=labels
             )
-            merged.append(prediction)
-        return merged
+        return found[0]
 
     def _suppress(
         self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]

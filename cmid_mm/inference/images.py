@@ -55,6 +55,11 @@ class InputImage:
         """Where the image lies."""
         return self.file.place
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files of which it is made."""
+        return [self.path]
+
     def read(
         self, window: Window | None = None
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -100,6 +105,11 @@ class InputPair:
         self.path, self.path2 = (date.path for date in self.pair.dates)
         self.height, self.width = self.pair.height, self.pair.width
         self.place = self.pair.place
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of which it is made."""
+        return [self.path, self.path2]
 
     def read(
         self, window: Window | None = None

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Predict images with a trained model, whatever its task."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..configs import (
     type_name,
 )
 from .network import Network
+from .saving import Saved, Saver, weights_digest
 from .task import ErrorHandler, Task
 from .views import VIEWS
 
@@ -74,6 +76,7 @@ class Inferencer:
             checkpoint = [checkpoint]
         loaded = [_load_model(cfg, each, device) for each in checkpoint]
         self.model, meta = loaded[0]
+        self._config = cfg
         kind = task_class(self.model, cfg)
         self.task: Task = kind(cfg, self.model, dataset_meta(cfg, meta))
         self.task.network = Network([model for model, _ in loaded], VIEWS[views], half)
@@ -131,6 +134,41 @@ class Inferencer:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         return self.task.predict(images, batch_size, window, overlap, on_error)
+
+    def predict_to(
+        self,
+        folder: str | Path,
+        images: Sequence[Any],
+        resume: bool = False,
+        **options: Any,
+    ) -> Iterator[Saved]:
+        """Predict images and write the results, as ``tools/predict.py`` does.
+
+        Images that are predicted in windows may be of any size: their results are
+        written strip by strip. Stopped and called again with the same arguments, it
+        goes on with what is not finished; the result is the same bit by bit.
+
+        Args:
+            folder: Where to.
+            images: Images, or pairs.
+            resume: Leave out images whose results are there, and newer. Defaults to
+                False.
+            **options: ``batch_size``, ``window``, ``overlap`` and ``on_error`` of
+                :meth:`iterate`.
+
+        Yields:
+            What was written for each image.
+        """
+        digest = hashlib.blake2b(self._config.pretty_text.encode(), digest_size=16)
+        network = self.task.network
+        settings = {
+            'config': digest.hexdigest(),
+            'checkpoints': [weights_digest(model) for model in network.models],
+            'views': network.views,
+            'half': network.half,
+        }
+        saver = Saver(self.task, Path(folder), settings)
+        return saver.predict(images, resume=resume, **options)
 
 
 def _load_model(
