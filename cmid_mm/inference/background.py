@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Work that goes on beside other work: reading, the network, writing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar('Item')
 
 
-def in_background(items: Iterable[Item], ahead: int) -> Iterator[Item]:
+def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """Make items in a thread of their own, some ahead of their use.
 
     All of them are made in the same thread, so what makes them may hold a file open.

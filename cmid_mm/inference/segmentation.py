@@ -2,6 +2,7 @@
 """Semantic segmentation: a class for each pixel."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from ..images.strips import Content, bounded_cache, reduced_values, write_raster
 from ..images.values import resize_nearest
 from ..visualization.drawing import IGNORED, Picture, resized_mask, to_picture
 from ..visualization.panels import mask_panel
+from .background import in_background
 from .images import AnyImage, InputImage
 from .merging import Opinions, mean_of_pixels, probabilities
 from .rasters import Piece, join_pieces, write_pieces
@@ -136,7 +138,9 @@ class Segmentation(Task):
         """Scores of all windows of some strips, blended; see :func:`blend`."""
         rows = grid.reaching(strips)
         scored = self._window_scores(image, grid, rows, batch_size)
-        return blend(scored, grid, strips, folder)
+        # The network goes on while they are blended and written.
+        with closing(in_background(scored, ahead=2 * batch_size)) as predicted:
+            yield from blend(predicted, grid, strips, folder)
 
     def _window_scores(
         self, image: AnyImage, grid: WindowGrid, rows: range, batch_size: int

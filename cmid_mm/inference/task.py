@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,6 +19,7 @@ from ..configs import collate_function, innermost_dataset, scope_of, type_name
 from ..images import NoValidPixelError, Window, named_images
 from ..images.notices import say_once
 from ..visualization.drawing import class_names, palette_of
+from .background import in_background
 from .images import AnyImage, InputImage
 from .merging import Opinions
 from .network import Network
@@ -223,14 +224,20 @@ class Task:
             Window, prediction, and which of its pixels are missing, (h, w), or None.
         """
         tops = {grid.tops[row] for row in rows}
-        for batch in chunks(grid.windows, batch_size):
-            if tops.isdisjoint(window[0] for window in batch):
-                continue
-            samples = list(self._samples(image, batch))
-            predictions = self.forward([sample.data for _, sample in samples])
-            for (window, sample), prediction in zip(samples, predictions, strict=True):
-                if window[0] in tops:
-                    yield window, prediction, sample.missing
+        batches = (
+            list(self._samples(image, batch))
+            for batch in chunks(grid.windows, batch_size)
+            if not tops.isdisjoint(window[0] for window in batch)
+        )
+        # The next ones are read while the network works.
+        with closing(in_background(batches, ahead=2)) as read:
+            for samples in read:
+                predictions = self.forward([sample.data for _, sample in samples])
+                for (window, sample), prediction in zip(
+                    samples, predictions, strict=True
+                ):
+                    if window[0] in tops:
+                        yield window, prediction, sample.missing
 
     def _samples(
         self, image: AnyImage, windows: Sequence[Window]
