@@ -259,7 +259,7 @@ class Segmentation(Task):
         with bounded_cache():
             for strips in to.remaining(grid.strips):
                 cells = self.cells(image, grid, strips, batch_size, to.path)
-                write_pieces(map(self._piece, cells), to, grid, contents)
+                write_pieces(map(self._piece, cells), to, grid, strips, contents)
             if not to.holds_data(grid.strips):
                 to.remove()
                 raise no_data(image)
