@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cmid_mm.inference import progress
-from cmid_mm.inference.progress import PredictionProgress
+from cmid_mm.inference.progress import ShownProgress
 
 
 @pytest.fixture
@@ -25,23 +25,23 @@ def lines(stream):
 
 def test_nothing_is_said_of_seconds(clock):
     stream = io.StringIO()
-    with PredictionProgress(2, stream) as shown:
+    with ShownProgress(2, stream=stream) as shown:
         for name in 'ab':
-            shown.begin(Path(f'{name}.tif'), 40)
+            shown.begin(Path(f'{name}.tif'), 40, 0)
             for _ in range(40):
                 clock.now += 0.1
-                shown.advance()
-        shown.end()
+                shown.advance(1)
+            shown.finish()
     assert stream.getvalue() == ''
 
 
 def test_lines_with_windows_and_time_left(clock):
     stream = io.StringIO()
-    with PredictionProgress(2, stream) as shown:
-        shown.begin(Path('x/a.tif'), 100)
+    with ShownProgress(2, stream=stream) as shown:
+        shown.begin(Path('x/a.tif'), 100, 0)
         for _ in range(25):  # 2 seconds a window: half of the time is 200 s
             clock.now += 2
-            shown.advance()
+            shown.advance(1)
     # After 10 seconds, then every 30.
     assert lines(stream) == [
         'predicting: 0 of 2 images, a.tif: 5 of 100 windows, 0:06:30 left',
@@ -51,12 +51,12 @@ def test_lines_with_windows_and_time_left(clock):
 
 def test_what_was_done_before_says_nothing_of_the_speed(clock):
     stream = io.StringIO()
-    with PredictionProgress(2, stream, 'shard 2/3') as shown:
-        shown.skip()
-        shown.begin(Path('a.tif'), 100, done=50)
+    with ShownProgress(2, 'shard 2/3', stream) as shown:
+        shown.finish(is_new=False)
+        shown.begin(Path('a.tif'), 100, 50)
         for _ in range(10):
             clock.now += 1
-            shown.advance()
+            shown.advance(1)
     assert lines(stream) == [
         'shard 2/3: 1 of 2 images, a.tif: 60 of 100 windows, 0:00:40 left'
     ]
@@ -64,19 +64,19 @@ def test_what_was_done_before_says_nothing_of_the_speed(clock):
 
 def test_lines_of_a_long_run_come_far_apart(clock):
     stream = io.StringIO()
-    with PredictionProgress(1, stream) as shown:
-        shown.begin(Path('a.tif'), 86400)
+    with ShownProgress(1, stream=stream) as shown:
+        shown.begin(Path('a.tif'), 86400, 0)
         for _ in range(86400):  # a day
             clock.now += 1
-            shown.advance()
+            shown.advance(1)
     assert 20 < len(lines(stream)) < 200
 
 
 def test_a_bar_on_a_terminal(clock, monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(stream, 'isatty', lambda: True)
-    with PredictionProgress(2, stream) as shown:
-        shown.begin(Path('a.tif'), 10)
+    with ShownProgress(2, stream=stream) as shown:
+        shown.begin(Path('a.tif'), 10, 0)
         clock.now += 10
         shown.advance(5)
     assert 'a.tif: 5 of 10 windows, 0:00:30 left' in stream.getvalue()
