@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.warp import transform
 
 from ..files import write_bytes
 from ..images import Place
 from ..images.notices import say_once
+from .ground import longitude_latitude
 
 
 def write_geojson(
@@ -43,7 +43,7 @@ def write_geojson(
         if code is not None:
             name = f'urn:ogc:def:crs:EPSG::{code}'
         else:
-            known = _longitude_latitude(place.crs, points)
+            known = longitude_latitude(place.crs, points)
             name = place.crs.to_wkt() if known is None else None
             points = points if known is None else known
     if name is None and place.crs is None or (name and not name.startswith('urn')):
@@ -68,16 +68,3 @@ def write_geojson(
         for ring, known in zip(rings, properties, strict=True)
     ]
     write_bytes(path, (json.dumps(collection) + '\n').encode())
-
-
-def _longitude_latitude(
-    crs: Any, points: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Points in EPSG:4326, (N, 2); None if one of them does not get there."""
-    if not len(points):
-        return points
-    try:
-        moved = np.stack(transform(crs, 'EPSG:4326', *points.T), -1)
-    except Exception:  # GDAL's own, of no public class, if there is no way at all
-        return None
-    return moved if np.isfinite(moved).all() else None
