@@ -50,7 +50,7 @@ class ChangeDetection(Segmentation):
             raise ValueError(
                 f'change detection takes pairs (first date, second date), got {image!r}'
             )
-        return InputPair(image, self.loader)
+        return InputPair(image, self.loader, self.area)
 
     def finish(self, image: AnyImage, mask: NDArray[np.uint8]) -> ChangeResult:
         """Make the result."""

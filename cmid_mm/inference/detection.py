@@ -19,7 +19,8 @@ from ..images.writing import write_image
 from ..labels.dota import format_boxes
 from ..visualization.drawing import Picture, box_corners, to_picture
 from ..visualization.panels import DrawnBoxes, box_panel
-from .georeferencing import write_geojson
+from .georeferencing import write_boxes
+from .ground import Ground
 from .images import AnyImage, InputImage
 from .segmentation import PICTURE_SIZE
 from .task import Task
@@ -98,18 +99,22 @@ class Detection(Task):
         boxes, scores, labels = (
             tensor[order].cpu() for tensor in (boxes, scores, labels)
         )
+        corners = box_corners(boxes.numpy())
+        kept: NDArray[np.bool_] = np.ones(len(corners), bool)
+        if image.part is not None:
+            kept = image.part.holds(corners.reshape(-1, 4, 2).mean(1))
         return DetectionResult(
             image,
-            box_corners(boxes.numpy()),
-            labels.numpy(),
-            scores.numpy(),
+            corners[kept],
+            labels.numpy()[kept],
+            scores.numpy()[kept],
             self.classes,
         )
 
     def save(self, result: DetectionResult, folder: Path, name: str) -> list[Path]:
         """Write ``name.txt``, in DOTA's form with scores, and ``name.jpg``.
 
-        A georeferenced image also gives ``name.geojson``.
+        A georeferenced image also gives ``name.geojson`` or ``name.gpkg``.
         """
         names = [self.classes[label] for label in result.labels]
         scores = [f'{score:.4f}' for score in result.scores]
@@ -118,12 +123,14 @@ class Detection(Task):
         write_image(drawn, self._draw(result))
         paths = [text, drawn]
         if result.image.place is not None:
-            paths.append(folder / f'{name}.geojson')
-            properties = [
-                {'class': kind, 'score': round(float(score), 4)}
-                for kind, score in zip(names, result.scores, strict=True)
-            ]
-            write_geojson(paths[-1], result.corners, properties, result.image.place)
+            paths.append(folder / f'{name}.{self.vector_format}')
+            fields: dict[str, Any] = {
+                'class': names,
+                'score': result.scores.astype(float).round(4),
+            }
+            image = result.image
+            ground = Ground(image.place, image.height, image.width)
+            write_boxes(paths[-1], result.corners, fields, ground, 'detections')
         return paths
 
     def _draw(self, result: DetectionResult) -> Picture:
