@@ -1,6 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Predict images with a trained model: pictures, and results as files.
 
+Images may be of any size, and a prediction that was stopped goes on when it is started
+again.
+
 Classification: predictions.csv. Segmentation: a mask of class indices (GeoTIFF if the
 image is georeferenced, else PNG). Detection: boxes in DOTA's text form (and GeoJSON).
 Change detection: a mask, 0 and 255.
@@ -70,6 +73,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'the loaded ones (default: the first three)',
     )
     parser.add_argument(
+        '--probabilities',
+        nargs='?',
+        choices=('classes', 'largest'),
+        const='classes',
+        help='segmentation and change detection: also write NAME_prob.tif, one band '
+        'for each class, or one with the largest probability',
+    )
+    parser.add_argument(
+        '--probability-bits',
+        type=int,
+        choices=(8, 16),
+        default=8,
+        help='of each probability (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='skip images whose results are in the folder and newer than the image; '
+        'one that was begun with the same settings is gone on with in any case',
+    )
+    parser.add_argument(
         '--align',
         action='store_true',
         help='change detection: warp the second date onto the pixels of the first',
@@ -91,7 +115,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.configs import load_config
     from cmid_mm.files import check_writable
     from cmid_mm.inference import Inferencer
-    from cmid_mm.inference.images import output_names
+    from cmid_mm.inference.segmentation import Probabilities
     from cmid_mm.overrides import merge_options
 
     check_writable(args.out, '--out', is_folder=True)
@@ -108,33 +132,38 @@ def main(args: argparse.Namespace) -> None:
         if not hasattr(task.loader, 'align'):
             raise ValueError(f'--align is for change detection, not for {task.name}')
         task.loader.align = True
+    if args.probabilities:
+        if not hasattr(task, 'probabilities'):
+            raise ValueError(
+                '--probabilities is for segmentation and change detection, not for '
+                f'{task.name}'
+            )
+        task.probabilities = Probabilities(args.probabilities, args.probability_bits)
     images = task.find(args.images)
-    pairs = [image if isinstance(image, tuple) else (image,) for image in images]
-    paths = [dates[0] for dates in pairs]
-    others = [path for dates in pairs for path in dates[1:]]
-    names = dict(zip(paths, output_names(paths, folder, others), strict=True))
     failed: list[str] = []
 
     def fail(path: Path, error: Exception) -> None:
         text = str(error) or type(error).__name__
         failed.append(text if str(path) in text else f'{path}: {text}')
 
-    results = inferencer.iterate(
-        images, args.batch_size, args.window, args.overlap, on_error=fail
+    results = inferencer.predict_to(
+        folder,
+        images,
+        resume=args.resume,
+        batch_size=args.batch_size,
+        window=args.window,
+        overlap=args.overlap,
+        on_error=fail,
     )
-    summaries = []
-    for result in track(
-        results, 'predicting', len(images), disable=not sys.stderr.isatty()
-    ):
-        path = result.image.path
-        try:
-            task.save(result, folder, names[path])
-            summaries.append(task.summary(result))
-        except Exception as error:  # of this image; the others shall be saved
-            fail(path, error)
-    if summaries:
-        task.save_summary(summaries, folder)
-        print(f'wrote the results of {len(summaries)} images to {folder}')
+    saved = list(
+        track(results, 'predicting', len(images), disable=not sys.stderr.isatty())
+    )
+    made = [result for result in saved if result.is_new]
+    if made:
+        task.save_summary([result.summary for result in made], folder)
+        print(f'wrote the results of {len(made)} images to {folder}')
+    if len(made) < len(saved):
+        print(f'skipped {len(saved) - len(made)} images whose results are in {folder}')
     if failed:
         raise ValueError(
             f'{len(failed)} of {len(images)} images could not be predicted:\n'

@@ -33,8 +33,8 @@ _ORIENTATION = 274
 
 
 @contextmanager
-def _gdal() -> Iterator[None]:
-    """GDAL's settings and errors."""
+def gdal_settings() -> Iterator[None]:
+    """GDAL's settings, and no warnings of images without a place."""
     # Otherwise GDAL lists the folder, which may hold a million files, every time.
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='TRUE'), warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
@@ -84,7 +84,7 @@ class Raster:
 
     def _open(self, **options: Any) -> Any:
         try:
-            with _gdal():
+            with gdal_settings():
                 return self._stack.enter_context(rasterio.open(self._name, **options))
         except (RasterioError, OSError) as error:
             self.close()
@@ -201,7 +201,7 @@ class Raster:
         if self._error is not None:
             raise self._error
         try:
-            with _gdal():
+            with gdal_settings():
                 yield
         except (RasterioError, OSError) as error:
             self._error = _unreadable(self.path, error)
@@ -241,7 +241,7 @@ class Raster:
     def _overviews(self) -> list[int]:
         if isinstance(self.source, WarpedVRT):
             return [1]
-        with _gdal():
+        with gdal_settings():
             sizes = [int(size) for size in self.source.overviews(1)]
             if not sizes or self.source.driver in _AVERAGING_DRIVERS:
                 return [1, *sizes]

@@ -1,7 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Oriented detection: a box for each object."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..files import write_bytes
-from ..images import Window
 from ..images.writing import write_image
 from ..labels.dota import format_boxes
 from ..visualization.drawing import Picture, box_corners, to_picture
@@ -23,7 +21,8 @@ from .georeferencing import write_boxes
 from .ground import Ground
 from .images import AnyImage, InputImage
 from .segmentation import PICTURE_SIZE
-from .task import Task
+from .task import Task, no_data
+from .windows import WindowGrid
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,21 @@ class Detection(Task):
         return self._result(image, _tensor(found.bboxes), found.scores, found.labels)
 
     def large_result(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+        self, image: AnyImage, grid: WindowGrid, batch_size: int
     ) -> DetectionResult:
         """The objects of all windows; of one found in two, the better box."""
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for window, prediction, _ in self.predict_windows(image, windows, batch_size):
+        for window, prediction, _ in self.predict_windows(
+            image, grid, grid.strips, batch_size
+        ):
             found = prediction.pred_instances
             boxes = _tensor(found.bboxes).clone()
             offset = boxes.new_tensor((window[1], window[0]))  # x, y
             moved = 2 if boxes.shape[1] == 5 else boxes.shape[1]
             boxes[:, :moved] += offset.repeat(moved // 2)
             parts.append((boxes, found.scores, found.labels))
+        if not parts:
+            raise no_data(image)
         boxes, scores, labels = (
             torch.cat(tensors) for tensors in zip(*parts, strict=True)
         )

@@ -62,6 +62,11 @@ class InputImage:
         """Where the image lies."""
         return self.file.place
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files of which it is made."""
+        return [self.path]
+
     def read(
         self, window: Window | None = None
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -115,6 +120,11 @@ class InputPair:
         self.height, self.width = self.pair.height, self.pair.width
         self.place = self.pair.place
         self.part = _part(area, self.path, self.place, (self.height, self.width))
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of which it is made."""
+        return [self.path, self.path2]
 
     def read(
         self, window: Window | None = None

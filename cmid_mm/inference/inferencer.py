@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Predict images with a trained model, whatever its task."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ..configs import (
     load_config,
     type_name,
 )
+from .saving import Saved, Saver, weights_digest
 from .task import ErrorHandler, Task
 
 
@@ -68,6 +70,7 @@ class Inferencer:
             raise ValueError(f'device {device!r} cannot be used: {error}') from None
         model.eval()
         self.model = model
+        self._config = cfg
         self.task: Task = task_class(model, cfg)(cfg, model, dataset_meta(cfg, meta))
 
     def __call__(self, images: Any, **options: Any) -> list[Any]:
@@ -123,6 +126,38 @@ class Inferencer:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         return self.task.predict(images, batch_size, window, overlap, on_error)
+
+    def predict_to(
+        self,
+        folder: str | Path,
+        images: Sequence[Any],
+        resume: bool = False,
+        **options: Any,
+    ) -> Iterator[Saved]:
+        """Predict images and write the results, as ``tools/predict.py`` does.
+
+        Images that are predicted in windows may be of any size: their results are
+        written strip by strip. Stopped and called again with the same arguments, it
+        goes on with what is not finished; the result is the same bit by bit.
+
+        Args:
+            folder: Where to.
+            images: Images, or pairs.
+            resume: Leave out images whose results are there, and newer. Defaults to
+                False.
+            **options: ``batch_size``, ``window``, ``overlap`` and ``on_error`` of
+                :meth:`iterate`.
+
+        Yields:
+            What was written for each image.
+        """
+        digest = hashlib.blake2b(self._config.pretty_text.encode(), digest_size=16)
+        settings = {
+            'config': digest.hexdigest(),
+            'checkpoint': weights_digest(self.model),
+        }
+        saver = Saver(self.task, Path(folder), settings)
+        return saver.predict(images, resume=resume, **options)
 
 
 def task_class(model: nn.Module, cfg: Config) -> type[Task]:

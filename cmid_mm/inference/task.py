@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..configs import collate_function, innermost_dataset, scope_of, type_name
-from ..images import NoValidPixelError, Window, named_images, tile_windows
+from ..images import NoValidPixelError, Window, named_images
 from ..images.notices import say_once
 from ..labels.vectors import Area
 from ..visualization.drawing import class_names, palette_of
 from .images import AnyImage, InputImage
-from .windows import chunks
+from .unfinished import Unfinished
+from .windows import WindowGrid, chunks
 
 #: Side of windows where the config does not say for which size it is made.
 DEFAULT_WINDOW = 1024
@@ -30,6 +31,9 @@ DEFAULT_WINDOW = 1024
 _ANNOTATIONS = re.compile(r'Annotation|Label|Mask|ConvertBoxType|GTBox')
 
 ErrorHandler = Callable[[Path, Exception], None]
+
+#: What makes a result of an image that is predicted in windows.
+LargeResult = Callable[[AnyImage, WindowGrid, int], Any]
 
 
 class Sample(NamedTuple):
@@ -140,19 +144,25 @@ class Task:
         window: int | None = None,
         overlap: int | None = None,
         on_error: ErrorHandler | None = None,
+        large_result: LargeResult | None = None,
     ) -> Iterator[Any]:
-        """Predict images; see :class:`Inferencer`."""
+        """Predict images; see :class:`Inferencer`.
+
+        ``large_result`` takes images that are predicted in windows; by default
+        their results are made in memory as well.
+        """
         window, overlap = self.check_window(window, overlap)
+        large_result = large_result or self.large_result
         waiting: list[tuple[Any, AnyImage, Sample]] = []
         for item in images:
-            with _booked_on(item, on_error):
+            with booked_on(item, on_error):
                 image = self.open(item)
                 if not window or max(image.height, image.width) <= window:
                     waiting.append((item, image, self.sample(image)))
                 else:
                     yield from self._finish(waiting, on_error)
-                    tiles = tile_windows(image.height, image.width, window, overlap)
-                    yield self.large_result(image, list(tiles), batch_size)
+                    grid = WindowGrid(image.height, image.width, window, overlap)
+                    yield large_result(image, grid, batch_size)
             if len(waiting) >= batch_size:
                 yield from self._finish(waiting, on_error)
         yield from self._finish(waiting, on_error)
@@ -177,7 +187,7 @@ class Task:
                     yield from self._finish([single], on_error)
             return
         for (item, image, sample), prediction in zip(batch, predictions, strict=True):
-            with _booked_on(item, on_error):
+            with booked_on(item, on_error):
                 yield self.result(image, prediction, sample.missing)
 
     def check_window(self, window: int | None, overlap: int | None) -> tuple[int, int]:
@@ -196,24 +206,25 @@ class Task:
         return window, overlap
 
     def predict_windows(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+        self, image: AnyImage, grid: WindowGrid, rows: range, batch_size: int
     ) -> Iterator[tuple[Window, Any, NDArray[np.bool_] | None]]:
-        """Predict the windows of an image, in their order, but those without data.
+        """Predict rows of windows of an image, in their order, but those without data.
+
+        Windows are batched by their position in the image, whichever rows are asked
+        for: a network's last digits depend on the batch.
 
         Yields:
             Window, prediction, and which of its pixels are missing, (h, w), or None.
-
-        Raises:
-            NoValidPixelError: If no window holds data.
         """
-        anything = False
-        for part in chunks(self._samples(image, windows), batch_size):
-            anything = True
-            predictions = self.forward([sample.data for _, sample in part])
-            for (window, sample), prediction in zip(part, predictions, strict=True):
-                yield window, prediction, sample.missing
-        if not anything:
-            raise NoValidPixelError(f'{image.path}: no window holds data in all bands')
+        tops = {grid.tops[row] for row in rows}
+        for batch in chunks(grid.windows, batch_size):
+            if tops.isdisjoint(window[0] for window in batch):
+                continue
+            samples = list(self._samples(image, batch))
+            predictions = self.forward([sample.data for _, sample in samples])
+            for (window, sample), prediction in zip(samples, predictions, strict=True):
+                if window[0] in tops:
+                    yield window, prediction, sample.missing
 
     def _samples(
         self, image: AnyImage, windows: Sequence[Window]
@@ -234,11 +245,43 @@ class Task:
         """The result of an image that was predicted whole."""
         raise NotImplementedError
 
-    def large_result(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
-    ) -> Any:
-        """The result of an image that is predicted in windows."""
+    def large_result(self, image: AnyImage, grid: WindowGrid, batch_size: int) -> Any:
+        """The result of an image that is predicted in windows, in memory.
+
+        Raises:
+            NoValidPixelError: If no window holds data.
+        """
         raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What results depend on beside config, weights, image and windows."""
+        return {}
+
+    def save_large(
+        self, image: AnyImage, grid: WindowGrid, batch_size: int, to: Unfinished
+    ) -> tuple[list[Path], Any]:
+        """Predict an image in windows and write the files of its result.
+
+        Args:
+            image: The image.
+            grid: Its windows.
+            batch_size: Windows predicted together.
+            to: What is there already, and where the results go.
+
+        Returns:
+            The files, and what :meth:`summary` makes of the result.
+
+        Raises:
+            NoValidPixelError: If no window holds data.
+        """
+        result = self.large_result(image, grid, batch_size)
+        files = self.save(result, to.target.parent, to.target.name)
+        to.remove()
+        return files, self.summary(result)
+
+    def saved_files(self, folder: Path, name: str) -> list[Path]:
+        """The files of a result that is complete; none if it is not."""
+        return []
 
     def save(self, result: Any, folder: Path, name: str) -> list[Path]:
         """Write the files of one result.
@@ -261,6 +304,11 @@ class Task:
         """Write what sums up several results. Most tasks have no such file."""
 
 
+def no_data(image: AnyImage) -> NoValidPixelError:
+    """The error of an image without data."""
+    return NoValidPixelError(f'{image.path}: no window holds data in all bands')
+
+
 def image_pipeline(cfg: Config) -> list[Any]:
     """Configs of the transforms of the test pipeline that new images go through.
 
@@ -272,7 +320,7 @@ def image_pipeline(cfg: Config) -> list[Any]:
 
 
 @contextmanager
-def _booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
+def booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
     """Hand an error to whoever takes account of it, with its image."""
     try:
         yield

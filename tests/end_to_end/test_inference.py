@@ -126,7 +126,7 @@ def test_large_raster_to_a_geotiff(run, trained, large, tmp_path):
     config, out = dump(cfg, tmp_path / 'config.py'), tmp_path / 'out'
     window = ('--window', 96, '--overlap', 32, '--batch-size', 4)
     assert run('predict.py', config, checkpoint, large, '--out', out, *window) is None
-    assert files(out) == {'large.tif', 'large_overlay.jpg'}
+    assert files(out) == {'large.tif', 'large.tif.aux.xml', 'large_overlay.jpg'}
     with rasterio.open(large) as image, rasterio.open(out / 'large.tif') as mask:
         assert (mask.crs, mask.transform) == (image.crs, image.transform)
         assert mask.shape == image.shape
@@ -173,8 +173,8 @@ def test_an_object_in_two_windows_is_one(trained, large, monkeypatch):
         (64, 0): [[80, 16, 20, 9, 0.3]],
     }
 
-    def predict_windows(image, windows, batch_size):
-        for window in windows:
+    def predict_windows(image, grid, rows, batch_size):
+        for window in grid.windows:
             boxes = torch.tensor(seen.get(window[:2], []), dtype=torch.float32)
             boxes = boxes.reshape(-1, 5)
             scores = torch.full((len(boxes),), 0.9 - 0.1 * (window[1] > 0))
