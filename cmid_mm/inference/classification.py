@@ -24,10 +24,11 @@ from ..visualization.drawing import (
 )
 from ..visualization.panels import mask_panel
 from .areas import OutsideAreaError
+from .findings import Findings, FindingTask
 from .georeferencing import write_boxes
 from .ground import Ground
 from .images import AnyImage, InputImage
-from .task import Task
+from .windows import WindowGrid
 
 #: Classes listed for each image.
 BEST = 5
@@ -61,15 +62,15 @@ class TilesResult:
 
     Attributes:
         image (InputImage): The image.
-        tiles (list): Top, left, height and width of each in pixels. Tiles do not
-            overlap: where the windows do, the border lies in the middle. Those without
-            data, and those whose centre lies outside the area, are left out.
+        tiles (np.ndarray): Top, left, height and width of each in pixels, (N, 4). They
+            do not overlap: where windows do, the border lies in the middle. Those
+            without data, or with their centre outside the area, are left out.
         scores (np.ndarray): Score of each class, 0-1, float32 (N, C).
         classes (list[str]): Names of the classes.
     """
 
     image: InputImage
-    tiles: list[Window]
+    tiles: NDArray[np.int64]
     scores: NDArray[np.float32]
     classes: list[str]
 
@@ -84,7 +85,7 @@ def _best(scores: NDArray[np.float32], classes: list[str]) -> list[tuple[str, fl
     return [(classes[i], float(scores[i])) for i in order]
 
 
-class Classification(Task):
+class Classification(FindingTask):
     """Inference of scene classification."""
 
     name = 'classification'
@@ -106,24 +107,28 @@ class Classification(Task):
         self.set_classes(len(scores))
         return ClassificationResult(image, scores, self.classes)
 
-    def large_result(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+    def found(self, window: Window, prediction: Any) -> Findings:
+        """The scores of a tile."""
+        scores = prediction.pred_score.cpu().numpy()
+        return {'window': np.array([window]), 'scores': scores[None]}
+
+    def merged(
+        self, image: AnyImage, grid: WindowGrid, findings: Findings
     ) -> TilesResult:
-        """The scores of each tile."""
+        """The scores of all tiles."""
         assert isinstance(image, InputImage)
-        cells = dict(zip(windows, tile_cells(windows), strict=True))
-        tiles: list[Window] = []
-        scores: list[NDArray[np.float32]] = []
-        for window, prediction, _ in self.predict_windows(image, windows, batch_size):
-            top, left, height, width = cells[window]
-            centre = np.array([[left + width / 2, top + height / 2]])
-            if image.part is None or image.part.holds(centre)[0]:
-                tiles.append(cells[window])
-                scores.append(prediction.pred_score.cpu().numpy())
-        if not tiles:
+        rows = _borders(grid.tops, grid.size, grid.height)
+        columns = _borders(grid.lefts, grid.size, grid.width)
+        spans = [rows[top] + columns[left] for top, left, *_ in findings['window']]
+        tiles = np.array([(a, b, c - a, d - b) for a, c, b, d in spans])
+        scores = findings['scores']
+        if image.part is not None:
+            inside = image.part.holds(tiles[:, 1::-1] + tiles[:, :1:-1] / 2)
+            tiles, scores = tiles[inside], scores[inside]
+        if not len(tiles):
             raise OutsideAreaError(f'{image.path}: no tile has its centre in the area')
-        self.set_classes(len(scores[0]))
-        return TilesResult(image, tiles, np.stack(scores), self.classes)
+        self.set_classes(scores.shape[1])
+        return TilesResult(image, tiles, scores, self.classes)
 
     def save(
         self, result: ClassificationResult | TilesResult, folder: Path, name: str
@@ -158,7 +163,7 @@ class Classification(Task):
         best = result.best
         rows = [
             [*tile, *_texts(known)]
-            for tile, known in zip(result.tiles, best, strict=True)
+            for tile, known in zip(result.tiles.tolist(), best, strict=True)
         ]
         table = path.with_name(f'{path.name}.csv')
         _write_table(table, ['top', 'left', 'height', 'width'], rows)
@@ -189,41 +194,27 @@ class Classification(Task):
             _write_table(folder / 'predictions.csv', ['image'], rows)
 
 
-def tile_cells(windows: Sequence[Window]) -> list[Window]:
-    """Parts of an image that are nearest to the middle of each window.
+def _borders(
+    starts: Sequence[int], size: int, length: int
+) -> dict[int, tuple[int, int]]:
+    """Where the parts nearest to the middle of each window begin and end on a side.
 
     Args:
-        windows: All windows of the image, row by row.
+        starts: Where the windows begin.
+        size: Of the windows.
+        length: Of the side.
 
     Returns:
-        A part for each, none of which overlap.
+        First pixel and the first one behind, by the window's first pixel.
     """
-    rows = _borders([(top, top + height) for top, _, height, _ in windows])
-    columns = _borders([(left, left + width) for _, left, _, width in windows])
-    cells = []
-    for top, left, *_ in windows:
-        (upper, lower), (first, last) = rows[top], columns[left]
-        cells.append((upper, first, lower - upper, last - first))
-    return cells
+    middles = [(a + size + b) // 2 for a, b in zip(starts, starts[1:], strict=False)]
+    edges = [0, *middles, length]
+    return {start: (edges[i], edges[i + 1]) for i, start in enumerate(starts)}
 
 
-def _borders(spans: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """Where the parts of overlapping spans begin and end, by the spans' beginnings."""
-    spans = sorted(set(spans))
-    middles = [
-        (end + start) // 2
-        for (_, end), (start, _) in zip(spans, spans[1:], strict=False)
-    ]
-    edges = [spans[0][0], *middles, spans[-1][1]]
-    return {
-        start: (first, last)
-        for (start, _), first, last in zip(spans, edges, edges[1:], strict=False)
-    }
-
-
-def _corners(tiles: Sequence[Window]) -> NDArray[np.float64]:
+def _corners(tiles: NDArray[np.int64]) -> NDArray[np.float64]:
     """Corners of tiles, (N, 8)."""
-    top, left, height, width = np.array(tiles, np.float64).T
+    top, left, height, width = tiles.astype(np.float64).T
     right, bottom = left + width, top + height
     return np.stack((left, top, right, top, right, bottom, left, bottom), 1)
 

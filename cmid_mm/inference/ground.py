@@ -38,8 +38,10 @@ class Ground:
             self._equal_area = self._better_plane(self.coordinates(pixel))
         #: Area of a pixel where it is the same for all.
         self.pixel_area: float | None = None
-        if self._equal_area is None and (place is None or place.transform is not None):
-            self.pixel_area = float(polygon_areas(self.plane(pixel)[None])[0])
+        if self.crs is None:
+            self.pixel_area = 1.0
+        elif self._equal_area is None and place is not None and place.transform:
+            self.pixel_area = abs(place.transform.determinant) * self._unit**2
 
     def _better_plane(self, pixel: NDArray[np.float64]) -> CRS | None:
         """An equal-area projection, if the map is not one nearly; None if it is."""

@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Polygons of a class raster of any size: strip by strip, joined across the strips."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.features import shapes
 
-#: Pixels of a strip: their labels and scores take eight bytes each.
-_STRIP_PIXELS = 2**22
-_LEAST_ROWS = 256
-
-#: Reads some rows of a raster, from the first of them and their number.
-RowReader = Callable[[int, int], NDArray[Any]]
+#: Some rows of a raster: class indices, uint8 (h, W), and their scores, if known.
+Rows = tuple[NDArray[np.uint8], NDArray[Any] | None]
 
 
 class ClassPolygon(NamedTuple):
@@ -89,13 +85,7 @@ class _Region:
 
 
 def class_polygons(
-    values: RowReader,
-    height: int,
-    width: int,
-    left_out: Iterable[int],
-    scores: RowReader | None = None,
-    least_pixels: float = 0,
-    strip_rows: int | None = None,
+    strips: Iterable[Rows], left_out: Iterable[int], least_pixels: float = 0
 ) -> Iterator[ClassPolygon]:
     """Find the regions of one class, each as soon as its last row is read.
 
@@ -103,41 +93,36 @@ def class_polygons(
     does not grow with the raster, but with the longest outline, which has to be whole.
 
     Args:
-        values: Reads class indices, uint8 (rows, width).
-        height: Height of the raster.
-        width: Width of the raster.
+        strips: The raster from top to bottom, any number of rows at a time, on which
+            the regions do not depend.
         left_out: Indices of which no polygons are made.
-        scores: Reads the score of each pixel. Defaults to None.
         least_pixels: Smaller regions are left out. Defaults to 0.
-        strip_rows: Rows read at a time; the regions do not depend on it. Defaults to
-            None, what suits the width.
 
     Yields:
         The regions, in the order in which they end.
     """
     wanted = np.ones(256, bool)
     wanted[list(left_out)] = False
-    rows = strip_rows or max(_LEAST_ROWS, _STRIP_PIXELS // width)
     open_regions: list[_Region] = []
-    above: tuple[NDArray[Any], list[_Region]] = np.zeros(width, np.int32), []
-    for top in range(0, height, rows):
-        count = min(rows, height - top)
-        labels, regions = _label(
-            values(top, count), wanted, None if scores is None else scores(top, count)
-        )
+    above: tuple[NDArray[np.int32], list[_Region]] | None = None
+    top = 0
+    for values, scores in strips:
+        count = len(values)
+        labels, regions = _label(values, wanted, scores)
         first, last = labels[0].copy(), labels[-1].copy()
         _drop_specks(labels, regions, least_pixels)
         for outline, label in shapes(
             labels, labels > 0, connectivity=4, transform=Affine.translation(0, top)
         ):
             regions[int(label)].add(outline['coordinates'], top, top + count)
-        _join(*above, first, regions)
+        if above is not None:
+            _join(*above, first, regions)
         going_on = _roots(regions[label] for label in np.unique(last) if label)
         for key, region in _roots((*open_regions, *regions[1:])).items():
             if key not in going_on and region.pixels >= max(least_pixels, 1):
                 yield region.polygon()
         open_regions = list(going_on.values())
-        above = last, regions
+        above, top = (last, regions), top + count
     for region in open_regions:
         if region.pixels >= least_pixels:
             yield region.polygon()

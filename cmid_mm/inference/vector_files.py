@@ -4,15 +4,17 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..dependencies import vector_library
 from ..files import whole_file
+from ..visualization.drawing import IGNORED
 from .ground import Ground
-from .polygons import ClassPolygon
 from .windows import chunks
 
 #: Features that are written together.
@@ -20,6 +22,33 @@ BATCH = 4096
 
 #: Takes polygons of shapely, in pixels, and a column for each field.
 AddPolygons = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class PolygonOptions:
+    """Of which regions polygons are written.
+
+    Attributes:
+        least_area: Smaller ones are left out; square metres, or pixels of images
+            without a reference system.
+        background: Classes that are left out.
+    """
+
+    least_area: float = 0.0
+    background: Sequence[str] = ()
+
+    def left_out(self, classes: Sequence[str]) -> list[int]:
+        """Indices of which there are no polygons.
+
+        Raises:
+            ValueError: If a background is none of the classes.
+        """
+        for name in self.background:
+            if name not in classes:
+                raise ValueError(
+                    f'background {name!r} is none of the classes: {", ".join(classes)}'
+                )
+        return [IGNORED, *map(list(classes).index, self.background)]
 
 
 @contextmanager
@@ -68,47 +97,53 @@ def geopackage(
         yield add
 
 
-def write_class_polygons(
+def write_polygons(
     path: Path,
-    polygons: Iterable[ClassPolygon],
+    strips: Iterable[tuple[NDArray[np.uint8], NDArray[Any] | None]],
     classes: Sequence[str],
     ground: Ground,
-    least_area: float = 0.0,
-    with_scores: bool = True,
+    options: PolygonOptions,
 ) -> int:
     """Write the regions of a class raster as the layer ``polygons``.
 
     Its fields are ``class``, ``area`` in square metres (in pixels if the image has no
-    reference system) and ``score``.
+    reference system) and ``score``, the mean of the pixels.
 
     Args:
         path: The GeoPackage.
-        polygons: The regions.
+        strips: The raster, as :func:`class_polygons` takes it, 255 where it holds no
+            data.
         classes: Names of the classes.
         ground: Of the image.
-        least_area: Smaller regions are left out. Defaults to 0.
-        with_scores: Whether the regions have scores. Defaults to True.
+        options: Which regions are left out.
 
     Returns:
         Number of regions in the file.
+
+    Raises:
+        ValueError: If a background is none of the classes.
     """
+    vector_library()
     import shapely
 
-    fields: dict[str, type] = {'class': str, 'area': float}
-    if with_scores:
-        fields['score'] = float
+    from .polygons import class_polygons
+
+    # Areas of pixels are seldom exact.
+    least_area = options.least_area * (1 - 1e-6)
+    regions = class_polygons(
+        strips, options.left_out(classes), least_area / (ground.pixel_area or np.inf)
+    )
+    fields = {'class': str, 'area': float, 'score': float}
     written = 0
     with geopackage(path, 'polygons', fields, ground) as add:
-        for batch in chunks(polygons, BATCH):
+        for batch in chunks(regions, BATCH):
             values, pixels, scores, geometries = map(np.array, zip(*batch, strict=True))
             if ground.pixel_area is not None:
                 areas = pixels * ground.pixel_area
             else:
                 areas = shapely.area(shapely.transform(geometries, ground.plane))
             kept = areas >= least_area
-            columns = [[classes[value] for value in values[kept]], areas[kept]]
-            if with_scores:
-                columns.append(scores[kept].round(4))
-            add(geometries[kept], *columns)
+            names = [classes[value] for value in values[kept]]
+            add(geometries[kept], names, areas[kept], scores[kept].round(4))
             written += int(kept.sum())
     return written

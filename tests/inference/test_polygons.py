@@ -16,18 +16,19 @@ pyogrio = pytest.importorskip('pyogrio')
 shapely = pytest.importorskip('shapely')
 
 from cmid_mm.inference.polygons import class_polygons  # noqa: E402
-from cmid_mm.inference.vector_files import write_class_polygons  # noqa: E402
+from cmid_mm.inference.vector_files import PolygonOptions, write_polygons  # noqa: E402
 
 UTM = Place(CRS.from_epsg(32650), from_origin(500000, 3000000, 0.5, 0.5))
 
 
-def regions(mask, left_out=(255,), scores=None, **options):
-    def reader(array):
-        return None if array is None else lambda top, rows: array[top : top + rows]
+def strips(mask, scores=None, rows=64):
+    for top in range(0, len(mask), rows):
+        part = slice(top, top + rows)
+        yield mask[part], None if scores is None else scores[part]
 
-    return class_polygons(
-        reader(mask), *mask.shape, left_out, reader(scores), **options
-    )
+
+def regions(mask, left_out=(255,), scores=None, rows=64, least_pixels=0):
+    return class_polygons(strips(mask, scores, rows), left_out, least_pixels)
 
 
 def normal(geometry):
@@ -45,7 +46,7 @@ def test_strips_give_what_the_whole_raster_gives(shape, rows):
         (int(value), normal(shapely.geometry.shape(outline)))
         for outline, value in shapes(mask, connectivity=4)
     }
-    found = list(regions(mask, scores=scores, strip_rows=rows))
+    found = list(regions(mask, scores=scores, rows=rows))
     # Corners and all: nothing is left of the edges between strips.
     assert {(each.value, normal(each.geometry)) for each in found} == expected
     assert len(found) == len(expected)
@@ -60,7 +61,7 @@ def test_scores_are_means_of_the_region():
     mask[2:7, 3:6] = 1
     scores = np.random.rand(9, 8)
     for rows in (3, 20):
-        (inner,) = regions(mask, (0,), scores, strip_rows=rows)
+        (inner,) = regions(mask, (0,), scores, rows=rows)
         assert inner.score == pytest.approx(scores[2:7, 3:6].mean())
 
 
@@ -69,7 +70,7 @@ def test_a_region_that_meets_itself_further_down_is_one():
     mask = np.full((20, 31), 255, np.uint8)
     mask[:, ::2] = 4
     mask[-1] = 4
-    (comb,) = regions(mask, strip_rows=3)
+    (comb,) = regions(mask, rows=3)
     assert comb.pixels == (mask == 4).sum()
     assert comb.geometry.geom_type == 'Polygon' and not len(comb.geometry.interiors)
 
@@ -77,14 +78,10 @@ def test_a_region_that_meets_itself_further_down_is_one():
 def test_regions_are_given_as_soon_as_they_end():
     mask = np.zeros((1000, 8), np.uint8)
     mask[2:5, 2:5] = 1
-    read = []
-
-    def values(top, rows):
-        read.append(top)
-        return mask[top : top + rows]
-
-    first = next(class_polygons(values, 1000, 8, [0], strip_rows=10))
-    assert first.pixels == 9 and read == [0]
+    rows = strips(mask, rows=10)
+    first = next(class_polygons(rows, [0]))
+    assert first.pixels == 9
+    assert len(list(rows)) == 99
 
 
 @pytest.mark.parametrize('rows', [2, 64])
@@ -93,9 +90,9 @@ def test_small_regions_are_left_out(rows):
     mask[1:3, 1:3] = 1  # 4 pixels
     mask[9:14, 5] = 1  # 5, across strips
     mask[20:40, 30:32] = 1
-    sizes = [each.pixels for each in regions(mask, (0,), strip_rows=rows)]
+    sizes = [each.pixels for each in regions(mask, (0,), rows=rows)]
     assert sizes == [4, 5, 40]
-    kept = regions(mask, (0,), least_pixels=5, strip_rows=rows)
+    kept = regions(mask, (0,), least_pixels=5, rows=rows)
     assert [each.pixels for each in kept] == [5, 40]
 
 
@@ -106,10 +103,10 @@ def test_file_opened_with_gdal(tmp_path):
     mask[:5, :5] = 255
     mask[55, 70] = 1
     path = tmp_path / 'a.gpkg'
-    found = regions(mask, scores=np.full(mask.shape, 0.75), strip_rows=16)
-    count = write_class_polygons(
-        path, found, ['field', 'lake', 'isle'], Ground(UTM, 60, 80), least_area=1.0
-    )
+    rows = strips(mask, np.full(mask.shape, 0.75), 16)
+    options = PolygonOptions(least_area=1.0)
+    ground = Ground(UTM, 60, 80)
+    count = write_polygons(path, rows, ['field', 'lake', 'isle'], ground, options)
     frame = pyogrio.read_dataframe(path, layer='polygons')
     assert frame.crs.to_epsg() == 32650
     assert len(frame) == count == 3  # not what has no data, nor the pixel of 0.25 m2
@@ -135,23 +132,50 @@ def test_file_opened_with_gdal(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['a.gpkg']
 
 
+@pytest.mark.parametrize('pixels', [100, 101])
+def test_least_area_is_not_missed_by_rounding(pixels, tmp_path):
+    place = Place(CRS.from_epsg(32650), from_origin(500000.1, 3000000.7, 0.3, 0.3))
+    mask = np.full((20, 20), 255, np.uint8)
+    mask[:10, :10] = 0
+    options = PolygonOptions(least_area=pixels * 0.09)
+    found = write_polygons(
+        tmp_path / 'a.gpkg', strips(mask), ['field'], Ground(place, 20, 20), options
+    )
+    assert found == (pixels == 100)
+
+
+def test_background_has_no_polygons(tmp_path):
+    mask = np.random.randint(0, 3, (20, 20)).astype(np.uint8)
+    classes, ground = ['field', 'lake', 'isle'], Ground(UTM, 20, 20)
+    options = PolygonOptions(background=['field', 'isle'])
+    write_polygons(tmp_path / 'a.gpkg', strips(mask), classes, ground, options)
+    frame = pyogrio.read_dataframe(tmp_path / 'a.gpkg')
+    assert set(frame['class']) == {'lake'}
+    assert frame['area'].sum() == (mask == 1).sum() / 4
+    with pytest.raises(ValueError, match="'sea' is none of the classes: field, lake"):
+        options = PolygonOptions(background=['sea'])
+        write_polygons(tmp_path / 'b.gpkg', strips(mask), classes, ground, options)
+
+
 def test_nothing_found_is_an_empty_layer(tmp_path):
     mask = np.full((20, 20), 255, np.uint8)
     ground = Ground(None, 20, 20)
-    assert write_class_polygons(tmp_path / 'a.gpkg', regions(mask), [], ground) == 0
+    found = write_polygons(
+        tmp_path / 'a.gpkg', strips(mask), [], ground, PolygonOptions()
+    )
     info = pyogrio.read_info(tmp_path / 'a.gpkg')
-    assert info['features'] == 0 and info['crs'] is None
+    assert found == info['features'] == 0 and info['crs'] is None
     assert list(info['fields']) == ['class', 'area', 'score']
 
 
 def test_a_failure_leaves_no_file(tmp_path):
     def broken():
-        yield from regions(np.zeros((20, 20), np.uint8))
+        yield from strips(np.zeros((20, 20), np.uint8))
         raise OSError('disk full')
 
     with pytest.raises(OSError):
-        ground = Ground(UTM, 20, 20)
-        write_class_polygons(tmp_path / 'a.gpkg', broken(), ['field'], ground)
+        ground, options = Ground(UTM, 20, 20), PolygonOptions()
+        write_polygons(tmp_path / 'a.gpkg', broken(), ['field'], ground, options)
     assert not list(tmp_path.iterdir())
 
 
@@ -189,7 +213,9 @@ def test_areas_are_those_on_the_ellipsoid(place, tmp_path):
     mask[30:90, 40:140] = 0
     ground = Ground(place, 200, 200)
     assert ground.pixel_area is None
-    write_class_polygons(tmp_path / 'a.gpkg', regions(mask), ['field'], ground)
+    write_polygons(
+        tmp_path / 'a.gpkg', strips(mask), ['field'], ground, PolygonOptions()
+    )
     frame = pyogrio.read_dataframe(tmp_path / 'a.gpkg')
     corners = np.array([[40, 30], [140, 30], [140, 90], [40, 90]], float)
     assert frame['area'][0] == pytest.approx(geodesic_area(place, corners), rel=1e-4)
