@@ -18,6 +18,7 @@ from torch import nn
 from ..configs import collate_function, innermost_dataset, scope_of, type_name
 from ..images import NoValidPixelError, Window, named_images
 from ..images.notices import say_once
+from ..labels.vectors import Area
 from ..visualization.drawing import class_names, palette_of
 from .background import in_background
 from .images import AnyImage, InputImage
@@ -80,6 +81,10 @@ class Task:
     bands: Sequence[int] | None = None
     #: Who is told of each batch of windows.
     progress: Progress = NoProgress()
+    #: Images are predicted inside of it only.
+    area: Area | None = None
+    #: Ending of files of boxes in map coordinates, one of ``VECTOR_FORMATS``.
+    vector_format = 'geojson'
 
     def __init__(self, cfg: Config, model: nn.Module, meta: dict[str, Any]) -> None:
         self.cfg = cfg
@@ -117,7 +122,7 @@ class Task:
 
     def open(self, image: Any) -> AnyImage:
         """Open an image; only its header is read if that suffices."""
-        return InputImage(image, self.loader)
+        return InputImage(image, self.loader, self.area)
 
     def sample(self, image: AnyImage, window: Window | None = None) -> Sample:
         """What the test pipeline makes of an image or of a window of it.
@@ -286,6 +291,8 @@ class Task:
         self, image: AnyImage, windows: Sequence[Window]
     ) -> Iterator[tuple[Window, Sample]]:
         for window in windows:
+            if image.part is not None and not image.part.touches(window):
+                continue
             try:
                 yield window, self.sample(image, window)
             except NoValidPixelError as error:
