@@ -45,6 +45,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--device', default='cpu', help='such as cuda (default: %(default)s)'
     )
     parser.add_argument(
+        '--half',
+        action='store_true',
+        help='compute in half precision (16 bits), on a GPU',
+    )
+    parser.add_argument(
+        '--ensemble',
+        nargs='+',
+        default=[],
+        metavar='CKPT',
+        help='further checkpoints of this config: the mean of their probabilities is '
+        'predicted, of detectors the boxes of all, merged',
+    )
+    parser.add_argument(
+        '--tta',
+        choices=('mirrored', 'all'),
+        help='test-time augmentation: predict each image also in its two mirror '
+        'images, or in all eight mirrored and turned views, merged likewise',
+    )
+    parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
@@ -88,6 +107,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='of each probability (default: %(default)s)',
     )
     parser.add_argument(
+        '--polygons',
+        action='store_true',
+        help='segmentation and change detection: also write NAME.gpkg, the regions of '
+        'each class (or of change) with class, area and mean score',
+    )
+    parser.add_argument(
+        '--min-area',
+        type=float,
+        default=0.0,
+        metavar='A',
+        help='smaller polygons are left out; square metres, or pixels of images '
+        'without a reference system (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--background',
+        nargs='+',
+        default=[],
+        metavar='CLASS',
+        help='classes of which no polygons are written',
+    )
+    parser.add_argument(
+        '--aoi',
+        metavar='FILE',
+        help='predict only inside the polygons of this vector layer (GeoPackage, '
+        'GeoJSON, Shapefile, ... in any reference system)',
+    )
+    parser.add_argument(
+        '--format',
+        choices=('geojson', 'gpkg'),
+        default='geojson',
+        help='of boxes and tiles of georeferenced images (default: %(default)s)',
+    )
+    parser.add_argument(
         '--resume',
         action='store_true',
         help='skip images whose results are in the folder and newer than the image; '
@@ -113,9 +165,13 @@ def main(args: argparse.Namespace) -> None:
     from rich.progress import track
 
     from cmid_mm.configs import load_config
+    from cmid_mm.dependencies import vector_library
     from cmid_mm.files import check_writable
     from cmid_mm.inference import Inferencer
+    from cmid_mm.inference.areas import OutsideAreaError
     from cmid_mm.inference.segmentation import Probabilities
+    from cmid_mm.inference.vector_files import PolygonOptions
+    from cmid_mm.labels.vectors import Area
     from cmid_mm.overrides import merge_options
 
     check_writable(args.out, '--out', is_folder=True)
@@ -123,7 +179,10 @@ def main(args: argparse.Namespace) -> None:
     MMLogger.get_instance('predict', log_level='WARNING')
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
-    inferencer = Inferencer(cfg, args.checkpoint, args.device)
+    checkpoints = [args.checkpoint, *args.ensemble]
+    inferencer = Inferencer(
+        cfg, checkpoints, args.device, args.tta or 'none', args.half
+    )
     task, folder = inferencer.task, Path(args.out)
     task.bands = args.bands
     if hasattr(task, 'score_threshold'):
@@ -139,11 +198,29 @@ def main(args: argparse.Namespace) -> None:
                 f'{task.name}'
             )
         task.probabilities = Probabilities(args.probabilities, args.probability_bits)
+    if args.polygons:
+        if not hasattr(task, 'polygons'):
+            raise ValueError(
+                '--polygons is for segmentation and change detection, not for '
+                f'{task.name}'
+            )
+        task.polygons = PolygonOptions(args.min_area, args.background)
+        task.polygons.left_out(task.classes)  # refuses a class that is none
+    elif args.min_area or args.background:
+        raise ValueError('--min-area and --background are of --polygons: give that')
+    task.vector_format = args.format
+    if args.polygons or args.format == 'gpkg':
+        vector_library()
+    task.area = Area(args.aoi) if args.aoi else None
     images = task.find(args.images)
     failed: list[str] = []
+    outside: list[str] = []
 
     def fail(path: Path, error: Exception) -> None:
         text = str(error) or type(error).__name__
+        if isinstance(error, OutsideAreaError):
+            outside.append(text)
+            return
         failed.append(text if str(path) in text else f'{path}: {text}')
 
     results = inferencer.predict_to(
@@ -164,6 +241,10 @@ def main(args: argparse.Namespace) -> None:
         print(f'wrote the results of {len(made)} images to {folder}')
     if len(made) < len(saved):
         print(f'skipped {len(saved) - len(made)} images whose results are in {folder}')
+    if len(outside) == len(images):
+        raise ValueError(f'no image lies in the area of {args.aoi}')
+    if outside:
+        print(f'left out {len(outside)} images outside of {args.aoi}')
     if failed:
         raise ValueError(
             f'{len(failed)} of {len(images)} images could not be predicted:\n'

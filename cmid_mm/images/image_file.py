@@ -52,7 +52,7 @@ class Source(Protocol):
         """Read values of some bands."""
         ...
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored."""
         ...
 
@@ -71,6 +71,7 @@ class ImageFile:
         path: The file, or anything else that GDAL opens.
         keep: Keep the decoded pixels of a JPEG or PNG. Defaults to False.
         onto: Image onto whose pixels this one is warped. Defaults to None, as it is.
+        nearest: Whether it is warped by the nearest pixel, as labels must be.
 
     Raises:
         UnreadableImageError: If it is missing, not a file, or its header is broken.
@@ -78,7 +79,11 @@ class ImageFile:
     """
 
     def __init__(
-        self, path: str | Path, keep: bool = False, onto: 'ImageFile | None' = None
+        self,
+        path: str | Path,
+        keep: bool = False,
+        onto: 'ImageFile | None' = None,
+        nearest: bool = False,
     ) -> None:
         self.path = Path(path)
         _check_regular(path)
@@ -87,7 +92,7 @@ class ImageFile:
             source = open_photograph(self.path, keep)
         if source is None:
             grid = None if onto is None else (onto.header, onto.place)
-            source = Raster(path, grid)
+            source = Raster(path, grid, nearest)
         self._source: Source = source
         # Beyond its edges a warped image has transparency that the file has not.
         self._warped = onto is not None
@@ -204,9 +209,9 @@ class ImageFile:
             pixels = fill_missing(pixels, raw.valid)
         return resize_by_area(pixels, None, (shape[0], shape[1]))[0]
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        return self._source.read_indices()
+        return self._source.read_indices(window)
 
     def close(self) -> None:
         """Let go of the file."""

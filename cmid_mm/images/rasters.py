@@ -48,6 +48,9 @@ class Raster:
         path: Anything that GDAL opens.
         onto: Header and place of an image onto whose pixels this one is warped
             (bilinear; of a palette the nearest). Defaults to None, as it is.
+        nearest: Whether the nearest pixel is taken, as labels need it; their marker
+            of missing pixels is then a value like others, as
+            :meth:`read_indices` has to tell it from what lies beyond the file.
 
     Raises:
         UnreadableImageError: If it is missing or no raster.
@@ -55,7 +58,10 @@ class Raster:
     """
 
     def __init__(
-        self, path: str | Path, onto: tuple[Header, Place | None] | None = None
+        self,
+        path: str | Path,
+        onto: tuple[Header, Place | None] | None = None,
+        nearest: bool = False,
     ) -> None:
         self.path = Path(path)
         self._name = str(path)
@@ -63,7 +69,7 @@ class Raster:
         # Levels that have been opened: 1 is the file itself, 2 half its size, ...
         self._levels: dict[int, Any] = {}
         source = self._open()
-        self.source = source if onto is None else self._warped(source, *onto)
+        self.source = source if onto is None else self._warped(source, *onto, nearest)
         self._levels[1] = self.source
         self.place = place_of(self.source)
         # GDAL says once that a part of a mosaic is missing, then gives zeros.
@@ -84,7 +90,9 @@ class Raster:
             self.close()
             raise _unreadable(self.path, error) from None
 
-    def _warped(self, source: Any, header: Header, place: Place | None) -> Any:
+    def _warped(
+        self, source: Any, header: Header, place: Place | None, nearest: bool
+    ) -> Any:
         own = place_of(source)
         if place is None or own is None or place.transform is None:
             lacking = self.path if own is None else header.path
@@ -94,9 +102,10 @@ class Raster:
                 'georeferenced by a transform'
             )
         roles = source.colorinterp
-        alpha = ColorInterp.alpha not in roles and source.nodata is None
+        nodata = None if nearest else source.nodata
+        alpha = ColorInterp.alpha not in roles and nodata is None
         # Between two indices of a palette lies no colour.
-        by_index = ColorInterp.palette in roles
+        by_index = nearest or ColorInterp.palette in roles
         return self._stack.enter_context(
             WarpedVRT(
                 source,
@@ -105,6 +114,7 @@ class Raster:
                 height=header.height,
                 width=header.width,
                 resampling=Resampling.nearest if by_index else Resampling.bilinear,
+                src_nodata=nodata,
                 add_alpha=alpha,
             )
         )
@@ -168,14 +178,21 @@ class Raster:
         with self._reading():
             return _in_strips(read, window, shape, self._row_bytes(window, bands))
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
         source = self.source
-        alpha = self.header.alpha if self._palette is None else None
-        bands = [band for band in source.indexes if band != alpha]
+        bands = [
+            band
+            for band, role in zip(source.indexes, source.colorinterp, strict=True)
+            if role != ColorInterp.alpha
+        ]
+        part = None
+        if window is not None:
+            top, left, height, width = window
+            part = RasterWindow(left, top, width, height)
         with self._reading():
-            values = source.read(bands).transpose(1, 2, 0)
-            valid = self._file_mask(source, bands, None)
+            values = source.read(bands, window=part).transpose(1, 2, 0)
+            valid = self._file_mask(source, bands, part)
         return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
 
     @contextmanager

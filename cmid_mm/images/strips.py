@@ -200,6 +200,25 @@ def reduced_values(path: Path, most: int) -> NDArray[Any]:
         return source.read(1, out_shape=shape, resampling=Resampling.nearest)
 
 
+def rows_of_raster(path: Path, rows: int) -> Iterator[NDArray[Any]]:
+    """The first band of a raster from top to bottom, some rows at a time.
+
+    Args:
+        path: The file.
+        rows: As many, but at the end.
+
+    Yields:
+        Values (h, W).
+    """
+    with gdal_settings():
+        source = rasterio.open(path)
+    with source:
+        for top in range(0, source.height, rows):
+            count = min(rows, source.height - top)
+            window = rasterio.windows.Window(0, top, source.width, count)
+            yield source.read(1, window=window)
+
+
 @contextmanager
 def bounded_cache() -> Iterator[None]:
     """Let GDAL keep no more pixels than :data:`CACHE_BYTES`, read or written."""

@@ -2,7 +2,7 @@
 """Change detection: what differs between two dates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..visualization.drawing import IGNORED, Picture
 from ..visualization.panels import change_panel
 from .images import AnyImage, InputPair
 from .segmentation import PICTURE_SIZE, Segmentation
+from .vector_files import PolygonOptions
 from .windows import Scores
 
 #: Value of pixels without data in the files, between unchanged and changed.
@@ -57,7 +58,7 @@ class ChangeDetection(Segmentation):
             raise ValueError(
                 f'change detection takes pairs (first date, second date), got {image!r}'
             )
-        return InputPair(image, self.loader)
+        return InputPair(image, self.loader, self.area)
 
     def finish(
         self, image: AnyImage, mask: NDArray[np.uint8], scores: Scores | None
@@ -89,6 +90,10 @@ class ChangeDetection(Segmentation):
     def chosen_probabilities(self, scores: Scores) -> Scores:
         """The probability of change."""
         return scores[1:2]
+
+    def polygon_options(self) -> PolygonOptions:
+        """Only of what has changed."""
+        return replace(super().polygon_options(), background=self.classes[:1])
 
     def draw(self, image: AnyImage, mask: NDArray[np.uint8]) -> Picture:
         """Both dates, and what changed, from a mask of any size."""

@@ -102,6 +102,7 @@ class Saver:
         return files
 
     def _save_large(self, image: AnyImage, grid: WindowGrid, batch_size: int) -> Saved:
+        area = self.task.area
         settings = {
             **self._settings,
             **self.task.settings(),
@@ -109,6 +110,7 @@ class Saver:
             'size': [grid.height, grid.width],
             'window': grid.size,
             'overlap': grid.overlap,
+            'area': area and [_version(Path(area.path)), area.layer],
         }
         to = Unfinished(self.folder, self._names[image.path], settings)
         notice = to.begin()

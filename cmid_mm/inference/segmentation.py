@@ -1,7 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Semantic segmentation: a class for each pixel."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,17 +12,27 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..images import write_image
-from ..images.strips import Content, bounded_cache, reduced_values, write_raster
+from ..images.strips import (
+    Content,
+    bounded_cache,
+    reduced_values,
+    rows_of_raster,
+    write_raster,
+)
 from ..images.values import resize_nearest
 from ..visualization.drawing import IGNORED, Picture, resized_mask, to_picture
 from ..visualization.panels import mask_panel
+from .background import in_background
+from .ground import Ground
 from .images import AnyImage, InputImage
+from .merging import Opinions, mean_of_pixels, probabilities
 from .rasters import Piece, join_pieces, write_pieces
 from .task import Task, no_data
 from .unfinished import Unfinished
+from .vector_files import PolygonOptions, write_polygons
 from .windows import Cell, Scored, Scores, WindowGrid, blend
 
 #: Longest side of pictures in pixels; masks have full size.
@@ -60,6 +71,19 @@ class Probabilities:
         stored = np.rint(values.clip(0, 1) * (self.nodata - 1))
         return np.where(covered, stored, self.nodata).astype(self.dtype)
 
+    def values(self, stored: NDArray[Any]) -> Scores:
+        """Probabilities that were stored."""
+        return stored.astype(np.float32) / np.float32(self.nodata - 1)
+
+
+#: Scores of the chosen class, of which polygons have the mean.
+_SCORE = Probabilities('largest', 8)
+_SCORES = '_score.tif'
+_POLYGONS = '.gpkg'
+#: Pixels, and at least so many rows, that are made polygons of together.
+_PIXELS = 2**21
+_LEAST_ROWS = 64
+
 
 @dataclass(frozen=True)
 class SegmentationResult:
@@ -86,6 +110,8 @@ class Segmentation(Task):
     name = 'segmentation'
     #: How probabilities are written; None for not at all.
     probabilities: Probabilities | None = None
+    #: Of which regions polygons are written; None for none.
+    polygons: PolygonOptions | None = None
 
     def __init__(self, cfg: Config, model: nn.Module, meta: dict[str, Any]) -> None:
         super().__init__(cfg, model, meta)
@@ -104,7 +130,7 @@ class Segmentation(Task):
         if missing is not None:
             mask[resize_nearest(missing, size)] = IGNORED
         scores = None
-        if self.probabilities is not None:
+        if self.keeps_scores:
             scores = self.all_classes(_scores(prediction, size))
         return self.finish(image, mask, scores)
 
@@ -112,7 +138,7 @@ class Segmentation(Task):
         """The mask of an image from overlapping windows."""
         size = grid.height, grid.width
         mask, scores = np.full(size, IGNORED, np.uint8), None
-        if self.probabilities is not None:
+        if self.keeps_scores:
             scores = np.zeros((len(self.classes), *size), np.float32)
         for cell in self.cells(image, grid, grid.strips, batch_size):
             top, left, height, width = cell.window
@@ -135,7 +161,9 @@ class Segmentation(Task):
         """Scores of all windows of some strips, blended; see :func:`blend`."""
         rows = grid.reaching(strips)
         scored = self._window_scores(image, grid, rows, batch_size)
-        return blend(scored, grid, strips, folder)
+        # The network goes on while they are blended and written.
+        with closing(in_background(scored, ahead=2 * batch_size)) as predicted:
+            yield from blend(predicted, grid, strips, folder)
 
     def _window_scores(
         self, image: AnyImage, grid: WindowGrid, rows: range, batch_size: int
@@ -144,6 +172,12 @@ class Segmentation(Task):
             image, grid, rows, batch_size
         ):
             yield window, _scores(prediction, window[2:]), absent
+
+    def merge(self, opinions: Opinions) -> list[Any]:
+        """The mean of their probabilities."""
+        return mean_of_pixels(
+            opinions, getattr(self.model.decode_head, 'threshold', None)
+        )
 
     def decide(self, scores: Scores) -> NDArray[np.uint8]:
         """Classes (H, W) of the pixels by their scores (C, H, W)."""
@@ -161,12 +195,17 @@ class Segmentation(Task):
         """Make the result."""
         return SegmentationResult(image, mask, self.classes, scores)
 
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether a result needs the scores of the classes."""
+        return self.probabilities is not None or self.polygons is not None
+
     # -- Files ---------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """Which probabilities are written."""
-        chosen = self.probabilities
-        return {'probabilities': None if chosen is None else vars(chosen)}
+        """Which probabilities and polygons are written."""
+        chosen = {'probabilities': self.probabilities, 'polygons': self.polygons}
+        return {name: each and vars(each) for name, each in chosen.items()}
 
     def contents(self, placed: bool) -> dict[str, Content]:
         """What the rasters of a result are, by the endings of their names.
@@ -229,7 +268,8 @@ class Segmentation(Task):
         """Write ``name.tif`` or ``name.png``, the indices, and ``name_overlay.jpg``.
 
         The GeoTIFF, for a georeferenced image, has its place and the classes' names
-        and colours; 255 is no data. Probabilities, if chosen, are ``name_prob.tif``.
+        and colours; 255 is no data. Probabilities, if chosen, are ``name_prob.tif``,
+        polygons ``name.gpkg``.
         """
         place = result.image.place
         contents = self.contents(place is not None)
@@ -238,30 +278,70 @@ class Segmentation(Task):
         values = self.values(result.mask, result.scores)
         for (ending, content), planes in zip(contents.items(), values, strict=True):
             write_raster(folder / f'{name}{ending}', planes, content, place)
-        return [overlay, *(folder / f'{name}{ending}' for ending in contents)]
+        written = [overlay, *(folder / f'{name}{ending}' for ending in contents)]
+        if self.polygons is not None:
+            written.append(folder / f'{name}{_POLYGONS}')
+            score = _SCORE.values(_chosen_score(result.mask, result.scores))
+            self._write_polygons(written[-1], [(result.mask, score)], result.image)
+        return written
 
     def save_large(
         self, image: AnyImage, grid: WindowGrid, batch_size: int, to: Unfinished
     ) -> tuple[list[Path], Any]:
         """Write what :meth:`save` does, strip by strip."""
         contents = self.contents(image.place is not None)
+        working = {**contents}
+        if self.polygons is not None:
+            working[_SCORES] = Content(_SCORE.dtype)
         with bounded_cache():
             for strips in to.remaining(grid.strips):
                 cells = self.cells(image, grid, strips, batch_size, to.path)
-                write_pieces(map(self._piece, cells), to, grid, strips, contents)
+                write_pieces(map(self._piece, cells), to, grid, strips, working)
             if not to.holds_data(grid.strips):
                 to.remove()
                 raise no_data(image)
             join_pieces(to, grid, contents, image.place)
-            *_, mask = (to.result(ending) for ending in contents)
-            reduced = self.mask_of_values(reduced_values(mask, PICTURE_SIZE))
+            *_, mask = contents
+            values = reduced_values(to.result(mask), PICTURE_SIZE)
+            reduced = self.mask_of_values(values)
             write_image(to.result('_overlay.jpg'), self.draw(image, reduced))
-        return to.finish(['_overlay.jpg', *contents]), None
+            if self.polygons is not None:
+                rows = self._rows(to, grid, mask)
+                self._write_polygons(to.result(_POLYGONS), rows, image)
+        return to.finish(self._endings(contents)), None
 
     def _piece(self, cell: Cell) -> Piece:
         mask = cell.decided(self.decide)
         scores = None if cell.scores is None else self.all_classes(cell.scores)
-        return cell.window, self.values(mask, scores), bool(cell.covered.any())
+        values = self.values(mask, scores)
+        if self.polygons is not None:
+            values.append(_chosen_score(mask, scores))
+        return cell.window, values, bool(cell.covered.any())
+
+    def _endings(self, contents: Iterable[str]) -> list[str]:
+        """Endings of all files of a result, that of the mask last."""
+        polygons = [] if self.polygons is None else [_POLYGONS]
+        return ['_overlay.jpg', *polygons, *contents]
+
+    def _rows(
+        self, to: Unfinished, grid: WindowGrid, ending: str
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """Classes and scores of some rows at a time, of strips that are done."""
+        count = max(_LEAST_ROWS, _PIXELS // grid.width)
+        for strip in grid.strips:
+            masks = rows_of_raster(to.part(strip, ending), count)
+            scores = rows_of_raster(to.part(strip, _SCORES), count)
+            for values, stored in zip(masks, scores, strict=True):
+                yield self.mask_of_values(values), _SCORE.values(stored)
+
+    def _write_polygons(self, path: Path, rows: Iterable[Any], image: AnyImage) -> None:
+        ground = Ground(image.place, image.height, image.width)
+        write_polygons(path, rows, self.classes, ground, self.polygon_options())
+
+    def polygon_options(self) -> PolygonOptions:
+        """Of which regions polygons are written."""
+        assert self.polygons is not None
+        return self.polygons
 
     def mask_of_values(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A mask as it was before it was written."""
@@ -270,7 +350,7 @@ class Segmentation(Task):
     def saved_files(self, folder: Path, name: str) -> list[Path]:
         """The files of a result that is complete; none if it is not."""
         for placed in (True, False):
-            endings = ['_overlay.jpg', *self.contents(placed)]
+            endings = self._endings(self.contents(placed))
             files = [folder / f'{name}{ending}' for ending in endings]
             if all(file.exists() for file in files):
                 return files
@@ -283,12 +363,19 @@ class Segmentation(Task):
         return mask_panel(picture, {'prediction': mask}, self.meta)
 
 
+def _chosen_score(mask: NDArray[np.uint8], scores: Scores | None) -> NDArray[Any]:
+    """Scores of the classes of a mask, (h, w), as they are stored."""
+    covered = mask != IGNORED
+    if scores is None:
+        return _SCORE.stored(np.zeros(mask.shape, np.float32), covered)
+    chosen = np.take_along_axis(scores, np.where(covered, mask, 0)[None], 0)
+    return _SCORE.stored(chosen[0], covered)
+
+
 @torch.no_grad()
 def _scores(prediction: Any, size: Sequence[int]) -> Scores:
     """Probabilities (C, h, w) of a prediction, resized."""
-    logits: Tensor = prediction.seg_logits.data.float()[None]
-    # Of one class, mmseg gives the probability instead.
-    scores = logits if logits.shape[1] == 1 else logits.softmax(1)
+    scores = probabilities(prediction)[None]
     if scores.shape[-2:] != tuple(size):
         scores = F.interpolate(scores, tuple(size), mode='bilinear')
     return scores[0].cpu().numpy()
