@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ..images import write_image
 from ..images.strips import (
@@ -131,7 +131,7 @@ class Segmentation(Task):
             mask[resize_nearest(missing, size)] = IGNORED
         scores = None
         if self.keeps_scores:
-            scores = self.all_classes(_scores(prediction, size))
+            scores = self.all_classes(_scores(prediction, size).cpu().numpy())
         return self.finish(image, mask, scores)
 
     def large_result(self, image: AnyImage, grid: WindowGrid, batch_size: int) -> Any:
@@ -144,8 +144,9 @@ class Segmentation(Task):
             top, left, height, width = cell.window
             rows, columns = slice(top, top + height), slice(left, left + width)
             mask[rows, columns] = cell.decided(self.decide)
-            if scores is not None and cell.scores is not None:
-                scores[:, rows, columns] = self.all_classes(cell.scores)
+            probable = cell.scores if self.keeps_scores else None
+            if scores is not None and probable is not None:
+                scores[:, rows, columns] = self.all_classes(probable)
         if (mask == IGNORED).all():
             raise no_data(image)
         return self.finish(image, mask, scores)
@@ -179,11 +180,11 @@ class Segmentation(Task):
             opinions, getattr(self.model.decode_head, 'threshold', None)
         )
 
-    def decide(self, scores: Scores) -> NDArray[np.uint8]:
+    def decide(self, scores: Tensor) -> Tensor:
         """Classes (H, W) of the pixels by their scores (C, H, W)."""
         if len(scores) == 1:
-            return (scores[0] > self.model.decode_head.threshold).astype(np.uint8)
-        return scores.argmax(0).astype(np.uint8)
+            return scores[0] > self.model.decode_head.threshold
+        return scores.max(0).indices  # several times faster than argmax on a CPU
 
     def all_classes(self, scores: Scores) -> Scores:
         """Scores of each class; a network may give that of the second alone."""
@@ -312,7 +313,9 @@ class Segmentation(Task):
 
     def _piece(self, cell: Cell) -> Piece:
         mask = cell.decided(self.decide)
-        scores = None if cell.scores is None else self.all_classes(cell.scores)
+        scores = cell.scores if self.keeps_scores else None
+        if scores is not None:
+            scores = self.all_classes(scores)
         values = self.values(mask, scores)
         if self.polygons is not None:
             values.append(_chosen_score(mask, scores))
@@ -373,9 +376,9 @@ def _chosen_score(mask: NDArray[np.uint8], scores: Scores | None) -> NDArray[Any
 
 
 @torch.no_grad()
-def _scores(prediction: Any, size: Sequence[int]) -> Scores:
+def _scores(prediction: Any, size: Sequence[int]) -> Tensor:
     """Probabilities (C, h, w) of a prediction, resized."""
     scores = probabilities(prediction)[None]
     if scores.shape[-2:] != tuple(size):
         scores = F.interpolate(scores, tuple(size), mode='bilinear')
-    return scores[0].cpu().numpy()
+    return scores[0]
