@@ -24,7 +24,7 @@ from .rasters import gdal_settings
 
 #: Pixels that GDAL may keep of all open rasters, in bytes. Else it is a share of the
 #: machine's memory, which a large raster fills.
-CACHE_BYTES = 1 << 27
+CACHE_BYTES = 1 << 26
 
 _TILE = 512
 _GDAL_TYPES = {'uint8': 'Byte', 'uint16': 'UInt16', 'float32': 'Float32'}

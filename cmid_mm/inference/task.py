@@ -101,7 +101,7 @@ class Task:
 
     def set_classes(self, count: int) -> None:
         """Names and colours of so many classes, from the meta information."""
-        self.classes = class_names(self.meta, count)
+        self.classes = class_names(self.meta, count)[:count]
         self.palette = palette_of(self.meta, count)
 
     def default_window(self, pipeline: Sequence[dict[str, Any]]) -> int:
