@@ -45,6 +45,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--device', default='cpu', help='such as cuda (default: %(default)s)'
     )
     parser.add_argument(
+        '--half',
+        action='store_true',
+        help='compute in half precision (16 bits), on a GPU',
+    )
+    parser.add_argument(
+        '--ensemble',
+        nargs='+',
+        default=[],
+        metavar='CKPT',
+        help='further checkpoints of this config: the mean of their probabilities is '
+        'predicted, of detectors the boxes of all, merged',
+    )
+    parser.add_argument(
+        '--tta',
+        choices=('mirrored', 'all'),
+        help='test-time augmentation: predict each image also in its two mirror '
+        'images, or in all eight mirrored and turned views, merged likewise',
+    )
+    parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
@@ -160,7 +179,10 @@ def main(args: argparse.Namespace) -> None:
     MMLogger.get_instance('predict', log_level='WARNING')
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
-    inferencer = Inferencer(cfg, args.checkpoint, args.device)
+    checkpoints = [args.checkpoint, *args.ensemble]
+    inferencer = Inferencer(
+        cfg, checkpoints, args.device, args.tta or 'none', args.half
+    )
     task, folder = inferencer.task, Path(args.out)
     task.bands = args.bands
     if hasattr(task, 'score_threshold'):

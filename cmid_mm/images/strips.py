@@ -234,11 +234,16 @@ def _writing(path: Path) -> Iterator[None]:
             yield
         # Some of GDAL's errors have no public class.
         except (RasterioError, CPLE_BaseError, OSError) as error:
-            free = shutil.disk_usage(path.parent).free / 1e6
-            raise UnwrittenRasterError(
-                f'{path}: cannot be written: {error.__cause__ or error}. There are '
-                f'{free:,.0f} MB free; make room and repeat the command'
-            ) from None
+            raise unwritten(path, error) from None
+
+
+def unwritten(path: Path, error: Exception) -> UnwrittenRasterError:
+    """The error of a file that cannot be written, mostly for want of room."""
+    free = shutil.disk_usage(path.parent).free / 1e6
+    return UnwrittenRasterError(
+        f'{path}: cannot be written: {error.__cause__ or error}. There are '
+        f'{free:,.0f} MB free; make room and repeat the command'
+    )
 
 
 def _mosaic(

@@ -28,6 +28,7 @@ from .findings import Findings, FindingTask
 from .georeferencing import write_boxes
 from .ground import Ground
 from .images import AnyImage, InputImage
+from .merging import Opinions, mean_of_scores
 from .windows import WindowGrid
 
 #: Classes listed for each image.
@@ -106,6 +107,10 @@ class Classification(FindingTask):
         scores = prediction.pred_score.cpu().numpy()
         self.set_classes(len(scores))
         return ClassificationResult(image, scores, self.classes)
+
+    def merge(self, opinions: Opinions) -> list[Any]:
+        """The mean of their scores."""
+        return mean_of_scores(opinions)
 
     def found(self, window: Window, prediction: Any) -> Findings:
         """The scores of a tile."""

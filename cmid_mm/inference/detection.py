@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from .findings import Findings, FindingTask
 from .georeferencing import write_boxes
 from .ground import Ground
 from .images import AnyImage, InputImage
+from .merging import Opinions
 from .segmentation import PICTURE_SIZE
 from .suppression import suppress
 from .windows import WindowGrid
@@ -84,11 +86,35 @@ class Detection(FindingTask):
         boxes, scores, labels = (
             torch.from_numpy(findings[name]) for name in ('boxes', 'scores', 'labels')
         )
+        return self._result(image, *self._suppress(boxes, scores, labels))
+
+    def merge(self, opinions: Opinions) -> list[Any]:
+        """The boxes of all; of those of one object, the best."""
+        views, found = zip(*opinions, strict=True)
+        for prediction, *others in zip(*found, strict=True):
+            parts = []
+            for view, each in zip(views, (prediction, *others), strict=True):
+                seen = each.pred_instances
+                height, width = each.ori_shape[:: -1 if view.turns % 2 else 1]
+                boxes = view.undo_boxes(_tensor(seen.bboxes), (height, width))
+                parts.append((boxes, seen.scores, seen.labels))
+            boxes, scores, labels = self._suppress(
+                *(torch.cat(each) for each in zip(*parts, strict=True))
+            )
+            prediction.pred_instances = InstanceData(
+                bboxes=boxes, scores=scores, labels=labels
+            )
+        return found[0]
+
+    def _suppress(
+        self, boxes: Tensor, scores: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels of several windows or views, each object once."""
         # Detectors such as DETR suppress nothing, but see an object twice in two
-        # windows all the same.
+        # views all the same.
         kind = 'nms_rotated' if boxes.shape[1] == 5 else 'nms'
         nms = self.nms or dict(type=kind, iou_threshold=0.5)
-        return self._result(image, *suppress(boxes, scores, labels, nms))
+        return suppress(boxes, scores, labels, nms)
 
     def settings(self) -> dict[str, Any]:
         """Which boxes are left out."""

@@ -21,8 +21,10 @@ from ..configs import (
     load_config,
     type_name,
 )
+from .network import Network
 from .saving import Saved, Saver, weights_digest
 from .task import ErrorHandler, Task
+from .views import VIEWS
 
 
 class Inferencer:
@@ -40,38 +42,44 @@ class Inferencer:
 
     Args:
         config (str | Path | Config): Config of the model, as for training.
-        checkpoint (str | Path): Checkpoint of a run with it.
+        checkpoint (str | Path | Sequence): Checkpoint of a run with it. Of several,
+            the mean of the probabilities is predicted; of detectors, the boxes of all
+            are merged by non-maximum suppression.
         device (str): ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ... Defaults to ``'cpu'``.
+        views (str): A name of :data:`VIEWS`: whether each image is also predicted
+            in mirrored, or in all mirrored and turned views, which are merged likewise.
+            Defaults to ``'none'``.
+        half (bool): Whether to compute in half precision. Defaults to False.
 
     Raises:
         FileNotFoundError: If there is no such config.
         CheckpointError: If the checkpoint does not fit the model completely.
-        ValueError: If the device or the task is not known, or the config has no
-            test pipeline.
+        ValueError: If the device or the task is not known, the device has no half
+            precision, or the config has no test pipeline.
     """
 
     def __init__(
         self,
         config: str | Path | Config,
-        checkpoint: str | Path,
+        checkpoint: str | Path | Sequence[str | Path],
         device: str = 'cpu',
+        views: str = 'none',
+        half: bool = False,
     ) -> None:
         cfg = config if isinstance(config, Config) else load_config(str(config))
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
         innermost_dataset(cfg, 'test')  # refuses a config that has none
-        model = build_model(cfg)
-        meta = load_weights(model, checkpoint)
-        reading = stored_reading(dict(meta=meta))
-        compare_reading(checkpoint, reading, first_reading(cfg, 'test'))
-        try:
-            model.to(torch.device(device))
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f'device {device!r} cannot be used: {error}') from None
-        model.eval()
-        self.model = model
+        if views not in VIEWS:
+            raise ValueError(f'views={views!r} is none of {", ".join(VIEWS)}')
+        if isinstance(checkpoint, (str, Path)):
+            checkpoint = [checkpoint]
+        loaded = [_load_model(cfg, each, device) for each in checkpoint]
+        self.model, meta = loaded[0]
         self._config = cfg
-        self.task: Task = task_class(model, cfg)(cfg, model, dataset_meta(cfg, meta))
+        kind = task_class(self.model, cfg)
+        self.task: Task = kind(cfg, self.model, dataset_meta(cfg, meta))
+        self.task.network = Network([model for model, _ in loaded], VIEWS[views], half)
 
     def __call__(self, images: Any, **options: Any) -> list[Any]:
         """Predict images.
@@ -152,12 +160,30 @@ class Inferencer:
             What was written for each image.
         """
         digest = hashlib.blake2b(self._config.pretty_text.encode(), digest_size=16)
+        network = self.task.network
         settings = {
             'config': digest.hexdigest(),
-            'checkpoint': weights_digest(self.model),
+            'checkpoints': [weights_digest(model) for model in network.models],
+            'views': network.views,
+            'half': network.half,
         }
         saver = Saver(self.task, Path(folder), settings)
         return saver.predict(images, resume=resume, **options)
+
+
+def _load_model(
+    cfg: Config, checkpoint: str | Path, device: str
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a config with the weights of a checkpoint, and what that says."""
+    model = build_model(cfg)
+    meta = load_weights(model, checkpoint)
+    reading = stored_reading(dict(meta=meta))
+    compare_reading(checkpoint, reading, first_reading(cfg, 'test'))
+    try:
+        model.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'device {device!r} cannot be used: {error}') from None
+    return model.eval(), meta
 
 
 def task_class(model: nn.Module, cfg: Config) -> type[Task]:

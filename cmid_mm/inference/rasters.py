@@ -1,9 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Rasters of results of large images, strip by strip."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import groupby
+from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,34 +18,37 @@ Piece = tuple[Window, Sequence[NDArray[Any]], bool]
 
 
 def write_pieces(
-    pieces: Iterable[Piece],
+    pieces: Iterator[Piece],
     unfinished: Unfinished,
     grid: WindowGrid,
+    strips: range,
     contents: Mapping[str, Content],
 ) -> None:
     """Write strips of rasters of an image.
 
     Args:
-        pieces: Those of whole strips, one strip after the other.
+        pieces: Those of the strips, one for each column of windows.
         unfinished: Where they go.
         grid: What divides the image into strips.
+        strips: Those to write.
         contents: What the rasters are, by the endings of their names.
     """
-    strips = {top: strip for strip, top in enumerate(grid.tops)}
-    for top, group in groupby(pieces, key=lambda piece: piece[0][0]):
-        strip = strips[top]
-        rows = grid.rows_of_strip(strip)[1] - top
+    for strip in strips:
+        top, below = grid.rows_of_strip(strip)
         holds_data = False
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
                     StripWriter(
-                        unfinished.part(strip, ending), rows, grid.width, content
+                        unfinished.part(strip, ending),
+                        below - top,
+                        grid.width,
+                        content,
                     )
                 )
                 for ending, content in contents.items()
             ]
-            for window, values, present in group:
+            for window, values, present in islice(pieces, len(grid.lefts)):
                 holds_data |= present
                 for writer, planes in zip(writers, values, strict=True):
                     writer.write(planes, 0, window[1])

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Results as files, of images of any size."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,14 @@ import torch
 from torch import nn
 
 from ..images.notices import say
+from ..images.strips import unwritten
 from .images import AnyImage, output_names
 from .task import ErrorHandler, Task, booked_on
 from .unfinished import Unfinished
 from .windows import WindowGrid
+
+#: What the system says of a disk, a quota or a file system that takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,12 @@ class Saver:
         notice = to.begin()
         if notice:
             say(notice)
-        files, summary = self.task.save_large(image, grid, batch_size, to)
+        try:
+            files, summary = self.task.save_large(image, grid, batch_size, to)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise unwritten(to.target, error) from None
         return Saved(image.path, files, summary)
 
 

@@ -2,6 +2,7 @@
 """Semantic segmentation: a class for each pixel."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..images import write_image
 from ..images.strips import (
@@ -24,8 +25,10 @@ from ..images.strips import (
 from ..images.values import resize_nearest
 from ..visualization.drawing import IGNORED, Picture, resized_mask, to_picture
 from ..visualization.panels import mask_panel
+from .background import in_background
 from .ground import Ground
 from .images import AnyImage, InputImage
+from .merging import Opinions, mean_of_pixels, probabilities
 from .rasters import Piece, join_pieces, write_pieces
 from .task import Task, no_data
 from .unfinished import Unfinished
@@ -158,7 +161,9 @@ class Segmentation(Task):
         """Scores of all windows of some strips, blended; see :func:`blend`."""
         rows = grid.reaching(strips)
         scored = self._window_scores(image, grid, rows, batch_size)
-        return blend(scored, grid, strips, folder)
+        # The network goes on while they are blended and written.
+        with closing(in_background(scored, ahead=2 * batch_size)) as predicted:
+            yield from blend(predicted, grid, strips, folder)
 
     def _window_scores(
         self, image: AnyImage, grid: WindowGrid, rows: range, batch_size: int
@@ -167,6 +172,12 @@ class Segmentation(Task):
             image, grid, rows, batch_size
         ):
             yield window, _scores(prediction, window[2:]), absent
+
+    def merge(self, opinions: Opinions) -> list[Any]:
+        """The mean of their probabilities."""
+        return mean_of_pixels(
+            opinions, getattr(self.model.decode_head, 'threshold', None)
+        )
 
     def decide(self, scores: Scores) -> NDArray[np.uint8]:
         """Classes (H, W) of the pixels by their scores (C, H, W)."""
@@ -285,7 +296,7 @@ class Segmentation(Task):
         with bounded_cache():
             for strips in to.remaining(grid.strips):
                 cells = self.cells(image, grid, strips, batch_size, to.path)
-                write_pieces(map(self._piece, cells), to, grid, working)
+                write_pieces(map(self._piece, cells), to, grid, strips, working)
             if not to.holds_data(grid.strips):
                 to.remove()
                 raise no_data(image)
@@ -364,9 +375,7 @@ def _chosen_score(mask: NDArray[np.uint8], scores: Scores | None) -> NDArray[Any
 @torch.no_grad()
 def _scores(prediction: Any, size: Sequence[int]) -> Scores:
     """Probabilities (C, h, w) of a prediction, resized."""
-    logits: Tensor = prediction.seg_logits.data.float()[None]
-    # Of one class, mmseg gives the probability instead.
-    scores = logits if logits.shape[1] == 1 else logits.softmax(1)
+    scores = probabilities(prediction)[None]
     if scores.shape[-2:] != tuple(size):
         scores = F.interpolate(scores, tuple(size), mode='bilinear')
     return scores[0].cpu().numpy()

@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,7 +20,11 @@ from ..images import NoValidPixelError, Window, named_images
 from ..images.notices import say_once
 from ..labels.vectors import Area
 from ..visualization.drawing import class_names, palette_of
+from .background import in_background
 from .images import AnyImage, InputImage
+from .merging import Opinions
+from .network import Network
+from .progress import NoProgress, Progress
 from .unfinished import Unfinished
 from .windows import WindowGrid, chunks
 
@@ -48,6 +52,20 @@ class Sample(NamedTuple):
     missing: NDArray[np.bool_] | None
 
 
+class Opened(NamedTuple):
+    """An image that is to be predicted.
+
+    Attributes:
+        item: What it was given as: a file or a pair.
+        image: The image.
+        sample: All of it; None if it is predicted in windows.
+    """
+
+    item: Any
+    image: AnyImage
+    sample: Sample | None
+
+
 class Task:
     """Inference with one model: reading, batching, results.
 
@@ -61,6 +79,8 @@ class Task:
     name: ClassVar[str]
     #: Three bands to show in pictures, or one, counted from 1 among those loaded.
     bands: Sequence[int] | None = None
+    #: Who is told of each batch of windows.
+    progress: Progress = NoProgress()
     #: Images are predicted inside of it only.
     area: Area | None = None
     #: Ending of files of boxes in map coordinates, one of ``VECTOR_FORMATS``.
@@ -69,6 +89,8 @@ class Task:
     def __init__(self, cfg: Config, model: nn.Module, meta: dict[str, Any]) -> None:
         self.cfg = cfg
         self.model: Any = model
+        #: What predicts; it may be of several models and views.
+        self.network = Network([model])
         self.meta = meta
         pipeline = image_pipeline(cfg)
         with scope_of(cfg):
@@ -132,10 +154,17 @@ class Task:
         for index in range(1, len(samples) + 1):
             shape = samples[start]['inputs'].shape
             if index == len(samples) or samples[index]['inputs'].shape != shape:
-                batch = self.collate(samples[start:index])
-                predictions += self.model.test_step(batch)
+                opinions = self.network.predict(samples[start:index], self.collate)
+                if self.network.is_single:
+                    predictions += next(opinions)[1]
+                else:
+                    predictions += self.merge(opinions)
                 start = index
         return predictions
+
+    def merge(self, opinions: Opinions) -> list[Any]:
+        """Predictions of the same samples by several models or in several views."""
+        raise NotImplementedError
 
     def predict(
         self,
@@ -145,50 +174,75 @@ class Task:
         overlap: int | None = None,
         on_error: ErrorHandler | None = None,
         large_result: LargeResult | None = None,
+        wanted: Callable[[Any], bool] = lambda image: True,
     ) -> Iterator[Any]:
         """Predict images; see :class:`Inferencer`.
 
         ``large_result`` takes images that are predicted in windows; by default
-        their results are made in memory as well.
+        their results are made in memory as well. Only ``wanted`` images have results,
+        but those that share a batch with one are predicted all the same: a network's
+        last digits depend on the batch.
         """
         window, overlap = self.check_window(window, overlap)
         large_result = large_result or self.large_result
-        waiting: list[tuple[Any, AnyImage, Sample]] = []
-        for item in images:
-            with booked_on(item, on_error):
-                image = self.open(item)
-                if not window or max(image.height, image.width) <= window:
-                    waiting.append((item, image, self.sample(image)))
-                else:
-                    yield from self._finish(waiting, on_error)
-                    grid = WindowGrid(image.height, image.width, window, overlap)
-                    yield large_result(image, grid, batch_size)
-            if len(waiting) >= batch_size:
-                yield from self._finish(waiting, on_error)
-        yield from self._finish(waiting, on_error)
+        batches = (
+            self._opened(batch, window, on_error, wanted)
+            for batch in chunks(images, batch_size)
+            if any(map(wanted, batch))
+        )
+        # The next ones are read while the network works.
+        with closing(in_background(batches, ahead=1)) as read:
+            for batch in read:
+                small = [each for each in batch if each.sample is not None]
+                predictions = iter(self._predict_together(small, on_error))
+                for each in batch:
+                    known = None if each.sample is None else next(predictions)
+                    if not wanted(each.item):
+                        continue
+                    with booked_on(each.item, on_error):
+                        image = each.image
+                        if each.sample is None:
+                            size = image.height, image.width
+                            grid = WindowGrid(*size, window, overlap)
+                            yield large_result(image, grid, batch_size)
+                        elif known is not None:
+                            yield self.result(image, known, each.sample.missing)
 
-    def _finish(
+    def _opened(
         self,
-        waiting: list[tuple[Any, AnyImage, Sample]],
+        batch: Sequence[Any],
+        window: int,
         on_error: ErrorHandler | None,
-    ) -> Iterator[Any]:
-        """Predict the images that wait, and forget them."""
-        batch = list(waiting)
-        waiting.clear()
+        wanted: Callable[[Any], bool],
+    ) -> list[Opened]:
+        """The images of a batch, but those that cannot be opened."""
+        opened = []
+        for item in batch:
+            with booked_on(item, on_error if wanted(item) else _ignore):
+                image, sample = self.open(item), None
+                if not window or max(image.height, image.width) <= window:
+                    sample = self.sample(image)
+                opened.append(Opened(item, image, sample))
+        return opened
+
+    def _predict_together(
+        self, batch: Sequence[Opened], on_error: ErrorHandler | None
+    ) -> list[Any]:
+        """Predictions of images that have samples; None of one that fails."""
         try:
-            predictions = self.forward([sample.data for *_, sample in batch])
+            return self.forward([each.sample.data for each in batch if each.sample])
         except Exception as error:
             if on_error is None:
                 raise
             if len(batch) == 1:
-                on_error(_path_of(batch[0][0]), error)
-            else:  # by itself, each shows whose error it is
-                for single in batch:
-                    yield from self._finish([single], on_error)
-            return
-        for (item, image, sample), prediction in zip(batch, predictions, strict=True):
-            with booked_on(item, on_error):
-                yield self.result(image, prediction, sample.missing)
+                on_error(_path_of(batch[0].item), error)
+                return [None]
+        # By itself, each shows whose error it is.
+        return [
+            prediction
+            for each in batch
+            for prediction in self._predict_together([each], on_error)
+        ]
 
     def check_window(self, window: int | None, overlap: int | None) -> tuple[int, int]:
         """Window and overlap in pixels, with defaults.
@@ -217,14 +271,21 @@ class Task:
             Window, prediction, and which of its pixels are missing, (h, w), or None.
         """
         tops = {grid.tops[row] for row in rows}
-        for batch in chunks(grid.windows, batch_size):
-            if tops.isdisjoint(window[0] for window in batch):
-                continue
-            samples = list(self._samples(image, batch))
-            predictions = self.forward([sample.data for _, sample in samples])
-            for (window, sample), prediction in zip(samples, predictions, strict=True):
-                if window[0] in tops:
-                    yield window, prediction, sample.missing
+        batches = (
+            (batch, list(self._samples(image, batch)))
+            for batch in chunks(grid.windows, batch_size)
+            if not tops.isdisjoint(window[0] for window in batch)
+        )
+        # The next ones are read while the network works.
+        with closing(in_background(batches, ahead=2)) as read:
+            for batch, samples in read:
+                predictions = self.forward([sample.data for _, sample in samples])
+                for (window, sample), prediction in zip(
+                    samples, predictions, strict=True
+                ):
+                    if window[0] in tops:
+                        yield window, prediction, sample.missing
+                self.progress.advance(sum(window[0] in tops for window in batch))
 
     def _samples(
         self, image: AnyImage, windows: Sequence[Window]
@@ -328,6 +389,10 @@ def booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
         if on_error is None:
             raise
         on_error(_path_of(item), error)
+
+
+def _ignore(path: Path, error: Exception) -> None:
+    """An error of an image that nobody asked for."""
 
 
 def _path_of(item: Any) -> Path:

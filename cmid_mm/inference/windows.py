@@ -120,7 +120,7 @@ def blend(
         The cells of the strips, row by row.
     """
     upcoming = iter(scores)
-    scored = next(upcoming, None)
+    scored: Scored | None = None
     height, width = min(grid.size, grid.height), min(grid.size, grid.width)
     share = np.outer(_tent(height), _tent(width))
     # Scores times weights, then the weights, from the left of the current window on.
@@ -133,6 +133,8 @@ def blend(
             for left, right in zip(
                 grid.lefts, [*grid.lefts[1:], grid.width], strict=True
             ):
+                if scored is None:  # not before it is needed: it may take a while
+                    scored = next(upcoming, None)
                 if scored is not None and scored[0][:2] == (top, left):
                     _, values, absent = scored
                     weight = share if absent is None else np.where(absent, 0, share)
@@ -140,8 +142,7 @@ def blend(
                         total = np.zeros((len(values) + 1, height, width), np.float32)
                     total[:-1] += values * weight
                     total[-1] += weight
-                    filled = width
-                    scored = next(upcoming, None)
+                    filled, scored = width, None
                 ready, done = right - left, below - top
                 slab = carried.take(left)
                 if total is not None and filled:

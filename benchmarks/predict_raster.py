@@ -1,0 +1,139 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Time of predicting a large raster, as a ratio to that of the bare network.
+
+A generated scene is predicted by a segmentation network with random weights, from file
+to file. Beside it the same network predicts as many windows of the same size that are
+in memory already. Both run in turn, part by part, and medians are compared.
+
+    python benchmarks/predict_raster.py --size 4096 --json result.json
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from mmengine.logging import MMLogger
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from cmid_mm.configs import build_model, load_config
+from cmid_mm.demo_scenes import make_scene
+from cmid_mm.images import tile_windows
+from cmid_mm.inference import Inferencer
+
+CONFIG = Path(__file__).parents[1] / 'configs/segmentation/upernet_r18_demo.py'
+TILE = 512
+
+
+def write_scene(path: Path, size: int) -> None:
+    """Write a scene of a few drawn ones that repeat."""
+    tiles = [make_scene(5, seed, TILE).image.transpose(2, 0, 1) for seed in range(4)]
+    generator = np.random.default_rng(0)
+    with rasterio.open(
+        path,
+        'w',
+        driver='GTiff',
+        height=size,
+        width=size,
+        count=3,
+        dtype='uint8',
+        tiled=True,
+        compress='deflate',
+        crs='EPSG:32650',
+        transform=from_origin(5e5, 3e6, 0.5, 0.5),
+    ) as target:
+        for top, left, height, width in tile_windows(size, size, TILE, 0):
+            tile = tiles[generator.integers(len(tiles))][:, :height, :width]
+            target.write(tile, window=Window(left, top, width, height))
+
+
+def synchronise(device: str) -> None:
+    """Wait for a device that works on by itself."""
+    if device != 'cpu':
+        torch.accelerator.synchronize()
+
+
+def raster_seconds(
+    inferencer: Inferencer, image: Path, options: dict[str, Any]
+) -> float:
+    """Time of predicting a raster, from file to file."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        list(inferencer.predict_to(folder, [image], **options))
+        return time.perf_counter() - start
+
+
+def network_seconds(
+    inferencer: Inferencer, image: Path, options: dict[str, Any]
+) -> float:
+    """Time of predicting as many windows that are in memory."""
+    task, device = inferencer.task, str(next(inferencer.model.parameters()).device)
+    opened = task.open(image)
+    windows = list(
+        tile_windows(opened.height, opened.width, options['window'], options['overlap'])
+    )
+    batch_size = options['batch_size']
+    samples = [task.sample(opened, windows[0]).data] * batch_size
+    start = time.perf_counter()
+    for first in range(0, len(windows), batch_size):
+        task.forward(samples[: len(windows) - first])
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--size', type=int, default=2048, help='side of the scene')
+    parser.add_argument('--window', type=int, default=512, help='side of the windows')
+    parser.add_argument('--batch-size', type=int, default=4, help='windows together')
+    parser.add_argument('--device', default='cpu', help='such as cuda')
+    parser.add_argument('--half', action='store_true', help='in half precision')
+    parser.add_argument('--rounds', type=int, default=3, help='rounds to time')
+    parser.add_argument('--json', type=Path, help='write the result to this file')
+    args = parser.parse_args()
+
+    MMLogger.get_instance('benchmark', log_level='WARNING')
+    cfg = load_config(str(CONFIG))
+    options = dict(
+        batch_size=args.batch_size, window=args.window, overlap=args.window // 4
+    )
+    times: dict[str, list[float]] = {'raster': [], 'network': []}
+    with tempfile.TemporaryDirectory() as folder:
+        image, checkpoint = Path(folder, 'scene.tif'), Path(folder, 'random.pth')
+        write_scene(image, args.size)
+        torch.manual_seed(0)
+        torch.save(dict(state_dict=build_model(cfg).state_dict(), meta={}), checkpoint)
+        inferencer = Inferencer(cfg, checkpoint, args.device, half=args.half)
+        for number in range(args.rounds + 1):
+            network = network_seconds(inferencer, image, options)
+            raster = raster_seconds(inferencer, image, options)
+            if number:  # the first warms caches
+                times['network'].append(network)
+                times['raster'].append(raster)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    result: dict[str, Any] = {
+        'raster_s': round(medians['raster'], 3),
+        'network_s': round(medians['network'], 3),
+        'ratio': round(medians['raster'] / medians['network'], 4),
+        'megapixels_per_s': round(args.size**2 / 1e6 / medians['raster'], 3),
+        'device': args.device,
+        'half': args.half,
+        'size': args.size,
+        **options,
+    }
+    text = json.dumps(result)
+    print(text)
+    if args.json:
+        args.json.write_text(text + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
