@@ -133,8 +133,7 @@ class Inferencer:
             ValueError: If an image has other bands than the model takes, the two of
                 a pair differ in size, or the window and the overlap do not fit.
         """
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        _check_batch_size(batch_size)
         return self.task.predict(images, batch_size, window, overlap, on_error)
 
     def predict_to(
@@ -166,6 +165,7 @@ class Inferencer:
         Yields:
             What was written for each image.
         """
+        _check_batch_size(options.get('batch_size', 1))
         digest = hashlib.blake2b(self._config.pretty_text.encode(), digest_size=16)
         network = self.task.network
         settings = {
@@ -176,6 +176,11 @@ class Inferencer:
         }
         saver = Saver(self.task, Path(folder), settings)
         return saver.predict(images, resume=resume, shard=shard, **options)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f'batch_size must be at least 1, got {batch_size}')
 
 
 def _load_model(

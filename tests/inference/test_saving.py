@@ -1,8 +1,12 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Results of images of any size as files, and what a stop leaves of them."""
 
+import contextlib
 import os
+import random
 import resource
+import signal
+import time
 
 import cv2
 import numpy as np
@@ -120,6 +124,39 @@ def test_a_stop_loses_nothing_that_is_done(tmp_path, said, placed):
         # Of the windows that were done, a row is needed again, and its batches' rest.
         assert len(task.model.calls) <= calls - stop + 3
     assert len(task.model.calls) < 6
+
+
+def test_killed_at_any_moment(tmp_path, image, single_threaded):
+    task, out = segmentation(), tmp_path / 'out'
+    begun = time.monotonic()
+    save(task, tmp_path / 'whole', [image])
+    needed = time.monotonic() - begun
+    expected, moments = contents(tmp_path / 'whole'), random.Random(0)
+    for _ in range(30):
+        process = os.fork()
+        if not process:
+            with contextlib.suppress(BaseException):
+                save(task, out, [image])
+            os._exit(0)
+        time.sleep(moments.uniform(0, needed / 2))
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        final = [path for path in out.glob('*') if path.is_file()]
+        # Complete, whatever else is missing.
+        assert all(path.read_bytes() == expected[path.name] for path in final)
+        if len(final) == len(expected):
+            break
+    save(task, out, [image])
+    assert contents(out) == expected
+
+
+@pytest.fixture
+def single_threaded():
+    """A forked process cannot use the threads of OpenCV."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(threads)
 
 
 def test_a_torn_strip_does_not_count(tmp_path, image, said):
