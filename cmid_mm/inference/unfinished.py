@@ -62,6 +62,8 @@ class Unfinished:
         before = self._found_settings()
         if before == self._settings:
             self._own.mkdir(exist_ok=True)
+            if self._shared:
+                return None  # those that are done may be of the others
             done = len(list(self.path.glob('*.done')))
             return f'{self.target}: goes on after {done} strips that are done'
         if self.path.exists() and (before or not self._shared):
