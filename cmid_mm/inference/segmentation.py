@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Semantic segmentation: a class for each pixel."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ..images import write_image
 from ..images.strips import (
     Content,
-    bounded_cache,
     reduced_values,
     rows_of_raster,
     write_raster,
@@ -158,7 +157,7 @@ class Segmentation(Task):
         strips: range,
         batch_size: int,
         folder: Path | None = None,
-    ) -> Iterator[Cell]:
+    ) -> Generator[Cell, None, None]:
         """Scores of all windows of some strips, blended; see :func:`blend`."""
         rows = grid.reaching(strips)
         scored = self._window_scores(image, grid, rows, batch_size)
@@ -286,29 +285,38 @@ class Segmentation(Task):
             self._write_polygons(written[-1], [(result.mask, score)], result.image)
         return written
 
-    def save_large(
-        self, image: AnyImage, grid: WindowGrid, batch_size: int, to: Unfinished
-    ) -> tuple[list[Path], Any]:
-        """Write what :meth:`save` does, strip by strip."""
+    def write_strips(
+        self,
+        image: AnyImage,
+        grid: WindowGrid,
+        strips: range,
+        batch_size: int,
+        to: Unfinished,
+    ) -> None:
+        """Write rasters of some strips."""
         contents = self.contents(image.place is not None)
         working = {**contents}
         if self.polygons is not None:
             working[_SCORES] = Content(_SCORE.dtype)
-        with bounded_cache():
-            for strips in to.remaining(grid.strips):
-                cells = self.cells(image, grid, strips, batch_size, to.path)
-                write_pieces(map(self._piece, cells), to, grid, strips, working)
-            if not to.holds_data(grid.strips):
-                to.remove()
-                raise no_data(image)
-            join_pieces(to, grid, contents, image.place)
-            *_, mask = contents
-            values = reduced_values(to.result(mask), PICTURE_SIZE)
-            reduced = self.mask_of_values(values)
-            write_image(to.result('_overlay.jpg'), self.draw(image, reduced))
-            if self.polygons is not None:
-                rows = self._rows(to, grid, mask)
-                self._write_polygons(to.result(_POLYGONS), rows, image)
+        with closing(self.cells(image, grid, strips, batch_size, to.path)) as cells:
+            write_pieces(map(self._piece, cells), to, grid, strips, working)
+
+    def join_strips(
+        self, image: AnyImage, grid: WindowGrid, to: Unfinished
+    ) -> tuple[list[Path], Any]:
+        """Write what :meth:`save` does."""
+        if not to.holds_data(grid.strips):
+            to.remove()
+            raise no_data(image)
+        contents = self.contents(image.place is not None)
+        join_pieces(to, grid, contents, image.place)
+        *_, mask = contents
+        values = reduced_values(to.result(mask), PICTURE_SIZE)
+        reduced = self.mask_of_values(values)
+        write_image(to.result('_overlay.jpg'), self.draw(image, reduced))
+        if self.polygons is not None:
+            rows = self._rows(to, grid, mask)
+            self._write_polygons(to.result(_POLYGONS), rows, image)
         return to.finish(self._endings(contents)), None
 
     def _piece(self, cell: Cell) -> Piece:

@@ -168,7 +168,8 @@ def test_a_torn_strip_does_not_count(tmp_path, image, said):
     unfinished = tmp_path / 'out' / '.scene.unfinished'
     assert sorted(path.name for path in unfinished.glob('0*')) == [
         f'00000{strip}{ending}' for strip in range(3) for ending in ('.done', '.tif')
-    ] + ['000003.tif']
+    ]
+    assert [path.name for path in unfinished.glob('*/*')] == ['000003.tif']
     for junk in ('000003.tif', '000004.tif', 'scene.tif', 'scene.tif.vrt'):
         (unfinished / junk).write_bytes(b'torn')
     (unfinished / '000003.done.123.part').write_bytes(b'')
