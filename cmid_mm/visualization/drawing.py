@@ -317,16 +317,15 @@ def legend(
     strip = np.full((round((row + 1) * LEGEND_ROW * size), width, 3), 255, np.uint8)
     for name, colour, (left, row) in zip(names, palette, places, strict=False):
         top = row * LEGEND_ROW * size
-        box = [
+        corner, opposite = (
             (round(left + edge * size), round(top + (edge + 1) * size))
             for edge in (4, 16)
-        ]
-        cv2.rectangle(strip, *box, [int(value) for value in colour], -1)
-        cv2.rectangle(strip, *box, (0, 0, 0), 1)
-        baseline = top + 16 * size
-        write_text(
-            strip, name, left + 22 * size, baseline, (0, 0, 0), False, 0.45 * size
         )
+        fill = [int(value) for value in colour]
+        cv2.rectangle(strip, corner, opposite, fill, -1)
+        cv2.rectangle(strip, corner, opposite, (0, 0, 0), 1)
+        x, y = left + 22 * size, top + 16 * size
+        write_text(strip, name, x, y, (0, 0, 0), False, 0.45 * size)
     return strip
 
 
