@@ -19,6 +19,9 @@ from ..images.pixels import missing_pixels
 from ..labels.vectors import Area
 from .areas import PartInArea
 
+#: Pictures of strips are so many times as long as those of square images at most.
+_LONGEST = 4.0
+
 Loader = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -90,8 +93,13 @@ class InputImage:
         return pixels, _limited(missing_pixels(valid), self.part, pixels, window)
 
     def preview(self, most: int) -> NDArray[Any]:
-        """The image at reduced size, for pictures: RGB, or all bands, (H, W, C)."""
-        return self.file.preview(replace(self.reading, size=None), most)
+        """The image at reduced size, for pictures: RGB, or all bands, (H, W, C).
+
+        Args:
+            most: See :func:`picture_side`.
+        """
+        side = picture_side(self.height, self.width, most)
+        return self.file.preview(replace(self.reading, size=None), side)
 
 
 class InputPair:
@@ -141,10 +149,23 @@ class InputPair:
     def previews(self, most: int) -> list[NDArray[Any]]:
         """Both dates at reduced size, for pictures."""
         reading = replace(self.reading, size=None)
-        return [date.preview(reading, most) for date in self.pair.dates]
+        side = picture_side(self.height, self.width, most)
+        return [date.preview(reading, side) for date in self.pair.dates]
 
 
 AnyImage = InputImage | InputPair
+
+
+def picture_side(height: int, width: int, most: int) -> int:
+    """Longest side of the picture of an image, which of a strip is longer.
+
+    Args:
+        height: Height of the image.
+        width: Width of the image.
+        most: That of a square image; the picture has not many more pixels.
+    """
+    longest, shortest = max(height, width), min(height, width)
+    return round(most * min((longest / shortest) ** 0.5, _LONGEST))
 
 
 def _part(

@@ -45,7 +45,7 @@ class _Region:
 
     def add(self, rings: Sequence[Any], top: int, bottom: int) -> None:
         """Add a piece: its outline and holes in a strip of rows."""
-        outline, *holes = map(np.asarray, rings)
+        outline, *holes = (np.asarray(ring, np.int32) for ring in rings)
         reaching: list[NDArray[Any]] = []
         for hole in holes:
             rows = hole[:, 1]

@@ -26,7 +26,7 @@ from ..visualization.drawing import IGNORED, Picture, resized_mask, to_picture
 from ..visualization.panels import mask_panel
 from .background import in_background
 from .ground import Ground
-from .images import AnyImage, InputImage
+from .images import AnyImage, InputImage, picture_side
 from .merging import Opinions, mean_of_pixels, probabilities
 from .rasters import Piece, join_pieces, write_pieces
 from .task import Task, no_data
@@ -311,7 +311,8 @@ class Segmentation(Task):
         contents = self.contents(image.place is not None)
         join_pieces(to, grid, contents, image.place)
         *_, mask = contents
-        values = reduced_values(to.result(mask), PICTURE_SIZE)
+        side = picture_side(grid.height, grid.width, PICTURE_SIZE)
+        values = reduced_values(to.result(mask), side)
         reduced = self.mask_of_values(values)
         write_image(to.result('_overlay.jpg'), self.draw(image, reduced))
         if self.polygons is not None:
