@@ -88,6 +88,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='suggest a value range for each band instead of one for all',
     )
     parser.add_argument('--nodata', type=float, help='value of missing pixels')
+    parser.add_argument(
+        '--gsd',
+        type=float,
+        metavar='METRES',
+        help='read files at this distance of pixels on the ground',
+    )
+    parser.add_argument(
+        '--quality',
+        metavar='FILE',
+        help="mask beside each file of pixels that do not count: '{stem}_SCL.tif'",
+    )
+    parser.add_argument(
+        '--quality-values', type=int, nargs='+', default=(), help='its masking values'
+    )
+    parser.add_argument(
+        '--quality-bits',
+        type=int,
+        nargs='+',
+        default=(),
+        help='its masking bits, counted from 0',
+    )
     parser.add_argument('--max-images', type=int, help='use this many, evenly spread')
     parser.add_argument('--tile-size', type=int, help='divide larger images into tiles')
     parser.add_argument('--workers', type=int, default=0, help='worker processes')
@@ -101,7 +122,14 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.datasets.imagery import ImageryDataset
     from cmid_mm.datasets.statistics import dataset_statistics, reading_of
 
-    dataset = ImageryDataset(args.root, args.list, tile_size=args.tile_size)
+    quality = args.quality and {
+        'file': args.quality,
+        'values': args.quality_values,
+        'bits': args.quality_bits,
+    }
+    # Tiles are those of the distance at which the first step of a pipeline reads.
+    loader = dict(type='LoadImagery', gsd=args.gsd, quality=quality)
+    dataset = ImageryDataset(args.root, args.list, [loader], tile_size=args.tile_size)
     reading = reading_of(
         dataset,
         size=args.size,

@@ -141,7 +141,8 @@ def reading_of(dataset: ImageryDataset, **options: Any) -> Reading:
     """A reading of all bands of a data set's first readable file.
 
     Args:
-        dataset: Its files.
+        dataset: Its files; they are read at the distance on the ground, and with the
+            masks, of its own windows.
         **options: Of :class:`Reading`.
 
     Raises:
@@ -149,7 +150,8 @@ def reading_of(dataset: ImageryDataset, **options: Any) -> Reading:
     """
     if options.get('bands') is None:
         options['num_bands'] = _bands_of_first(dataset)
-    return Reading(**{'size': 224, **options})
+    own = dataset.reading
+    return Reading(**{'size': 224, 'gsd': own.gsd, 'quality': own.quality, **options})
 
 
 def dataset_statistics(

@@ -113,7 +113,7 @@ class AtDistance:
         shape = reduced_shape(*window[2:], min_size)
         return in_strips(read, window, shape, row_bytes)
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Refused: between two indices there is none."""
         raise ValueError(f'{self.header.path}: indices are read without gsd')
 

@@ -27,8 +27,10 @@ def mask_of(scene: Path, quality: Quality) -> Path:
         UnreadableImageError: If there is none, or more than one fits the name.
     """
     folder = scene if scene.is_dir() else scene.parent
-    names = dict(folder=glob.escape(str(folder)), stem=glob.escape(scene.stem))
-    pattern = os.path.join(glob.escape(str(folder)), quality.file.format(**names))
+    beside = glob.escape(str(folder))
+    pattern = quality.file.format(folder=beside, stem=glob.escape(scene.stem))
+    if '{folder}' not in quality.file:
+        pattern = os.path.join(beside, pattern)
     found = sorted(glob.glob(pattern))
     if len(found) == 1:
         return Path(found[0])
@@ -105,11 +107,11 @@ class Masked:
             found |= values & np.array(flags).astype(values.dtype) != 0
         return found if known is None else found & known
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored, those masked as missing."""
-        pixels = self.source.read_indices()
+        pixels = self.source.read_indices(window)
         whole = (0, 0, self.header.height, self.header.width)
-        valid = ~self._masked(whole)[..., None]
+        valid = ~self._masked(window or whole)[..., None]
         if pixels.valid is not None:
             valid = pixels.valid & valid
         return Pixels(pixels.values, np.broadcast_to(valid, pixels.values.shape))

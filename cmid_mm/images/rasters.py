@@ -28,7 +28,7 @@ from .values import reduced_shape, resize_by_area
 RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)
 
 #: A reduced read goes through a raster in strips of at most so many bytes.
-_STRIP_BYTES = 1 << 28
+_STRIP_BYTES = 1 << 26
 #: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
 
@@ -193,16 +193,23 @@ class Raster:
 
         return self._attempt(read)
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        return self._attempt(self._read_indices)
+        return self._attempt(lambda: self._read_indices(window))
 
-    def _read_indices(self) -> Pixels:
+    def _read_indices(self, window: Window | None) -> Pixels:
         source = self.source
-        alpha = self.header.alpha if self._palette is None else None
-        bands = [band for band in source.indexes if band != alpha]
-        values = source.read(bands).transpose(1, 2, 0)
-        valid = self._file_mask(source, bands, None)
+        bands = [
+            band
+            for band, role in zip(source.indexes, source.colorinterp, strict=True)
+            if role != ColorInterp.alpha
+        ]
+        part = None
+        if window is not None:
+            top, left, height, width = window
+            part = RasterWindow(left, top, width, height)
+        values = source.read(bands, window=part).transpose(1, 2, 0)
+        valid = self._file_mask(source, bands, part)
         return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
 
     def read_band(

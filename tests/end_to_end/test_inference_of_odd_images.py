@@ -58,6 +58,32 @@ def test_result_is_missing_where_the_raster_is(trained, scene, tmp_path, window)
         np.testing.assert_array_equal(source.dataset_mask() == 0, missing)
 
 
+def test_result_at_the_distance_of_the_config(trained, scene, tmp_path):
+    """Predicted on a coarser grid, masked, and saved with that grid's place."""
+    cfg, checkpoint = trained('segmentation')
+    place = dict(crs='EPSG:32650', transform=from_origin(5e5, 3e6, 0.5, 0.5))
+    path = write_raster(tmp_path / 'a.tif', scene.repeat(2, 0).repeat(2, 1), **place)
+    clouds = np.zeros((160, 160, 1), np.uint8)
+    clouds[:40, :60] = 9
+    coarse = dict(crs='EPSG:32650', transform=from_origin(5e5, 3e6, 1, 1))
+    write_raster(tmp_path / 'a_SCL.tif', clouds, **coarse)
+    cfg = cfg.copy()
+    cfg.test_dataloader.dataset.pipeline[0] = dict(
+        type='LoadImagery', gsd=1, quality=dict(file='{stem}_SCL.tif', values=[9])
+    )
+    inferencer = Inferencer(cfg, checkpoint)
+    (result,) = inferencer([path], window=64, overlap=32)
+    np.testing.assert_array_equal(result.mask == 255, clouds[..., 0] == 9)
+    inferencer.task.save(result, tmp_path / 'out', 'a')
+    with rasterio.open(tmp_path / 'out' / 'a.tif') as source:
+        assert source.transform == coarse['transform'] and source.shape == (160, 160)
+    # What the mask does not touch is as of the same pixels in a file of that distance.
+    same = write_raster(tmp_path / 'b.tif', scene, **coarse)
+    write_raster(tmp_path / 'b_SCL.tif', clouds, **coarse)
+    (other,) = inferencer([same], window=64, overlap=32)
+    np.testing.assert_array_equal(result.mask, other.mask)
+
+
 def test_window_with_an_empty_band_is_missing(trained, scene, tmp_path):
     cfg, checkpoint = trained('segmentation')
     holey = scene.astype(np.int16)
