@@ -7,6 +7,7 @@ from ..dependencies import registered_or_explained
 from .change_detection import ChangeDetectionDataset
 from .imagery import ImageryDataset
 from .sampler import ResumableSampler
+from .scene_windows import SceneWindows
 from .scenes import (
     AID,
     RESISC45,
@@ -25,6 +26,7 @@ from .transforms import (
     load_image,
 )
 from .windowed import WindowedChangeDetection
+from .windows import RandomWindows
 
 with registered_or_explained(DATASETS, 'FiveClassISPRSDataset', 'WindowedSegmentation'):
     from . import segmentation  # noqa: F401
@@ -43,8 +45,10 @@ __all__ = [
     'PackViewPair',
     'PhotometricNoise',
     'RESISC45',
+    'RandomWindows',
     'ResumableSampler',
     'SceneDataset',
+    'SceneWindows',
     'UCMerced',
     'ViewPair',
     'WindowedChangeDetection',

@@ -6,7 +6,6 @@ a file beside the raster (``map.tif.aux.xml``) or in a VRT, ArcGIS keeps the tab
 ``map.tif.vat.dbf``; map programs (QGIS, ArcGIS) show the names.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ Colour = tuple[int, int, int]
 
 #: GDAL's numbers for what the columns of an attribute table mean.
 _NAME, _MIN, _MIN_MAX, _COLOURS = '2', '3', '5', ('6', '7', '8')
-_INTEGER, _TEXT = '0', '2'
+_TEXT = '2'
 
 
 @dataclass
@@ -37,42 +36,6 @@ class ValueTable:
 
     names: dict[int, str] = field(default_factory=dict)
     colours: dict[int, Colour] = field(default_factory=dict)
-
-
-def attribute_table_xml(
-    classes: Sequence[str], palette: Sequence[Sequence[int]] | None = None
-) -> bytes:
-    """What to write beside a class raster, so that map programs name its values.
-
-    Args:
-        classes: Names of the values from 0.
-        palette: Their colours, RGB. Defaults to None, none.
-
-    Returns:
-        Content of ``NAME.tif.aux.xml``, read back by :func:`read_value_table`.
-    """
-    root = ElementTree.Element('PAMDataset')
-    band = ElementTree.SubElement(root, 'PAMRasterBand', band='1')
-    categories = ElementTree.SubElement(band, 'CategoryNames')
-    table = ElementTree.SubElement(
-        band, 'GDALRasterAttributeTable', tableType='thematic'
-    )
-    columns = [('Value', _INTEGER, _MIN_MAX), ('Class', _TEXT, _NAME)]
-    if palette is not None:
-        names = zip(('Red', 'Green', 'Blue'), _COLOURS, strict=True)
-        columns += [(name, _INTEGER, usage) for name, usage in names]
-    for index, column in enumerate(columns):
-        definition = ElementTree.SubElement(table, 'FieldDefn', index=str(index))
-        for tag, text in zip(('Name', 'Type', 'Usage'), column, strict=True):
-            ElementTree.SubElement(definition, tag).text = text
-    for index, name in enumerate(classes):
-        ElementTree.SubElement(categories, 'Category').text = name
-        row = ElementTree.SubElement(table, 'Row', index=str(index))
-        colour = [] if palette is None else palette[index]
-        for value in (index, name, *colour):
-            ElementTree.SubElement(row, 'F').text = str(value)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root)
 
 
 def read_value_table(path: str | Path) -> ValueTable:
@@ -174,7 +137,7 @@ def _of_dbf(path: Path) -> dict[int, str]:
 
 
 def _colour_table(path: str | Path) -> dict[int, Colour]:
-    """The colours of a palette but black, with which GDAL fills the rest of it."""
+    """The colours of a palette; GDAL fills the rest of it with black."""
     try:
         with rasterio.open(str(path)) as source:
             if source.colorinterp[0] != ColorInterp.palette:
@@ -182,4 +145,4 @@ def _colour_table(path: str | Path) -> dict[int, Colour]:
             colours = source.colormap(1)
     except (RasterioError, ValueError):
         return {}  # made of several files, or nothing that rasterio opens
-    return {value: colour[:3] for value, colour in colours.items() if any(colour[:3])}
+    return {value: colour[:3] for value, colour in colours.items()}

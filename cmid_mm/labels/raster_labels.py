@@ -62,13 +62,14 @@ class RasterLabels:
 
     def _palette(self, table: ValueTable) -> list[Colour] | None:
         """Colours of the classes, if the file has one for each."""
-        values = self._declared or {i: i for i in range(len(self.classes))}
+        indices = range(len(self.classes))
+        values = {} if self._complete else {index: index for index in indices}
+        values |= self._declared
         colours = {
             index: table.colours[value]
             for value, index in reversed(values.items())
             if value in table.colours
         }
-        indices = range(len(self.classes))
         return [colours[i] for i in indices] if {*indices} <= colours.keys() else None
 
     def window(self, image: ImageFile, window: Window) -> NDArray[np.uint8]:
@@ -126,9 +127,10 @@ class RasterLabels:
 
 def _names(table: ValueTable) -> dict[int, str]:
     """Names of values; numbers of those that have a colour, if there are no names."""
-    # A table with all colours is a scale of colours, no list of classes.
-    listed = table.colours if 255 not in table.colours else {}
-    return table.names or {value: str(value) for value in listed}
+    listed = [value for value, colour in table.colours.items() if any(colour)]
+    if table.names or 255 in listed:  # all 256: a scale of colours, no list of classes
+        return table.names
+    return {value: str(value) for value in listed}
 
 
 def _is_name(meant: int | str) -> bool:

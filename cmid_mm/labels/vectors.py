@@ -368,11 +368,22 @@ class Area:
             return None
         return top, left, bottom - top, right - left
 
-    def outlines(self, place: Place) -> Any:
-        """All polygons as one ``shapely`` geometry in pixels of an image."""
+    def outlines(self, place: Place, window: Window | None = None) -> Any:
+        """The polygons as one ``shapely`` geometry in pixels of an image.
+
+        Args:
+            place: Of the image.
+            window: Cut off what lies outside of it. Defaults to None, nothing.
+        """
         import shapely
 
-        return shapely.union_all(self._on(place).shapes)
+        polygons = self._on(place)
+        if window is None:
+            return shapely.union_all(polygons.shapes)
+        top, left, height, width = window
+        shapes = polygons.shapes[polygons.touching(window)]
+        box = shapely.box(left, top, left + width, top + height)
+        return shapely.union_all(shapely.intersection(shapes, box))
 
     def _on(self, place: Place) -> PixelPolygons:
         return self._placed.get(place, lambda: self._laid_upon(place))

@@ -14,7 +14,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform as transform_points
 
 from cmid_mm.images import ImageFile, PlaceMismatchError, notices
-from cmid_mm.labels.attribute_tables import attribute_table_xml, read_value_table
+from cmid_mm.labels.attribute_tables import read_value_table
 from cmid_mm.labels.errors import LabelError
 from cmid_mm.labels.layers import LabelLayer
 from cmid_mm.labels.masks import read_index_mask
@@ -213,14 +213,28 @@ def test_overlap(tmp_path):
 # -- Names -------------------------------------------------------------------------
 
 
-def test_names_and_colours_come_back(tmp_path):
-    """What is written beside a map is read as the classes of labels."""
+#: As GDAL writes it.
+GDAL_TABLE = """<PAMDataset><PAMRasterBand band="1">
+<GDALRasterAttributeTable tableType="thematic">
+<FieldDefn index="0"><Name>Value</Name><Type>0</Type><Usage>5</Usage></FieldDefn>
+<FieldDefn index="1"><Name>Class</Name><Type>2</Type><Usage>2</Usage></FieldDefn>
+<FieldDefn index="2"><Name>R</Name><Type>0</Type><Usage>6</Usage></FieldDefn>
+<FieldDefn index="3"><Name>G</Name><Type>0</Type><Usage>7</Usage></FieldDefn>
+<FieldDefn index="4"><Name>B</Name><Type>0</Type><Usage>8</Usage></FieldDefn>
+<Row index="0"><F>0</F><F>Wald &amp; Wiese</F><F>0</F><F>0</F><F>0</F></Row>
+<Row index="1"><F>1</F><F>b</F><F>1</F><F>2</F><F>3</F></Row>
+<Row index="2"><F>2</F><F>ß</F><F>4</F><F>5</F><F>6</F></Row>
+</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>"""
+
+
+def test_attribute_table(tmp_path):
+    """As maps have it, which thus can be labels."""
     labels = values(HEIGHT, WIDTH)
     path = write_raster(tmp_path / 'map.tif', labels)
-    names, palette = ('Wald & Wiese', 'b', 'ß'), [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+    names = 'Wald & Wiese', 'b', 'ß'
     beside = tmp_path / 'map.tif.aux.xml'
-    beside.write_bytes(attribute_table_xml(names, palette))
-    # GDAL understands it.
+    beside.write_text(GDAL_TABLE, encoding='utf-8')
+    # Also of a VRT.
     rasterio.shutil.copy(path, tmp_path / 'copy.vrt', driver='VRT')
     assert read_value_table(tmp_path / 'copy.vrt') == read_value_table(path)
     layer = LabelLayer(path)
@@ -231,7 +245,7 @@ def test_names_and_colours_come_back(tmp_path):
     layer = LabelLayer(path, ('ß', 'b', 'Wald & Wiese'))
     assert (layer.window(scene(tmp_path), WHOLE) == 2 - labels).all()
     # Others are names for the same indices.
-    layer = LabelLayer(path, ('x', 'y', 'z'))
+    layer = LabelLayer(path, ('x', 'y', 'z'), label_map={7: 'x'})
     assert (layer.window(scene(tmp_path), WHOLE) == labels).all()
     assert layer.palette == [(0, 0, 0), (1, 2, 3), (4, 5, 6)]
     # With a part of the names the rest is no class.
@@ -240,7 +254,7 @@ def test_names_and_colours_come_back(tmp_path):
     layer = LabelLayer(path, ('b', 'ß'), ignore=[0])
     expected = np.array([255, 0, 1])[labels]
     assert (layer.window(scene(tmp_path), WHOLE) == expected).all()
-    beside.write_bytes(attribute_table_xml(names)[:-20])
+    beside.write_text(GDAL_TABLE[:-20], encoding='utf-8')
     with pytest.raises(LabelError, match=r'map\.tif\.aux\.xml: damaged XML'):
         LabelLayer(path)
 
@@ -291,6 +305,14 @@ def test_category_names(tmp_path):
     )
     assert read_value_table(tmp_path / 'map.vrt').names == {0: 'sea', 2: 'land'}
     assert LabelLayer(tmp_path / 'map.vrt').classes == ('sea', 'land')
+    # Beside a raster with a colour table, as predicted maps have them.
+    colours = {0: (0, 0, 0, 255), 2: (0, 9, 0, 255)}
+    path = write_raster(tmp_path / 'map.tif', values(9, 9), colours=colours)
+    beside = f'<PAMDataset><PAMRasterBand band="1">{CATEGORIES}</PAMRasterBand>'
+    (tmp_path / 'map.tif.aux.xml').write_text(f'{beside}</PAMDataset>')
+    layer = LabelLayer(path)
+    assert layer.classes == ('sea', 'land')
+    assert layer.palette == [(0, 0, 0), (0, 9, 0)]
 
 
 def test_names_beside_an_arcgis_raster(tmp_path):

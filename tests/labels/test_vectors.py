@@ -188,6 +188,8 @@ def test_area_in_pixels(tmp_path, into, transform):
     assert (area.mask(place, (70, 80, 30, 20)) == expected[70:100, 80:100]).all()
     assert area.window_of(place, (HEIGHT, WIDTH)) == (30, 40, 50, 50)
     assert area.outlines(place).area == pytest.approx(2500 - 10.1**2, abs=0.01)
+    cut = area.outlines(place, (70, 80, 30, 20))
+    assert cut.bounds == pytest.approx((80, 70, 90, 80), abs=0.01)
     assert area.touches(place, (70, 80, 30, 20))
     assert not area.touches(place, (42, 52, 5, 5))  # in the hole
     assert not area.touches(place, (0, 0, 20, 300))
