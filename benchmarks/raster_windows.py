@@ -180,9 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root, rasterio.Env(GDAL_CACHEMAX=64):
         for number, (kind, (_, _, reading)) in enumerate(KINDS.items()):
             folder = Path(root) / str(number)
-            paths = write_scenes(
-                folder, kind, arguments.scenes, arguments.scene_size
-            )
+            paths = write_scenes(folder, kind, arguments.scenes, arguments.scene_size)
             windows = draw_windows(
                 arguments.windows, paths, arguments.scene_size, arguments.window
             )
