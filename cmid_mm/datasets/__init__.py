@@ -25,12 +25,15 @@ from .transforms import (
     ViewPair,
     load_image,
 )
+from .windowed import WindowedChangeDetection
 from .windows import RandomWindows
 
-with registered_or_explained(DATASETS, 'FiveClassISPRSDataset'):
+with registered_or_explained(DATASETS, 'FiveClassISPRSDataset', 'WindowedSegmentation'):
     from . import segmentation  # noqa: F401
-with registered_or_explained(DATASETS, 'OrientedBoxFolder'):
+    from .windowed import segmentation as windowed_segmentation  # noqa: F401
+with registered_or_explained(DATASETS, 'OrientedBoxFolder', 'WindowedOrientedBoxes'):
     from . import detection  # noqa: F401
+    from .windowed import boxes as windowed_boxes  # noqa: F401
 
 __all__ = [
     'AID',
@@ -48,6 +51,7 @@ __all__ = [
     'SceneWindows',
     'UCMerced',
     'ViewPair',
+    'WindowedChangeDetection',
     'find_scenes',
     'load_image',
     'split_scenes',

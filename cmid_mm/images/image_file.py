@@ -52,10 +52,11 @@ class ImageFile:
             see :mod:`cmid_mm.images.composites`.
         keep: Keep the decoded pixels of a JPEG or PNG. Defaults to False.
         onto: Image onto whose pixels this one is warped. Defaults to None, as it is.
+        nearest: Whether it is warped by the nearest pixel, as labels must be, onto the
+            pixels that are read of the other.
         reading: Its distance on the ground is that of the image's pixels: header,
             place and windows are those of that grid. Its quality masks hide pixels.
             Defaults to None, the file's own grid and pixels.
-        nearest: Whether it is warped by the nearest pixel, as labels must be.
 
     Raises:
         UnreadableImageError: If it is missing, not a file, or its header is broken;
@@ -69,8 +70,8 @@ class ImageFile:
         path: str | Path,
         keep: bool = False,
         onto: 'ImageFile | None' = None,
-        reading: Reading | None = None,
         nearest: bool = False,
+        reading: Reading | None = None,
     ) -> None:
         self.path = image_path(path)
         _check_regular(path)
@@ -79,10 +80,12 @@ class ImageFile:
             source = open_photograph(self.path, keep)
         if source is None:
             grid = None
-            if onto is not None and nearest:
-                grid = onto.header, onto.place
-            elif onto is not None:
-                grid = onto._stored.header, onto._own_place
+            if onto is not None:
+                grid = (
+                    (onto.header, onto.place)
+                    if nearest
+                    else (onto._stored.header, onto._own_place)
+                )
             source = Raster(path, grid, nearest)
         # Beyond its edges a warped image has transparency that the file has not.
         self._warped = onto is not None

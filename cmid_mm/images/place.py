@@ -81,6 +81,17 @@ class Place:
             return AffineTransformer(self.transform)
         return GCPTransformer(self.gcps)
 
+    def moved(self, top: int, left: int) -> 'Place':
+        """The place of a part of the image that begins at some row and column."""
+        if self.transform is not None:
+            moved = self.transform @ Affine.translation(left, top)
+            return Place(self.crs, moved)
+        points = tuple(
+            GroundControlPoint(p.row - top, p.col - left, p.x, p.y, p.z, p.id, p.info)
+            for p in self.gcps
+        )
+        return Place(self.crs, None, points)
+
     def for_writing(self) -> dict[str, Any]:
         """What rasterio needs to write a file of the same place."""
         if self.transform is not None:

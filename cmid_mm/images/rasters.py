@@ -28,7 +28,7 @@ from .values import reduced_shape, resize_by_area
 RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)
 
 #: A reduced read goes through a raster in strips of at most so many bytes.
-_STRIP_BYTES = 1 << 28
+_STRIP_BYTES = 1 << 26
 #: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
 
@@ -195,19 +195,19 @@ class Raster:
 
     def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        part = None
-        if window is not None:
-            top, left, height, width = window
-            part = RasterWindow(left, top, width, height)
-        return self._attempt(lambda: self._read_indices(part))
+        return self._attempt(lambda: self._read_indices(window))
 
-    def _read_indices(self, part: RasterWindow | None) -> Pixels:
+    def _read_indices(self, window: Window | None) -> Pixels:
         source = self.source
         bands = [
             band
             for band, role in zip(source.indexes, source.colorinterp, strict=True)
             if role != ColorInterp.alpha
         ]
+        part = None
+        if window is not None:
+            top, left, height, width = window
+            part = RasterWindow(left, top, width, height)
         values = source.read(bands, window=part).transpose(1, 2, 0)
         valid = self._file_mask(source, bands, part)
         return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))

@@ -9,6 +9,7 @@ from mmengine.registry import TRANSFORMS
 
 from ...images import NoValidPixelError, Reading, load_array, load_image_and_mask
 from ...images.notices import say_once
+from ...images.pixels import missing_pixels
 
 
 @TRANSFORMS.register_module()
@@ -19,7 +20,8 @@ class LoadImagery(BaseTransform):
     of its pixels that hold data in all bands; or, of an image in memory, ``img`` as
     OpenMMLab's inferencers give it: with three bands blue first, as OpenCV
     reads them, with others in the order of the file. Added keys: ``img`` (H, W, C),
-    uint8 or float32 on the 0-255 scale, ``img_shape``, ``ori_shape``.
+    uint8 or float32 on the 0-255 scale, ``img_shape``, ``ori_shape``; of a file also
+    ``img_missing``, bool (H, W), where it holds no data, None if it does everywhere.
 
     Args:
         size: Side in pixels of the square that the image is resized to. Defaults to
@@ -74,6 +76,7 @@ class LoadImagery(BaseTransform):
                     f'{path}: {share:.0%} of window {window} are valid pixels, fewer '
                     f'than min_valid={least:g}'
                 )
+            results['img_missing'] = missing_pixels(valid)
             self._compare_types(image.dtype, path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
