@@ -10,7 +10,7 @@ Change detection: a mask, 0 and 255.
 """
 
 import argparse
-import sys
+import os
 from pathlib import Path
 
 from cmid_mm_cli import Command, ConfigOptions, run_tool
@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--half',
         action='store_true',
         help='compute in half precision (16 bits), on a GPU',
+    )
+    parser.add_argument(
+        '--shard',
+        default='1/1',
+        metavar='K/N',
+        help='do the K-th part of the work that N processes share, on any machines '
+        'with the same --out; torchrun divides it further among its processes',
     )
     parser.add_argument(
         '--ensemble',
@@ -162,14 +169,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Predict and say where the results are."""
     from mmengine.logging import MMLogger
-    from rich.progress import track
 
     from cmid_mm.configs import load_config
     from cmid_mm.dependencies import vector_library
     from cmid_mm.files import check_writable
     from cmid_mm.inference import Inferencer
     from cmid_mm.inference.areas import OutsideAreaError
+    from cmid_mm.inference.progress import ShownProgress
     from cmid_mm.inference.segmentation import Probabilities
+    from cmid_mm.inference.shards import Shard
     from cmid_mm.inference.vector_files import PolygonOptions
     from cmid_mm.labels.vectors import Area
     from cmid_mm.overrides import merge_options
@@ -179,10 +187,12 @@ def main(args: argparse.Namespace) -> None:
     MMLogger.get_instance('predict', log_level='WARNING')
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
+    shard = Shard.parse(args.shard).within()
+    device = args.device
+    if device == 'cuda':  # of several processes on a machine, each has its own
+        device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}'
     checkpoints = [args.checkpoint, *args.ensemble]
-    inferencer = Inferencer(
-        cfg, checkpoints, args.device, args.tta or 'none', args.half
-    )
+    inferencer = Inferencer(cfg, checkpoints, device, args.tta or 'none', args.half)
     task, folder = inferencer.task, Path(args.out)
     task.bands = args.bands
     if hasattr(task, 'score_threshold'):
@@ -231,16 +241,19 @@ def main(args: argparse.Namespace) -> None:
         window=args.window,
         overlap=args.overlap,
         on_error=fail,
+        shard=shard,
     )
-    saved = list(
-        track(results, 'predicting', len(images), disable=not sys.stderr.isatty())
-    )
-    made = [result for result in saved if result.is_new]
+    label = f'shard {shard}' if shard.total > 1 else 'predicting'
+    with ShownProgress(label) as task.progress:
+        saved = list(results)
+    made = sum(result.is_new and bool(result.files) for result in saved)
+    waiting = sum(not result.files for result in saved)
     if made:
-        task.save_summary([result.summary for result in made], folder)
-        print(f'wrote the results of {len(made)} images to {folder}')
-    if len(made) < len(saved):
-        print(f'skipped {len(saved) - len(made)} images whose results are in {folder}')
+        print(f'wrote the results of {made} images to {folder}')
+    if waiting:
+        print(f'did the part of shard {shard} of {waiting} images; others go on')
+    if skipped := len(saved) - made - waiting:
+        print(f'skipped {skipped} images whose results are in {folder}')
     if len(outside) == len(images):
         raise ValueError(f'no image lies in the area of {args.aoi}')
     if outside:

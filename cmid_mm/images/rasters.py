@@ -26,7 +26,7 @@ from .values import reduced_shape, resize_by_area
 RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt')
 
 #: A reduced read goes through a raster in strips of at most so many bytes.
-_STRIP_BYTES = 1 << 28
+_STRIP_BYTES = 1 << 26
 #: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
 _ORIENTATION = 274

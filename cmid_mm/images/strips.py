@@ -24,7 +24,7 @@ from .rasters import gdal_settings
 
 #: Pixels that GDAL may keep of all open rasters, in bytes. Else it is a share of the
 #: machine's memory, which a large raster fills.
-CACHE_BYTES = 1 << 27
+CACHE_BYTES = 1 << 26
 
 _TILE = 512
 _GDAL_TYPES = {'uint8': 'Byte', 'uint16': 'UInt16', 'float32': 'Float32'}
@@ -257,6 +257,7 @@ def _mosaic(
     https://gdal.org/en/stable/drivers/raster/vrt.html describes the format.
     """
     height, width = shape
+    rows = {top: _height(strip) for top, strip in sorted(strips.items())}
     root = ElementTree.Element(
         'VRTDataset', rasterXSize=str(width), rasterYSize=str(height)
     )
@@ -277,16 +278,19 @@ def _mosaic(
             _add_colours(band, content.palette)
         if content.classes:
             _add_classes(band, content.classes)
-        for top, path in sorted(strips.items()):
-            with rasterio.open(path) as strip:
-                rows = strip.height
+        for top in rows:
             source = _add(band, 'SimpleSource')
-            _add(source, 'SourceFilename', path.resolve(), relativeToVRT=0)
+            _add(source, 'SourceFilename', strips[top].resolve(), relativeToVRT=0)
             _add(source, 'SourceBand', number)
-            size = dict(xSize=width, ySize=rows)
+            size = dict(xSize=width, ySize=rows[top])
             _add(source, 'SrcRect', xOff=0, yOff=0, **size)
             _add(source, 'DstRect', xOff=0, yOff=top, **size)
     return ElementTree.tostring(root)
+
+
+def _height(path: Path) -> int:
+    with rasterio.open(path) as source:
+        return source.height
 
 
 def _add(

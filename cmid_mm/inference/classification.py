@@ -90,6 +90,7 @@ class Classification(FindingTask):
     """Inference of scene classification."""
 
     name = 'classification'
+    has_summary = True
 
     def default_window(self, pipeline: Sequence[dict[str, Any]]) -> int:
         """None: a scene is classified as a whole, unless tiles are asked for."""

@@ -1,14 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Tasks that find few things in each window of a large image: boxes, classes."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import Window
+from ..images import NoValidPixelError, Window
+from .areas import OutsideAreaError
 from .images import AnyImage
 from .task import Task, no_data
 from .unfinished import Unfinished
@@ -39,28 +41,40 @@ class FindingTask(Task):
         rows = self._rows(image, grid, grid.strips, batch_size)
         return self._merged(image, grid, [findings for _, findings in rows])
 
-    def save_large(
-        self, image: AnyImage, grid: WindowGrid, batch_size: int, to: Unfinished
-    ) -> tuple[list[Path], Any]:
-        """Write what :meth:`save` does; what rows of windows show outlives a stop."""
-        for strips in to.remaining(grid.strips):
-            for row, findings in self._rows(image, grid, strips, batch_size):
-                np.savez(to.part(row, _ENDING), **dict[str, Any](findings))
+    def write_strips(
+        self,
+        image: AnyImage,
+        grid: WindowGrid,
+        strips: range,
+        batch_size: int,
+        to: Unfinished,
+    ) -> None:
+        """Write what some rows of windows show."""
+        with closing(self._rows(image, grid, strips, batch_size)) as rows:
+            for row, findings in rows:
+                np.savez(to.draft(row, _ENDING), **dict[str, Any](findings))
                 to.settle(row, [_ENDING], bool(findings))
+
+    def join_strips(
+        self, image: AnyImage, grid: WindowGrid, to: Unfinished
+    ) -> tuple[list[Path], Any]:
+        """Write what :meth:`save` does."""
         rows = []
         for row in grid.strips:
             with np.load(to.part(row, _ENDING)) as stored:
                 rows.append(dict(stored))
-        if not any(rows):
-            to.remove()
-        result = self._merged(image, grid, rows)
+        try:
+            result = self._merged(image, grid, rows)
+        except (NoValidPixelError, OutsideAreaError):
+            to.remove()  # it would be no other the next time
+            raise
         files = self.save(result, to.target.parent, to.target.name)
         to.remove()
         return files, self.summary(result)
 
     def _rows(
         self, image: AnyImage, grid: WindowGrid, rows: range, batch_size: int
-    ) -> Iterator[tuple[int, Findings]]:
+    ) -> Generator[tuple[int, Findings], None, None]:
         """What rows of windows show; nothing where no window holds data."""
         predictions = self.predict_windows(image, grid, rows, batch_size)
         upcoming = next(predictions, None)

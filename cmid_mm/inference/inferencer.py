@@ -21,9 +21,11 @@ from ..configs import (
     load_config,
     type_name,
 )
+from .booking import ErrorHandler
 from .network import Network
 from .saving import Saved, Saver, weights_digest
-from .task import ErrorHandler, Task
+from .shards import WHOLE, Shard
+from .task import Task
 from .views import VIEWS
 
 
@@ -131,8 +133,7 @@ class Inferencer:
             ValueError: If an image has other bands than the model takes, the two of
                 a pair differ in size, or the window and the overlap do not fit.
         """
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        _check_batch_size(batch_size)
         return self.task.predict(images, batch_size, window, overlap, on_error)
 
     def predict_to(
@@ -140,6 +141,7 @@ class Inferencer:
         folder: str | Path,
         images: Sequence[Any],
         resume: bool = False,
+        shard: Shard = WHOLE,
         **options: Any,
     ) -> Iterator[Saved]:
         """Predict images and write the results, as ``tools/predict.py`` does.
@@ -153,12 +155,17 @@ class Inferencer:
             images: Images, or pairs.
             resume: Leave out images whose results are there, and newer. Defaults to
                 False.
+            shard: Which one this is of several processes, on any machines that share
+                the folder, that do the work together. Whoever is the last one at an
+                image makes its results, bit by bit those of a single process. Images
+                that are finished are left out as with ``resume``. Defaults to all.
             **options: ``batch_size``, ``window``, ``overlap`` and ``on_error`` of
                 :meth:`iterate`.
 
         Yields:
             What was written for each image.
         """
+        _check_batch_size(options.get('batch_size', 1))
         digest = hashlib.blake2b(self._config.pretty_text.encode(), digest_size=16)
         network = self.task.network
         settings = {
@@ -168,7 +175,12 @@ class Inferencer:
             'half': network.half,
         }
         saver = Saver(self.task, Path(folder), settings)
-        return saver.predict(images, resume=resume, **options)
+        return saver.predict(images, resume=resume, shard=shard, **options)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f'batch_size must be at least 1, got {batch_size}')
 
 
 def _load_model(

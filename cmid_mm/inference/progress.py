@@ -18,6 +18,9 @@ FIRST_LINE, LINES_APART = 10, 30
 class Progress(Protocol):
     """Who is told how far a prediction is."""
 
+    def start(self, images: int) -> None:
+        """So many images are to be predicted."""
+
     def begin(self, path: Path, windows: int, done: int) -> None:
         """An image, or its share, is predicted from now on.
 
@@ -41,6 +44,9 @@ class Progress(Protocol):
 class NoProgress:
     """Tells nobody."""
 
+    def start(self, images: int) -> None:
+        """Say nothing."""
+
     def begin(self, path: Path, windows: int, done: int) -> None:
         """Say nothing."""
 
@@ -58,16 +64,13 @@ class ShownProgress:
     some hundred. One that takes seconds has none.
 
     Args:
-        images: Number of images to predict.
         label: Stands before everything. One of several processes has lines only.
             Defaults to ``'predicting'``, which has a bar.
         stream: Where to. Defaults to the standard error stream.
     """
 
-    def __init__(
-        self, images: int, label: str = 'predicting', stream: TextIO | None = None
-    ) -> None:
-        self._images = images
+    def __init__(self, label: str = 'predicting', stream: TextIO | None = None) -> None:
+        self._images = 0
         self._stream = stream or sys.stderr
         self._label = label
         self._has_bar = self._stream.isatty() and label == 'predicting'
@@ -79,13 +82,18 @@ class ShownProgress:
             transient=True,
             disable=not self._has_bar,
         )
-        self._task = self._bar.add_task(label, total=images, text='')
+        self._task = self._bar.add_task(label, text='')
         self._started = time.monotonic()
         self._next_line: float = FIRST_LINE
         self._finished = 0  # images
         self._path: Path | None = None
         self._windows = self._done = 0
         self._skipped = 0.0  # images, or shares of them, that were there before
+
+    def start(self, images: int) -> None:
+        """See :class:`Progress`."""
+        self._images = images
+        self._bar.update(self._task, total=images)
 
     def begin(self, path: Path, windows: int, done: int) -> None:
         """See :class:`Progress`."""

@@ -40,7 +40,7 @@ def write_pieces(
             writers = [
                 stack.enter_context(
                     StripWriter(
-                        unfinished.part(strip, ending),
+                        unfinished.draft(strip, ending),
                         below - top,
                         grid.width,
                         content,

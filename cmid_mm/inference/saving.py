@@ -14,11 +14,13 @@ import torch
 from torch import nn
 
 from ..images.notices import say
-from ..images.strips import unwritten
+from ..images.strips import bounded_cache, unwritten
+from .booking import ErrorHandler, booked_on, path_of
 from .images import AnyImage, output_names
-from .task import ErrorHandler, Task, booked_on
+from .shards import WHOLE, Shard, joined_summaries
+from .task import Task
 from .unfinished import Unfinished
-from .windows import WindowGrid
+from .windows import WindowGrid, chunks
 
 #: What the system says of a disk, a quota or a file system that takes no more.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,7 +32,7 @@ class Saved:
 
     Attributes:
         path: The image, or the first date of a pair.
-        files: What was written.
+        files: What was written; nothing if other shards have not done their parts.
         summary: What ``save_summary`` of the task needs of it.
         is_new: Whether it was predicted now, and not there already.
     """
@@ -63,6 +65,7 @@ class Saver:
         overlap: int | None = None,
         resume: bool = False,
         on_error: ErrorHandler | None = None,
+        shard: Shard = WHOLE,
     ) -> Iterator[Saved]:
         """Predict images; see :meth:`Inferencer.predict_to`."""
         paths = [_dates(image) for image in images]
@@ -70,23 +73,95 @@ class Saver:
         firsts = [dates[0] for dates in paths]
         known = output_names(firsts, self.folder, others)
         self._names = dict(zip(firsts, known, strict=True))
-        remaining = []
-        for image in images:
-            files = self._finished(image) if resume else []
-            if files:
-                yield Saved(_dates(image)[0], files, is_new=False)
-            else:
-                remaining.append(image)
+        self._shared = shard.total > 1
+        self._shares: dict[Path, range | None] = dict.fromkeys(firsts)
+        if self._shared:
+            sizes = self.task.check_window(window, overlap)
+            shares = self._plan(images, batch_size, *sizes, shard)
+            self._shares = dict(zip(firsts, shares, strict=True))
+        mine = {path for path in firsts if self._shares[path] != range(0)}
+        self.task.progress.start(len(mine))
+        skipped = set()
+        for path, image in zip(firsts, images, strict=True):
+            # Who is late must not begin anew what the others have finished.
+            files = self._finished(image) if resume or self._shared else []
+            if files and path in mine:
+                skipped.add(path)
+                self.task.progress.finish(is_new=False)
+                yield Saved(path, files, is_new=False)
+
+        remaining = mine - skipped
+
+        def is_wanted(image: Any) -> bool:
+            return path_of(image) in remaining
+
+        def fail(path: Path, error: Exception) -> None:
+            self.task.progress.finish()
+            if on_error is None:
+                raise error
+            on_error(path, error)
+
+        summaries = []
         for result in self.task.predict(
-            remaining, batch_size, window, overlap, on_error, self._save_large
+            images, batch_size, window, overlap, fail, self._save_large, is_wanted
         ):
+            if not isinstance(result, Saved):
+                with booked_on(result.image.path, fail):
+                    result = self._save(result)
             if isinstance(result, Saved):
+                self.task.progress.finish()
+                if result.files:
+                    summaries.append(result.summary)
                 yield result
-                continue
-            path = result.image.path
-            with booked_on(path, on_error):
-                files = self.task.save(result, self.folder, self._names[path])
-                yield Saved(path, files, self.task.summary(result))
+        record = {**self._settings, 'images': [str(path) for path in firsts]}
+        if self.task.has_summary:
+            summaries = joined_summaries(summaries, self.folder, shard, record)
+            if summaries:
+                self.task.save_summary(summaries, self.folder)
+
+    def _plan(
+        self,
+        images: Sequence[Any],
+        batch_size: int,
+        window: int,
+        overlap: int,
+        shard: Shard,
+    ) -> list[range]:
+        """Which strips of each image fall to a shard; one of an image without any.
+
+        Images that are batched fall to one shard together.
+        """
+        weights: list[list[int]] = []
+        firsts: list[int] = []  # of each image the one with which it goes
+        for batch in chunks(images, batch_size):
+            together = None
+            for image in batch:
+                firsts.append(len(weights))
+                weights.append(self._weights(image, window, overlap))
+                if len(weights[-1]) == 1:
+                    if together is None:
+                        together = firsts[-1]
+                    else:
+                        weights[together][0] += weights[-1][0]
+                        weights[-1] = []
+                        firsts[-1] = together
+        shares = shard.shares(weights)
+        return [shares[first] for first in firsts]
+
+    def _weights(self, image: Any, window: int, overlap: int) -> list[int]:
+        """Windows in each strip of an image."""
+        with suppress(Exception):  # who predicts it says what is wrong
+            opened = self.task.open(image)
+            size = opened.height, opened.width
+            if window and max(size) > window:
+                grid = WindowGrid(*size, window, overlap)
+                return [len(grid.lefts)] * len(grid.strips)
+        return [1]
+
+    def _save(self, result: Any) -> Saved:
+        path = result.image.path
+        files = self.task.save(result, self.folder, self._names[path])
+        return Saved(path, files, self.task.summary(result))
 
     def _finished(self, image: Any) -> list[Path]:
         """The files of an image whose result is there and newer than the image."""
@@ -112,17 +187,43 @@ class Saver:
             'overlap': grid.overlap,
             'area': area and [_version(Path(area.path)), area.layer],
         }
-        to = Unfinished(self.folder, self._names[image.path], settings)
+        name = self._names[image.path]
+        to = Unfinished(self.folder, name, settings, self._shared)
         notice = to.begin()
         if notice:
             say(notice)
+        if files := self._finished_by_others(image):
+            to.remove()
+            return Saved(image.path, files, is_new=False)
         try:
-            files, summary = self.task.save_large(image, grid, batch_size, to)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise unwritten(to.target, error) from None
-        return Saved(image.path, files, summary)
+            with bounded_cache():
+                return self._predict_share(image, grid, batch_size, to)
+        except Exception as error:
+            # Whoever works on the same strips, by mistake, may have been first.
+            if files := self._finished_by_others(image):
+                return Saved(image.path, files)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise unwritten(to.target, error) from None
+            raise
+
+    def _finished_by_others(self, image: AnyImage) -> list[Path]:
+        return self._finished(list(image.paths)) if self._shared else []
+
+    def _predict_share(
+        self, image: AnyImage, grid: WindowGrid, batch_size: int, to: Unfinished
+    ) -> Saved:
+        """Predict what falls to this process, and join what all have predicted."""
+        share = self._shares[image.path] or grid.strips
+        runs = list(to.remaining(share))
+        columns = len(grid.lefts)
+        done = columns * (len(share) - sum(map(len, runs)))
+        windows = columns * sum(len(grid.reaching(run)) for run in runs) + done
+        self.task.progress.begin(image.path, windows, done)
+        for run in runs:
+            self.task.write_strips(image, grid, run, batch_size, to)
+        if not to.is_done(grid.strips):
+            return Saved(image.path, [])
+        return Saved(image.path, *self.task.join_strips(image, grid, to))
 
 
 def weights_digest(model: nn.Module) -> str:

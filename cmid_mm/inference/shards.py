@@ -1,11 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Work that several processes, on any machines, share out without talking."""
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..files import write_bytes
 
 
 class Shard(NamedTuple):
@@ -72,3 +77,41 @@ class Shard(NamedTuple):
             first += len(image)
             mine.append(range(owned[0], owned[-1] + 1) if owned else range(0))
         return mine
+
+
+#: All of the work.
+WHOLE = Shard()
+
+
+def joined_summaries(
+    summaries: Sequence[Any], folder: Path, shard: Shard, record: Mapping[str, Any]
+) -> list[Any]:
+    """What sums up the results of all shards, for the one that is the last.
+
+    Each shard leaves a file with its own. Whoever finds those of all joins them.
+
+    Args:
+        summaries: Of the results of this shard, as JSON has them.
+        folder: That of the results.
+        shard: Which one it is.
+        record: What the results depend on.
+
+    Returns:
+        Those of all shards in their order; none if some are not done.
+    """
+    if shard.total == 1:
+        return list(summaries)
+    key = hashlib.blake2b(json.dumps(record).encode(), digest_size=8).hexdigest()
+    files = [
+        folder / f'.summary-{key}-{number}-of-{shard.total}.json'
+        for number in range(1, shard.total + 1)
+    ]
+    content = json.dumps(summaries, default=str)
+    write_bytes(files[shard.number - 1], content.encode(), sync=True)
+    try:
+        joined = [each for file in files for each in json.loads(file.read_bytes())]
+    except FileNotFoundError:  # not there yet, or another was first
+        return []
+    for file in files:
+        file.unlink(missing_ok=True)
+    return joined

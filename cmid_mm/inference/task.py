@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,6 +21,7 @@ from ..images.notices import say_once
 from ..labels.vectors import Area
 from ..visualization.drawing import class_names, palette_of
 from .background import in_background
+from .booking import ErrorHandler, booked_on, ignore, path_of
 from .images import AnyImage, InputImage
 from .merging import Opinions
 from .network import Network
@@ -33,8 +34,6 @@ DEFAULT_WINDOW = 1024
 
 #: Transforms that load or change annotations, which new images do not have.
 _ANNOTATIONS = re.compile(r'Annotation|Label|Mask|ConvertBoxType|GTBox')
-
-ErrorHandler = Callable[[Path, Exception], None]
 
 #: What makes a result of an image that is predicted in windows.
 LargeResult = Callable[[AnyImage, WindowGrid, int], Any]
@@ -77,6 +76,8 @@ class Task:
 
     #: What the task is called.
     name: ClassVar[str]
+    #: Whether several results are summed up in a file.
+    has_summary: ClassVar[bool] = False
     #: Three bands to show in pictures, or one, counted from 1 among those loaded.
     bands: Sequence[int] | None = None
     #: Who is told of each batch of windows.
@@ -101,7 +102,7 @@ class Task:
 
     def set_classes(self, count: int) -> None:
         """Names and colours of so many classes, from the meta information."""
-        self.classes = class_names(self.meta, count)
+        self.classes = class_names(self.meta, count)[:count]
         self.palette = palette_of(self.meta, count)
 
     def default_window(self, pipeline: Sequence[dict[str, Any]]) -> int:
@@ -218,7 +219,7 @@ class Task:
         """The images of a batch, but those that cannot be opened."""
         opened = []
         for item in batch:
-            with booked_on(item, on_error if wanted(item) else _ignore):
+            with booked_on(item, on_error if wanted(item) else ignore):
                 image, sample = self.open(item), None
                 if not window or max(image.height, image.width) <= window:
                     sample = self.sample(image)
@@ -235,7 +236,7 @@ class Task:
             if on_error is None:
                 raise
             if len(batch) == 1:
-                on_error(_path_of(batch[0].item), error)
+                on_error(path_of(batch[0].item), error)
                 return [None]
         # By itself, each shows whose error it is.
         return [
@@ -318,16 +319,29 @@ class Task:
         """What results depend on beside config, weights, image and windows."""
         return {}
 
-    def save_large(
-        self, image: AnyImage, grid: WindowGrid, batch_size: int, to: Unfinished
-    ) -> tuple[list[Path], Any]:
-        """Predict an image in windows and write the files of its result.
+    def write_strips(
+        self,
+        image: AnyImage,
+        grid: WindowGrid,
+        strips: range,
+        batch_size: int,
+        to: Unfinished,
+    ) -> None:
+        """Predict strips of a large image and settle each.
 
         Args:
             image: The image.
-            grid: Its windows.
+            grid: All its windows.
+            strips: Neighbours that are not done.
             batch_size: Windows predicted together.
-            to: What is there already, and where the results go.
+            to: Where what is predicted goes.
+        """
+        raise NotImplementedError
+
+    def join_strips(
+        self, image: AnyImage, grid: WindowGrid, to: Unfinished
+    ) -> tuple[list[Path], Any]:
+        """Write the files of an image all of whose strips are done.
 
         Returns:
             The files, and what :meth:`summary` makes of the result.
@@ -335,10 +349,7 @@ class Task:
         Raises:
             NoValidPixelError: If no window holds data.
         """
-        result = self.large_result(image, grid, batch_size)
-        files = self.save(result, to.target.parent, to.target.name)
-        to.remove()
-        return files, self.summary(result)
+        raise NotImplementedError
 
     def saved_files(self, folder: Path, name: str) -> list[Path]:
         """The files of a result that is complete; none if it is not."""
@@ -378,23 +389,3 @@ def image_pipeline(cfg: Config) -> list[Any]:
     """
     steps = innermost_dataset(cfg, 'test')['pipeline']
     return [step for step in steps if not _ANNOTATIONS.search(type_name(step))]
-
-
-@contextmanager
-def booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
-    """Hand an error to whoever takes account of it, with its image."""
-    try:
-        yield
-    except Exception as error:
-        if on_error is None:
-            raise
-        on_error(_path_of(item), error)
-
-
-def _ignore(path: Path, error: Exception) -> None:
-    """An error of an image that nobody asked for."""
-
-
-def _path_of(item: Any) -> Path:
-    """The image, or the first date of a pair."""
-    return Path(item[0] if isinstance(item, (tuple, list)) else item)

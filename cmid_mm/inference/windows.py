@@ -1,17 +1,20 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Large images in overlapping windows."""
 
-import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedRandom
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..images import Window, tile_windows
 from ..images.tiles import window_starts
@@ -21,7 +24,7 @@ Item = TypeVar('Item')
 Scores = NDArray[np.float32]
 
 #: A window, its scores (C, h, w), and which pixels hold no data, (h, w), or None.
-Scored = tuple[Window, Scores, NDArray[np.bool_] | None]
+Scored = tuple[Window, Tensor, NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -81,20 +84,31 @@ class Cell(NamedTuple):
 
     Attributes:
         window: Where.
-        scores: Weighted mean of the windows' scores, (C, h, w); None if no window
+        mean: Weighted mean of the windows' scores, (C, h, w); None if no window
             holds data.
         covered: Pixels that hold data in a window, bool (h, w).
     """
 
     window: Window
-    scores: Scores | None
+    mean: Tensor | None
     covered: NDArray[np.bool_]
 
-    def decided(self, decide: Callable[[Scores], NDArray[np.uint8]]) -> Any:
-        """What is decided by the scores, (h, w), uint8; 255 where there is no data."""
-        if self.scores is None:
+    @property
+    def scores(self) -> Scores | None:
+        """The mean as an array."""
+        return None if self.mean is None else self.mean.cpu().numpy()
+
+    def decided(self, decide: Callable[[Tensor], Tensor]) -> NDArray[np.uint8]:
+        """What is decided by the scores, (h, w); 255 where there is no data.
+
+        Args:
+            decide: From scores (C, h, w) to classes (h, w).
+        """
+        if self.mean is None:
             return np.full(self.covered.shape, IGNORED, np.uint8)
-        return np.where(self.covered, decide(self.scores), np.uint8(IGNORED))
+        classes = decide(self.mean).to(torch.uint8).cpu().numpy()
+        classes[~self.covered] = IGNORED
+        return classes
 
 
 def blend(
@@ -107,7 +121,8 @@ def blend(
 
     Weights fall linearly towards a window's edges, where a network sees least of the
     surroundings: no seams. What a row of windows leaves unsettled for the next one
-    waits in a temporary file; memory grows with neither side of the image.
+    waits in a temporary file; memory grows with neither side of the image. All is done
+    on the device where the scores are.
 
     Args:
         scores: Those of the rows of windows that reach into the strips, in their
@@ -122,9 +137,9 @@ def blend(
     upcoming = iter(scores)
     scored: Scored | None = None
     height, width = min(grid.size, grid.height), min(grid.size, grid.width)
-    share = np.outer(_tent(height), _tent(width))
+    share = torch.outer(_tent(height), _tent(width))
     # Scores times weights, then the weights, from the left of the current window on.
-    total: Scores | None = None
+    total: Tensor | None = None
     filled = 0  # columns of it that may hold something
     with tempfile.TemporaryFile(dir=folder) as file:
         carried = _Carried(file, height)
@@ -137,17 +152,20 @@ def blend(
                     scored = next(upcoming, None)
                 if scored is not None and scored[0][:2] == (top, left):
                     _, values, absent = scored
-                    weight = share if absent is None else np.where(absent, 0, share)
                     if total is None:
-                        total = np.zeros((len(values) + 1, height, width), np.float32)
-                    total[:-1] += values * weight
+                        share = share.to(values)
+                        total = values.new_zeros(len(values) + 1, height, width)
+                    weight = share
+                    if absent is not None:
+                        weight = share * values.new_tensor(~absent)
+                    total[:-1].addcmul_(values, weight)
                     total[-1] += weight
                     filled, scored = width, None
                 ready, done = right - left, below - top
                 slab = carried.take(left)
                 if total is not None and filled:
                     slab = _sum(total[..., :ready], slab)
-                    total[..., : width - ready] = total[..., ready:].copy()
+                    total[..., : width - ready] = total[..., ready:].clone()
                     total[..., width - ready :] = 0
                     filled = max(filled - ready, 0)
                 if row in strips:
@@ -156,77 +174,57 @@ def blend(
                     carried.put(left, slab[:, done:])
 
 
-def _sum(slab: Scores, carried: Scores | None) -> Scores:
+def _sum(slab: Tensor, carried: Tensor | None) -> Tensor:
     """A slab, with what rows above have carried into its upper part."""
-    slab = slab.copy()
+    slab = slab.clone()
     if carried is not None:
-        slab[:, : carried.shape[1]] += carried
+        slab[:, : carried.shape[1]] += carried.to(slab)
     return slab
 
 
-def _cell(window: Window, slab: Scores | None) -> Cell:
+def _cell(window: Window, slab: Tensor | None) -> Cell:
     if slab is None:
         return Cell(window, None, np.zeros(window[2:], bool))
-    settled = np.zeros((len(slab), *window[2:]), np.float32)
-    rows = slab[:, : window[2]]
-    settled[:, : rows.shape[1]] = rows
+    # What was carried may end above the lower edge of the cell.
+    missing = max(window[2] - slab.shape[1], 0)
+    settled = F.pad(slab[:, : window[2]], (0, 0, 0, missing))
     covered = settled[-1] > 0
-    return Cell(window, settled[:-1] / np.where(covered, settled[-1], 1), covered)
+    mean = settled[:-1] / settled[-1].where(covered, 1)
+    return Cell(window, mean, covered.cpu().numpy())
 
 
 class _Carried:
     """What a row of windows leaves to the next one, by columns of pixels, in a file."""
 
-    def __init__(self, file: IO[bytes], height: int) -> None:
+    def __init__(self, file: BufferedRandom, height: int) -> None:
         self._file = file
         self._height = height
         self._shapes: dict[int, tuple[int, ...]] = {}
 
-    def put(self, left: int, slab: Scores) -> None:
+    def put(self, left: int, slab: Tensor) -> None:
         """Keep a part of the columns from ``left`` on, of at most the full height."""
         self._shapes[left] = slab.shape
         self._seek(left, slab.shape)
-        self._file.write(np.ascontiguousarray(slab).data)
+        self._file.write(slab.contiguous().cpu().numpy().data)
 
-    def take(self, left: int) -> Scores | None:
+    def take(self, left: int) -> Tensor | None:
         """What was kept of the columns from ``left`` on."""
         if left not in self._shapes:
             return None
         shape = self._shapes.pop(left)
         self._seek(left, shape)
-        content = self._file.read(4 * math.prod(shape))
-        return np.frombuffer(content, np.float32).reshape(shape)
+        slab = torch.empty(shape)
+        self._file.readinto(slab.numpy().data)
+        return slab
 
     def _seek(self, left: int, shape: tuple[int, ...]) -> None:
         self._file.seek(4 * left * shape[0] * self._height)
 
 
-def blend_windows(
-    scores: Iterable[Scored],
-    grid: WindowGrid,
-    decide: Callable[[Scores], NDArray[np.uint8]],
-) -> NDArray[np.uint8]:
-    """Decide the class of each pixel from the scores of overlapping windows.
-
-    Args:
-        scores: See :func:`blend`.
-        grid: All windows.
-        decide: From scores (C, h, w) to classes (h, w).
-
-    Returns:
-        Classes, (H, W); 255 where no window holds data.
-    """
-    classes = np.full((grid.height, grid.width), IGNORED, np.uint8)
-    for cell in blend(scores, grid, grid.strips):
-        top, left, height, width = cell.window
-        classes[top : top + height, left : left + width] = cell.decided(decide)
-    return classes
-
-
-def _tent(length: int) -> Scores:
+def _tent(length: int) -> Tensor:
     """Weights that rise from the edges to the middle, positive everywhere."""
-    position = (np.arange(length, dtype=np.float32) + 0.5) / length
-    return np.minimum(position, 1 - position)
+    position = (torch.arange(length) + 0.5) / length
+    return torch.minimum(position, 1 - position)
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

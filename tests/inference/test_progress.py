@@ -25,7 +25,8 @@ def lines(stream):
 
 def test_nothing_is_said_of_seconds(clock):
     stream = io.StringIO()
-    with ShownProgress(2, stream=stream) as shown:
+    with ShownProgress(stream=stream) as shown:
+        shown.start(2)
         for name in 'ab':
             shown.begin(Path(f'{name}.tif'), 40, 0)
             for _ in range(40):
@@ -37,7 +38,8 @@ def test_nothing_is_said_of_seconds(clock):
 
 def test_lines_with_windows_and_time_left(clock):
     stream = io.StringIO()
-    with ShownProgress(2, stream=stream) as shown:
+    with ShownProgress(stream=stream) as shown:
+        shown.start(2)
         shown.begin(Path('x/a.tif'), 100, 0)
         for _ in range(25):  # 2 seconds a window: half of the time is 200 s
             clock.now += 2
@@ -51,7 +53,8 @@ def test_lines_with_windows_and_time_left(clock):
 
 def test_what_was_done_before_says_nothing_of_the_speed(clock):
     stream = io.StringIO()
-    with ShownProgress(2, 'shard 2/3', stream) as shown:
+    with ShownProgress('shard 2/3', stream) as shown:
+        shown.start(2)
         shown.finish(is_new=False)
         shown.begin(Path('a.tif'), 100, 50)
         for _ in range(10):
@@ -64,7 +67,8 @@ def test_what_was_done_before_says_nothing_of_the_speed(clock):
 
 def test_lines_of_a_long_run_come_far_apart(clock):
     stream = io.StringIO()
-    with ShownProgress(1, stream=stream) as shown:
+    with ShownProgress(stream=stream) as shown:
+        shown.start(1)
         shown.begin(Path('a.tif'), 86400, 0)
         for _ in range(86400):  # a day
             clock.now += 1
@@ -75,7 +79,8 @@ def test_lines_of_a_long_run_come_far_apart(clock):
 def test_a_bar_on_a_terminal(clock, monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(stream, 'isatty', lambda: True)
-    with ShownProgress(2, stream=stream) as shown:
+    with ShownProgress(stream=stream) as shown:
+        shown.start(2)
         shown.begin(Path('a.tif'), 10, 0)
         clock.now += 10
         shown.advance(5)

@@ -1,8 +1,12 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Results of images of any size as files, and what a stop leaves of them."""
 
+import contextlib
 import os
+import random
 import resource
+import signal
+import time
 
 import cv2
 import numpy as np
@@ -122,6 +126,39 @@ def test_a_stop_loses_nothing_that_is_done(tmp_path, said, placed):
     assert len(task.model.calls) < 6
 
 
+def test_killed_at_any_moment(tmp_path, image, single_threaded):
+    task, out = segmentation(), tmp_path / 'out'
+    begun = time.monotonic()
+    save(task, tmp_path / 'whole', [image])
+    needed = time.monotonic() - begun
+    expected, moments = contents(tmp_path / 'whole'), random.Random(0)
+    for _ in range(30):
+        process = os.fork()
+        if not process:
+            with contextlib.suppress(BaseException):
+                save(task, out, [image])
+            os._exit(0)
+        time.sleep(moments.uniform(0, needed / 2))
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        final = [path for path in out.glob('*') if path.is_file()]
+        # Complete, whatever else is missing.
+        assert all(path.read_bytes() == expected[path.name] for path in final)
+        if len(final) == len(expected):
+            break
+    save(task, out, [image])
+    assert contents(out) == expected
+
+
+@pytest.fixture
+def single_threaded():
+    """A forked process cannot use the threads of OpenCV."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(threads)
+
+
 def test_a_torn_strip_does_not_count(tmp_path, image, said):
     task = segmentation()
     save(task, tmp_path / 'whole', [image])
@@ -131,7 +168,8 @@ def test_a_torn_strip_does_not_count(tmp_path, image, said):
     unfinished = tmp_path / 'out' / '.scene.unfinished'
     assert sorted(path.name for path in unfinished.glob('0*')) == [
         f'00000{strip}{ending}' for strip in range(3) for ending in ('.done', '.tif')
-    ] + ['000003.tif']
+    ]
+    assert [path.name for path in unfinished.glob('*/*')] == ['000003.tif']
     for junk in ('000003.tif', '000004.tif', 'scene.tif', 'scene.tif.vrt'):
         (unfinished / junk).write_bytes(b'torn')
     (unfinished / '000003.done.123.part').write_bytes(b'')

@@ -1,18 +1,28 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+import torch
 
-from cmid_mm.inference.windows import WindowGrid, blend, blend_windows, chunks
+from cmid_mm.inference.windows import WindowGrid, blend, chunks
 
 
 def cut(scores, grid):
     for window in grid.windows:
         top, left, rows, columns = window
-        yield window, scores[:, top : top + rows, left : left + columns], None
+        part = scores[:, top : top + rows, left : left + columns]
+        yield window, torch.from_numpy(part), None
 
 
 def decide(scores):
-    return scores.argmax(0).astype(np.uint8)
+    return scores.argmax(0)
+
+
+def blend_windows(scored, grid, decide):
+    mask = np.zeros((grid.height, grid.width), np.uint8)
+    for cell in blend(scored, grid, grid.strips):
+        top, left, rows, columns = cell.window
+        mask[top : top + rows, left : left + columns] = cell.decided(decide)
+    return mask
 
 
 @pytest.mark.parametrize(
@@ -35,7 +45,7 @@ def test_agreeing_windows_give_what_they_agree_on(height, width, size, overlap):
 def test_the_window_whose_middle_is_nearer_prevails():
     # Two windows of 8 columns that share 4 and disagree: the border is in the middle.
     grid = WindowGrid(8, 12, 8, 4)
-    scores = [np.zeros((2, 8, 8), np.float32) for _ in grid.windows]
+    scores = [torch.zeros(2, 8, 8) for _ in grid.windows]
     scores[0][0], scores[1][1] = 1, 1
     windows = zip(grid.windows, scores, (None, None), strict=True)
     mask = blend_windows(windows, grid, decide)
@@ -44,10 +54,10 @@ def test_the_window_whose_middle_is_nearer_prevails():
 
 def test_blend_is_the_weighted_mean():
     grid = WindowGrid(8, 12, 8, 4)
-    scores = [np.full((1, 8, 8), value, np.float32) for value in (0, 80)]
+    scores = [torch.full((1, 8, 8), float(value)) for value in (0, 80)]
 
     def value(scores):
-        return np.rint(scores[0]).astype(np.uint8)
+        return scores[0].round()
 
     windows = zip(grid.windows, scores, (None, None), strict=True)
     mask = blend_windows(windows, grid, value)
@@ -78,7 +88,7 @@ def test_strips_by_themselves_are_parts_of_the_whole(height, width, size, overla
     grid = WindowGrid(height, width, size, overlap)
     # Noise of its own in each window; some are missing, some have missing pixels.
     scored = [
-        (window, rng.random((2, *window[2:]), np.float32), absent)
+        (window, torch.from_numpy(rng.random((2, *window[2:]), np.float32)), absent)
         for window in grid.windows
         for absent in (None, rng.random(window[2:]) < 0.5)
         if rng.random() < 0.45
@@ -90,7 +100,7 @@ def test_strips_by_themselves_are_parts_of_the_whole(height, width, size, overla
         tent = [np.minimum(x, 1 - x) for x in map(positions, (rows, columns))]
         weight = np.outer(*tent) * (1 if absent is None else ~absent)
         place = total[:, top : top + rows, left : left + columns]
-        place += [*(values * weight), weight]
+        place += [*(values.numpy() * weight), weight]
     settled = np.zeros((height, width), int)
     for (top, left, rows, columns), scores, covered in whole:
         place = np.s_[top : top + rows, left : left + columns]
@@ -126,7 +136,7 @@ def positions(length):
 
 
 def quantised(scores):
-    return (scores[0] * 254).astype(np.uint8)
+    return scores[0] * 254
 
 
 def test_chunks():

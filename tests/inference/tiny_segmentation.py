@@ -76,7 +76,7 @@ def _task(kind, loader, bands, classes):
             test_dataloader=dict(dataset=dict(pipeline=pipeline)),
         )
     )
-    return kind(cfg, OneConvolution(bands, classes), dict(classes=CLASSES[:classes]))
+    return kind(cfg, OneConvolution(bands, classes), dict(classes=CLASSES))
 
 
 def write_raster(path: Path, height: int, width: int, **options) -> Path:
