@@ -10,9 +10,9 @@ from rasterio import Affine
 from .notices import say_once
 from .pixels import Pixels, Window
 from .place import NEARLY, Place, pixel_metres
-from .rasters import in_strips
 from .resampling import axis, resample
 from .source import Source
+from .strips import in_strips
 from .values import reduced_shape, resize_by_area
 
 #: Enlargement above which it is said that a file has no such detail.

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from .errors import UnreadableImageError
 from .pixels import Pixels, Quality, Window
 from .place import Place
-from .rasters import Raster, in_strips
+from .rasters import Raster
 from .source import Source
+from .strips import in_strips
 from .values import reduced_shape
 
 
