@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmid_mm_cli import Command, run_tool, value_range_of
+from cmid_mm_cli import Command, band, run_tool, value_range_of
 
 if TYPE_CHECKING:
     from cmid_mm.datasets.statistics import DatasetStatistics
 
 
 def report(
-    statistics: 'DatasetStatistics', given_range: bool, bands: Sequence[int] | None
+    statistics: 'DatasetStatistics',
+    given_range: bool,
+    bands: Sequence[int | str] | None,
 ) -> str:
     """Statistics as text, with a block for a config."""
 
@@ -30,8 +32,8 @@ def report(
     for name, found in deep.items():
         lines.append(f'# {name}: {found.images} images, 1st to 99.9th percentile:')
         lines += [
-            f'#   band {band}: {low:g} to {high:g}'
-            for band, (low, high) in zip(numbers_of_bands, found.ranges, strict=True)
+            f'#   band {number}: {low:g} to {high:g}'
+            for number, (low, high) in zip(numbers_of_bands, found.ranges, strict=True)
         ]
     if len(statistics.types) > 1:
         examples = ', '.join(
@@ -67,7 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--size', type=int, default=224, help='side images scale to')
     parser.add_argument(
-        '--bands', type=int, nargs='+', help='bands to take, counted from 1'
+        '--bands',
+        type=band,
+        nargs='+',
+        help='bands to take, counted from 1, or their names in the files',
     )
     parser.add_argument(
         '--value-range',

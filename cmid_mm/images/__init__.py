@@ -22,7 +22,7 @@ from .errors import (
 )
 from .finding import find_images, find_pairs, is_image, is_image_name, named_images
 from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
-from .names import beside, is_missing
+from .names import beside, image_path, is_missing
 from .pixels import Header, Pixels, Quality, Reading, Window
 from .place import Place
 from .reading import (
@@ -54,6 +54,7 @@ __all__ = [
     'is_image_name',
     'is_missing',
     'beside',
+    'image_path',
     'load_array',
     'load_image',
     'load_image_and_mask',

@@ -10,9 +10,9 @@ from rasterio import Affine
 from .notices import say_once
 from .pixels import Pixels, Window
 from .place import NEARLY, Place, pixel_metres
+from .reducing import in_strips
 from .resampling import axis, resample
 from .source import Source
-from .strips import in_strips
 from .values import reduced_shape, resize_by_area
 
 #: Enlargement above which it is said that a file has no such detail.
@@ -113,7 +113,7 @@ class AtDistance:
         shape = reduced_shape(*window[2:], min_size)
         return in_strips(read, window, shape, row_bytes)
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Refused: between two indices there is none."""
         raise ValueError(f'{self.header.path}: indices are read without gsd')
 

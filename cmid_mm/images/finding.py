@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .composites import MOSAIC, STACK
+from .composites import MOSAIC, STACK, listed_parts
 from .image_file import IMAGE_EXTENSIONS
 from .names import image_path, is_local, is_missing
 from .notices import say_once
-from .rasters import parts_of_image
+from .rasters import Raster
 from .scene_folders import is_scene_folder, is_sentinel2, landsat_scene
 
 #: Endings of image files, for messages.
@@ -72,12 +72,22 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
     for path in paths:
         if path.suffix.lower() in ('.vrt', STACK, MOSAIC):
             try:
-                parts |= {os.path.realpath(part) for part in parts_of_image(path)}
+                parts |= {os.path.realpath(part) for part in _parts(path)}
             except (OSError, ValueError):
                 pass  # said by whoever reads it
     if parts:
         paths = [path for path in paths if os.path.realpath(path) not in parts]
     return paths
+
+
+def _parts(path: Path) -> list[str]:
+    """Names of the files that a VRT, or a list of bands or tiles, is made of."""
+    if path.suffix.lower() != '.vrt':
+        return listed_parts(path)
+    raster = Raster(path)
+    files = [name for name in raster.source.files if name != str(path)]
+    raster.close()
+    return files
 
 
 def _scan(root: str, recursive: bool) -> Iterator[tuple[str, bool]]:

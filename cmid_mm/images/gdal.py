@@ -77,8 +77,6 @@ def _settings() -> Iterator[None]:
             # Otherwise GDAL lists the folder, which may hold a million files, each
             # time.
             GDAL_DISABLE_READDIR_ON_OPEN='TRUE',
-            # Parts of a VRT that the parent process opened have its file positions.
-            VRT_SHARED_SOURCE='FALSE',
             **options,
         ),
         warnings.catch_warnings(),

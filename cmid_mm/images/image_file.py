@@ -52,6 +52,8 @@ class ImageFile:
             see :mod:`cmid_mm.images.composites`.
         keep: Keep the decoded pixels of a JPEG or PNG. Defaults to False.
         onto: Image onto whose pixels this one is warped. Defaults to None, as it is.
+        nearest: Whether it is warped by the nearest pixel, as labels must be, onto the
+            pixels that are read of the other.
         reading: Its distance on the ground is that of the image's pixels: header,
             place and windows are those of that grid. Its quality masks hide pixels.
             Defaults to None, the file's own grid and pixels.
@@ -68,6 +70,7 @@ class ImageFile:
         path: str | Path,
         keep: bool = False,
         onto: 'ImageFile | None' = None,
+        nearest: bool = False,
         reading: Reading | None = None,
     ) -> None:
         self.path = image_path(path)
@@ -76,8 +79,14 @@ class ImageFile:
         if onto is None and _is_photograph(path):
             source = open_photograph(self.path, keep)
         if source is None:
-            grid = None if onto is None else (onto._stored.header, onto._own_place)
-            source = Raster(path, grid)
+            grid = None
+            if onto is not None:
+                grid = (
+                    (onto.header, onto.place)
+                    if nearest
+                    else (onto._stored.header, onto._own_place)
+                )
+            source = Raster(path, grid, nearest)
         # Beyond its edges a warped image has transparency that the file has not.
         self._warped = onto is not None
         self._stored: Source = source
@@ -232,9 +241,9 @@ class ImageFile:
             pixels = fill_missing(pixels, raw.valid)
         return resize_by_area(pixels, None, (shape[0], shape[1]))[0]
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        return self._source.read_indices()
+        return self._source.read_indices(window)
 
     def close(self) -> None:
         """Let go of the file."""

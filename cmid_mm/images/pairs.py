@@ -40,7 +40,7 @@ class ImagePair:
         reading: Reading | None = None,
     ) -> None:
         first = ImageFile(paths[0], keep, reading=reading)
-        second = ImageFile(paths[1], keep, first if align else None, reading)
+        second = ImageFile(paths[1], keep, first if align else None, reading=reading)
         self.dates = first, second
         self.height, self.width = first.height, first.width
         self.place: Place | None = first.place

@@ -53,14 +53,44 @@ class Place:
         """
         if not len(points):
             return np.empty((0, 2))
-        transformer = (
-            AffineTransformer(self.transform)
-            if self.transform is not None
-            else GCPTransformer(self.gcps)
-        )
         columns, rows = points.T
-        with transformer:
+        with self._transformer() as transformer:
             return np.stack(transformer.xy(rows, columns, offset='ul'), -1)
+
+    def pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points of the image by their map coordinates.
+
+        By ground control points this is a polynomial of its own, which is not exactly
+        the inverse of that of :meth:`coordinates`.
+
+        Args:
+            points: x and y, (N, 2).
+
+        Returns:
+            Column and row, (N, 2), where (0, 0) is the outer corner of the first pixel.
+        """
+        if not len(points):
+            return np.empty((0, 2))
+        with self._transformer() as transformer:
+            # Without a function that keeps fractions they are rounded down.
+            rows, columns = transformer.rowcol(*points.T, op=np.positive)
+        return np.stack([columns, rows], -1)
+
+    def _transformer(self) -> AffineTransformer | GCPTransformer:
+        if self.transform is not None:
+            return AffineTransformer(self.transform)
+        return GCPTransformer(self.gcps)
+
+    def moved(self, top: int, left: int) -> 'Place':
+        """The place of a part of the image that begins at some row and column."""
+        if self.transform is not None:
+            moved = self.transform @ Affine.translation(left, top)
+            return Place(self.crs, moved)
+        points = tuple(
+            GroundControlPoint(p.row - top, p.col - left, p.x, p.y, p.z, p.id, p.info)
+            for p in self.gcps
+        )
+        return Place(self.crs, None, points)
 
     def for_writing(self) -> dict[str, Any]:
         """What rasterio needs to write a file of the same place."""

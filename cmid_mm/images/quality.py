@@ -12,8 +12,8 @@ from .errors import UnreadableImageError
 from .pixels import Pixels, Quality, Window
 from .place import Place
 from .rasters import Raster
+from .reducing import in_strips
 from .source import Source
-from .strips import in_strips
 from .values import reduced_shape
 
 
@@ -108,11 +108,11 @@ class Masked:
             found |= values & np.array(flags).astype(values.dtype) != 0
         return found if known is None else found & known
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored, those masked as missing."""
-        pixels = self.source.read_indices()
+        pixels = self.source.read_indices(window)
         whole = (0, 0, self.header.height, self.header.width)
-        valid = ~self._masked(whole)[..., None]
+        valid = ~self._masked(window or whole)[..., None]
         if pixels.valid is not None:
             valid = pixels.valid & valid
         return Pixels(pixels.values, np.broadcast_to(valid, pixels.values.shape))

@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
-from .composites import MOSAIC, STACK, listed_parts, openable
+from .composites import MOSAIC, STACK, openable
 from .errors import PlaceMismatchError, UnreadableImageError
 from .gdal import Result, persistently, unreadable
 from .names import image_path, is_network
@@ -23,13 +23,17 @@ from .notices import say_once
 from .orientation import orientation
 from .pixels import Header, Pixels, Window, marks_pixels, stored_marker, valid_values
 from .place import Place, place_of
-from .strips import in_strips
+from .reducing import in_strips
 from .values import channels_last, reduced_shape
 
 RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)
 
 #: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
+
+#: VRTs that could not be read. GDAL knows the parts that it failed to open by the place
+#: of their VRT in memory, where the next would take them for its own, and for zeros.
+_never_closed: list[ExitStack] = []
 
 
 class Raster:
@@ -74,8 +78,7 @@ class Raster:
             )
 
     def _connect(self) -> None:
-        """Open the file, again if it was open."""
-        self.close()
+        """Open the file."""
         source = self._open()
         self.source = (
             source
@@ -189,16 +192,23 @@ class Raster:
 
         return self._attempt(read)
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        return self._attempt(self._read_indices)
+        return self._attempt(lambda: self._read_indices(window))
 
-    def _read_indices(self) -> Pixels:
+    def _read_indices(self, window: Window | None) -> Pixels:
         source = self.source
-        alpha = self.header.alpha if self._palette is None else None
-        bands = [band for band in source.indexes if band != alpha]
-        values = channels_last(source.read(bands))
-        valid = self._file_mask(source, bands, None, None)
+        bands = [
+            band
+            for band, role in zip(source.indexes, source.colorinterp, strict=True)
+            if role != ColorInterp.alpha
+        ]
+        part = None
+        if window is not None:
+            top, left, height, width = window
+            part = RasterWindow(left, top, width, height)
+        values = channels_last(source.read(bands, window=part))
+        valid = self._file_mask(source, bands, part, None)
         return Pixels(values, _and(valid, _finite(values)))
 
     def read_band(
@@ -227,10 +237,21 @@ class Raster:
         if self._error is not None:
             raise self._error
         try:
-            return persistently(self._name, read, self._connect)
+            return persistently(self._name, read, self._reconnect)
         except (RasterioError, OSError) as error:
             self._error = unreadable(self.path, error)
+            self._give_up()
             raise self._error from None
+
+    def _reconnect(self) -> None:
+        self._give_up()
+        self._connect()
+
+    def _give_up(self) -> None:
+        """Let go of the file after an error."""
+        if self.source.driver == 'VRT':
+            _never_closed.append(self._stack.pop_all())
+        self.close()
 
     @property
     def lost(self) -> bool:
@@ -386,13 +407,3 @@ def _and(
     if first is None or second is None:
         return second if first is None else first
     return first & second
-
-
-def parts_of_image(path: Path) -> list[str]:
-    """Names of the files that a VRT or a list of parts is made of."""
-    if path.suffix.lower() != '.vrt':
-        return listed_parts(path)
-    raster = Raster(path)
-    files = [name for name in raster.source.files if name != str(path)]
-    raster.close()
-    return files

@@ -21,7 +21,7 @@ class Source(Protocol):
         """Read values of some bands."""
         ...
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored."""
         ...
 

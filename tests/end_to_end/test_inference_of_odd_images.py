@@ -14,6 +14,8 @@ from rasterio.transform import from_origin
 from cmid_mm.demo_scenes import make_scene
 from cmid_mm.inference import Inferencer
 from tests.images.miniatures import write_raster
+from tests.images.range_server import serve
+from tests.images.scenes import sentinel2
 
 from .trained_tasks import dump, files
 
@@ -105,6 +107,32 @@ def test_an_empty_raster_is_named_and_the_rest_predicted(run, trained, scene, tm
     assert '1 of 2 images could not be predicted' in error
     assert 'a.tif: no window holds data' in error
     assert files(out) == {'b.tif', 'b_overlay.jpg'}
+
+
+def test_scenes_of_several_files_and_scenes_elsewhere(run, trained, tmp_path):
+    cfg, checkpoint = trained('segmentation')
+    cfg = cfg.copy()
+    loader = cfg.test_dataloader.dataset.pipeline[0]
+    loader.update(bands=[4, 3, 2], value_range=(0, 3000))
+    config, out = dump(cfg, tmp_path / 'config.py'), tmp_path / 'out'
+    data = tmp_path / 'data'
+    safe = sentinel2(data)
+    with serve(data) as server:
+        (data / 'four.bands').write_text(
+            '\n'.join(
+                f'{server.address}/{path.relative_to(data)}'
+                for band in (1, 2, 3, 4)
+                for path in safe.rglob(f'*_B0{band}.jp2')
+            )
+        )
+        (data / 'absent.bands').write_text(f'{server.address}/absent.tif')
+        error = run('predict.py', config, checkpoint, data, '--out', out)
+    assert '1 of 3 images could not be predicted' in error
+    assert f'absent.bands: {server.address}/absent.tif: HTTP' in error
+    assert mask_of(out / f'{safe.stem}.tif').shape == (48, 48)
+    with rasterio.open(out / 'four.tif') as source:
+        assert source.crs == 'EPSG:32632'
+        assert source.transform.to_gdal() == (5e5, 10, 0, 5e6, 0, -10)
 
 
 @pytest.mark.parametrize('shape', [(3, 1500), (1500, 3), (1, 1), (1, 5000)])

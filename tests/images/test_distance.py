@@ -18,7 +18,7 @@ from cmid_mm.images import (
     notices,
     read_header,
     read_values,
-    strips,
+    reducing,
 )
 from cmid_mm.images.pairs import ImagePair
 from cmid_mm.images.reading import load_image_and_mask
@@ -236,7 +236,7 @@ def test_large_reads_go_in_strips(tmp_path, monkeypatch):
     reading = Reading(gsd=33)
     whole = read_values(path, reading)
     reduced = read_values(path, reading, min_size=13)
-    monkeypatch.setattr(strips, 'STRIP_BYTES', 100_000)
+    monkeypatch.setattr(reducing, 'STRIP_BYTES', 100_000)
     parts = read_values(path, reading)
     np.testing.assert_array_equal(parts.values, whole.values)
     again = read_values(path, reading, min_size=13)

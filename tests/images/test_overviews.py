@@ -6,7 +6,7 @@ import pytest
 import rasterio
 from rasterio.enums import Resampling
 
-from cmid_mm.images import ImageFile, Reading, load_image, read_values, strips
+from cmid_mm.images import ImageFile, Reading, load_image, read_values, reducing
 
 from .miniatures import write_raster
 
@@ -63,7 +63,7 @@ def test_large_reads_go_in_strips(tmp_path, monkeypatch):
     heights = []
     original = rasterio.DatasetReader.read
     with ImageFile(path) as image:
-        monkeypatch.setattr(strips, 'STRIP_BYTES', 50_000)
+        monkeypatch.setattr(reducing, 'STRIP_BYTES', 50_000)
 
         class Spy:
             def __getattr__(self, name):

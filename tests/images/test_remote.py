@@ -10,6 +10,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from cmid_mm.datasets import ImageryDataset
+from cmid_mm.datasets.scenes import find_scenes
+from cmid_mm.datasets.transforms import LoadImagery
+from cmid_mm.datasets.transforms.bitemporal import LoadImagePair
 from cmid_mm.images import (
     ImageFile,
     Reading,
@@ -22,7 +25,7 @@ from cmid_mm.images import (
 )
 from cmid_mm.images.image_file import held_open
 from cmid_mm.images.names import beside, gdal_name, image_path, is_local, is_network
-from cmid_mm.inference.images import output_names
+from cmid_mm.inference.images import InputImage, InputPair, output_names
 
 from .range_server import serve
 from .scenes import write_band
@@ -212,7 +215,25 @@ def test_a_network_that_is_there_again(folder, tmp_path, monkeypatch):
             )
 
 
-# -- Pre-training ------------------------------------------------------------------
+# -- Prediction and pre-training ---------------------------------------------------
+
+
+def test_prediction_takes_it(server, folder):
+    address = f'{server.address}/0.tif'
+    image = InputImage(named_images([address])[0], LoadImagery())
+    assert str(image.path) == address
+    window = (40, 50, 30, 20)
+    pixels, _ = image.read(window)
+    np.testing.assert_array_equal(pixels, load_image(folder / '0.tif', window=window))
+    pair = InputPair([address, folder / '0.tif'], LoadImagePair())
+    assert pair.read(window)[0].shape == (30, 20, 6)
+
+
+def test_scene_classes_from_a_list(server, tmp_path):
+    (tmp_path / 'list.txt').write_text(f'{server.address}/0.tif 3\n')
+    assert find_scenes(tmp_path, 'list.txt') == [
+        (image_path(f'{server.address}/0.tif'), '3')
+    ]
 
 
 def dataset(tmp_path, names, **options):

@@ -11,6 +11,7 @@ from mmengine.registry import TRANSFORMS
 
 from ...images import Reading
 from ...images.pairs import ImagePair
+from ...images.pixels import missing_pixels
 from ...labels.masks import check_size, read_change_mask
 
 
@@ -19,9 +20,10 @@ class LoadImagePair(BaseTransform):
     """Load two dates of a place and stack them on channels.
 
     As one array, both dates go through every later step (crops, flips, rotations)
-    together. Required keys: ``img_path`` and ``img_path2``. Added keys: ``img``
-    (H, W, 2C), RGB if they are photographs, uint8 or float32 on the 0-255 scale;
-    ``img_shape``, ``ori_shape``.
+    together. Required keys: ``img_path`` and ``img_path2``, optionally ``window``.
+    Added keys: ``img`` (H, W, 2C), RGB if they are photographs, uint8 or float32 on
+    the 0-255 scale; ``img_shape``, ``ori_shape``; ``img_missing``, bool (H, W), where
+    one of the dates holds no data, None if both do everywhere.
 
     Args:
         bands: Bands to take, counted from 1, or by their names in the files. Defaults
@@ -65,7 +67,11 @@ class LoadImagePair(BaseTransform):
         """
         paths = results['img_path'], results['img_path2']
         with ImagePair(paths, self.align, reading=self.reading) as pair:
-            results['img'], _ = pair.load(self.reading)
+            results['img'], valid = pair.load(self.reading, results.get('window'))
+        # Without either date nobody knows whether something changed.
+        dates = [None] if valid is None else np.split(valid, 2, axis=2)
+        missing = [lost for v in dates if (lost := missing_pixels(v)) is not None]
+        results['img_missing'] = np.any(missing, axis=0) if missing else None
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 

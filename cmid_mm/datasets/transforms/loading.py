@@ -7,18 +7,21 @@ from typing import Any
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...images import Reading, load_array, load_image
+from ...images import NoValidPixelError, Reading, load_array, load_image_and_mask
 from ...images.notices import say_once
+from ...images.pixels import missing_pixels
 
 
 @TRANSFORMS.register_module()
 class LoadImagery(BaseTransform):
     """Load an image of any supported format, RGB (docs/method.md, Views).
 
-    Required keys: ``img_path`` and optionally ``window``; or, of an image in memory,
-    ``img`` as OpenMMLab's inferencers give it: with three bands blue first, as OpenCV
+    Required keys: ``img_path`` and optionally ``window``, and ``min_valid``, the share
+    of its pixels that hold data in all bands; or, of an image in memory, ``img`` as
+    OpenMMLab's inferencers give it: with three bands blue first, as OpenCV
     reads them, with others in the order of the file. Added keys: ``img`` (H, W, C),
-    uint8 or float32 on the 0-255 scale, ``img_shape``, ``ori_shape``.
+    uint8 or float32 on the 0-255 scale, ``img_shape``, ``ori_shape``; of a file also
+    ``img_missing``, bool (H, W), where it holds no data, None if it does everywhere.
 
     Args:
         size: Side in pixels of the square that the image is resized to. Defaults to
@@ -64,7 +67,16 @@ class LoadImagery(BaseTransform):
             blue_first = array.ndim == 3 and array.shape[2] == 3
             image = load_array(array[..., ::-1] if blue_first else array, self.reading)
         else:
-            image = load_image(path, self.reading, results.get('window'))
+            window = results.get('window')
+            image, valid = load_image_and_mask(path, self.reading, window)
+            least = results.get('min_valid', 0)
+            share = 1.0 if valid is None else valid.all(axis=2).mean()
+            if share < least:
+                raise NoValidPixelError(
+                    f'{path}: {share:.0%} of window {window} are valid pixels, fewer '
+                    f'than min_valid={least:g}'
+                )
+            results['img_missing'] = missing_pixels(valid)
             self._compare_types(image.dtype, path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
