@@ -24,7 +24,7 @@ from .orientation import orientation
 from .pixels import Header, Pixels, Window, marks_pixels, stored_marker, valid_values
 from .place import Place, place_of
 from .reducing import in_strips
-from .values import channels_last, reduced_shape
+from .values import both_valid, channels_last, finite_values, reduced_shape
 
 RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)
 
@@ -209,7 +209,7 @@ class Raster:
             part = RasterWindow(left, top, width, height)
         values = channels_last(source.read(bands, window=part))
         valid = self._file_mask(source, bands, part, None)
-        return Pixels(values, _and(valid, _finite(values)))
+        return Pixels(values, both_valid(valid, finite_values(values)))
 
     def read_band(
         self, window: Window
@@ -312,10 +312,12 @@ class Raster:
                 if self._complex:
                     planes = np.abs(planes).astype(np.float32)
                 values = channels_last(planes)
-            valid = _and(self._file_mask(level, bands, window, values), _finite(values))
+            valid = both_valid(
+                self._file_mask(level, bands, window, values), finite_values(values)
+            )
             if marker is not None:
                 present = valid_values(values != marker, marker, values.dtype)
-                valid = _and(valid, present)
+                valid = both_valid(valid, present)
             return Pixels(values, valid)
 
         return read
@@ -395,15 +397,3 @@ class Raster:
         present = np.not_equal(values, np.array([m or 0 for m in markers], dtype))
         present[..., [marker is None for marker in markers]] = True
         return None if present.all() else present
-
-
-def _finite(values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    return np.isfinite(values) if values.dtype.kind in 'fc' else None
-
-
-def _and(
-    first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None
-) -> NDArray[np.bool_] | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return first & second

@@ -233,3 +233,17 @@ def _area(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
         for first in range(0, values.shape[2], 4)
     ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def finite_values(values: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Which values are numbers; None for types that have nothing else."""
+    return np.isfinite(values) if values.dtype.kind in 'fc' else None
+
+
+def both_valid(
+    first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
+    """Which values are valid by two masks, of which None is for all."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
