@@ -35,6 +35,7 @@ def is_local(name: str | os.PathLike[str]) -> bool:
     return not (_ADDRESS.match(text) or re.match(r'/vsi\w+/', text))
 
 
+@lru_cache(maxsize=1024)
 def is_network(name: str | os.PathLike[str]) -> bool:
     """Whether reading it needs a network, which may fail for a moment.
 
