@@ -51,6 +51,7 @@ setup(
     extras_require={
         'mm': requirements('mminstall'),
         'tasks': requirements('optional'),
+        'rasters': requirements('rasters'),
         'tests': requirements('tests'),
         'completion': ['argcomplete'],
     },

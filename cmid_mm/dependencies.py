@@ -61,6 +61,22 @@ def check_operators() -> None:
         ) from error
 
 
+def vector_library() -> Any:
+    """The package that reads and writes vector layers: geopandas, with pyogrio.
+
+    Raises:
+        ImportError: If either is missing; says what to install.
+    """
+    try:
+        importlib.import_module('pyogrio')
+        return importlib.import_module('geopandas')
+    except ImportError as error:
+        raise ImportError(
+            'vector layers (GeoPackage, GeoJSON, Shapefile, ...) need geopandas and '
+            f"pyogrio: pip install 'geopandas>=1' pyogrio ({error})"
+        ) from error
+
+
 def check_scope(scope: str | None) -> None:
     """Check that the package is there whose types a config names.
 

@@ -89,9 +89,7 @@ def place_of(config: Config | None, part: Any) -> str | None:
     """
     best, most = None, 0
     for path, node in nodes_of(config):
-        if len(node) > most and all(
-            key in part and _equal(part[key], value) for key, value in node.items()
-        ):
+        if len(node) > most and _holds(part, node):
             best, most = path, len(node)
     return best
 
@@ -173,6 +171,13 @@ def nodes_of(config: Any, path: str = '') -> Iterator[tuple[str, Any]]:
         return
     for key, value in items:
         yield from nodes_of(value, f'{path}.{key}' if path else str(key))
+
+
+def _holds(part: Any, node: Any) -> bool:
+    """Whether a part has what a node of a config has, perhaps with further settings."""
+    if isinstance(part, dict) and isinstance(node, dict):
+        return all(key in part and _holds(part[key], node[key]) for key in node)
+    return _equal(part, node)
 
 
 def _equal(first: Any, second: Any) -> bool:

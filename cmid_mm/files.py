@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,11 @@ def check_writable(path: str | Path, option: str, is_folder: bool = False) -> No
     raise OSError(f'{option} {path} {fault}; give another place')
 
 
+def this_process() -> str:
+    """A name for this process, other than those of all that may share its files."""
+    return f'{platform.node()}-{os.getpid()}'
+
+
 def part_file(path: Path) -> Path:
     """Where a file is written before it gets its name; makes its folder.
 
@@ -48,7 +54,7 @@ def part_file(path: Path) -> Path:
         A name beside it that no other process uses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f'{path.name}.{os.getpid()}.part')
+    return path.with_name(f'{path.name}.{this_process()}.part')
 
 
 @contextlib.contextmanager

@@ -37,3 +37,30 @@ def polygon_area(polygon: Floats) -> float:
     """Area of a polygon with corners (N, 2) that does not cross itself."""
     x, y = polygon.T
     return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
+def share_inside(quad: Floats, width: float, height: float) -> float:
+    """Share of a quadrangle's area that lies in a window.
+
+    Args:
+        quad: Corners relative to the window's top left one, (4, 2).
+        width: Of the window, in pixels.
+        height: Of the window, in pixels.
+
+    Returns:
+        0 to 1; 1 exactly if all corners lie in the window.
+    """
+    low, high = quad.min(0), quad.max(0)
+    if (low >= 0).all() and (high <= (width, height)).all():
+        return 1.0
+    if (high <= 0).any() or (low >= (width, height)).any():
+        return 0.0
+    corners = quad.astype(np.float64)
+    part: Floats = corners
+    for corner, normals in (((0, 0), _RIGHT_DOWN), ((width, height), -_RIGHT_DOWN)):
+        for normal in normals:
+            part = clip_polygon(part, corner, normal)
+    return polygon_area(part) / max(polygon_area(corners), 1e-6)
+
+
+_RIGHT_DOWN = np.eye(2)

@@ -10,8 +10,11 @@ nothing but the standard library, and a tool imports what it works with in its
 from .arguments import (
     TRACEBACK_VARIABLE,
     ConfigOptions,
+    add_label_arguments,
     add_launcher_arguments,
     add_run_arguments,
+    band,
+    label_options,
     user_errors,
     value_range_of,
 )
@@ -21,8 +24,11 @@ __all__ = [
     'TRACEBACK_VARIABLE',
     'Command',
     'ConfigOptions',
+    'add_label_arguments',
     'add_launcher_arguments',
     'add_run_arguments',
+    'band',
+    'label_options',
     'load_commands',
     'main',
     'run_tool',

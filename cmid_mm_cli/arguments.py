@@ -110,6 +110,11 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def band(text: str) -> int | str:
+    """A band on a command line: its number, or its name in the files."""
+    return int(text) if text.isdecimal() else text
+
+
 def value_range_of(numbers: Sequence[float] | None) -> Any:
     """The value range that numbers on a command line mean.
 
@@ -128,3 +133,59 @@ def value_range_of(numbers: Sequence[float] | None) -> Any:
         )
     pairs = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     return pairs[0] if len(pairs) == 1 else pairs
+
+
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the labels of scenes are, and what they mean."""
+    group = parser.add_argument_group('labels of scenes')
+    group.add_argument(
+        '--labels',
+        metavar='L',
+        help='label raster or vector layer (GeoPackage, GeoJSON, Shapefile, ...); with '
+        '{stem} in it, a file for each scene, whose name without ending it takes',
+    )
+    group.add_argument(
+        '--field', metavar='F', help='field of a vector layer that holds the class'
+    )
+    group.add_argument('--layer', metavar='N', help='name of the vector layer')
+    group.add_argument(
+        '--classes', nargs='+', metavar='C', help='names of the classes, in their order'
+    )
+    group.add_argument(
+        '--background', metavar='C', help='class of ground without a polygon'
+    )
+    group.add_argument(
+        '--label-map',
+        nargs='+',
+        action=ConfigOptions,
+        metavar='V=C',
+        help='class by value of the raster or field, such as 10=water 20=forest',
+    )
+    group.add_argument(
+        '--ignore', nargs='+', metavar='V', help='values that are ignored'
+    )
+    group.add_argument(
+        '--boxes',
+        action='store_true',
+        help='the polygons of the vector layer are objects: take oriented boxes',
+    )
+
+
+def label_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_label_arguments` was given, as ``labels`` of a data set."""
+
+    def number(text: str) -> Any:
+        return int(text) if text.lstrip('-').isdigit() else text
+
+    options: dict[str, Any] = {
+        'path': args.labels,
+        'field': args.field,
+        'layer': args.layer,
+        'classes': args.classes,
+        'background': args.background,
+    }
+    if args.label_map:
+        options['label_map'] = {number(v): c for v, c in args.label_map.items()}
+    if args.ignore:
+        options['ignore'] = [number(value) for value in args.ignore]
+    return {name: value for name, value in options.items() if value is not None}

@@ -82,6 +82,16 @@ def test_wrong_settings_of_a_config(name):
     assert check(name, each=False) > 1
 
 
+@pytest.mark.parametrize('name', ['channels', 'backbone'])
+def test_wrong_setting_of_an_encoder_that_is_told_its_bands(name):
+    cfg = load_config(str(ROOT / 'cmid/cmid_r50_sentinel1.py'))
+    encoder = cfg.model.encoder
+    encoder[name[:-1]] = encoder.pop(name)
+    message = message_of(cfg, 'model.encoder')
+    assert message.startswith('error: model.encoder (MaskedEncoder): ')
+    assert f'unknown key {name[:-1]!r}; did you mean {name!r}?' in message
+
+
 @pytest.mark.slow
 def test_wrong_settings_of_all_configs(capsys):
     tried = {name: check(name, each=True) for name in CONFIGS}

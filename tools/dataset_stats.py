@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmid_mm_cli import Command, run_tool, value_range_of
+from cmid_mm_cli import Command, band, run_tool, value_range_of
 
 if TYPE_CHECKING:
     from cmid_mm.datasets.statistics import DatasetStatistics
 
 
 def report(
-    statistics: 'DatasetStatistics', given_range: bool, bands: Sequence[int] | None
+    statistics: 'DatasetStatistics',
+    given_range: bool,
+    bands: Sequence[int | str] | None,
 ) -> str:
     """Statistics as text, with a block for a config."""
 
@@ -30,8 +32,8 @@ def report(
     for name, found in deep.items():
         lines.append(f'# {name}: {found.images} images, 1st to 99.9th percentile:')
         lines += [
-            f'#   band {band}: {low:g} to {high:g}'
-            for band, (low, high) in zip(numbers_of_bands, found.ranges, strict=True)
+            f'#   band {number}: {low:g} to {high:g}'
+            for number, (low, high) in zip(numbers_of_bands, found.ranges, strict=True)
         ]
     if len(statistics.types) > 1:
         examples = ', '.join(
@@ -67,7 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--size', type=int, default=224, help='side images scale to')
     parser.add_argument(
-        '--bands', type=int, nargs='+', help='bands to take, counted from 1'
+        '--bands',
+        type=band,
+        nargs='+',
+        help='bands to take, counted from 1, or their names in the files',
     )
     parser.add_argument(
         '--value-range',
@@ -83,6 +88,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='suggest a value range for each band instead of one for all',
     )
     parser.add_argument('--nodata', type=float, help='value of missing pixels')
+    parser.add_argument(
+        '--gsd',
+        type=float,
+        metavar='METRES',
+        help='read files at this distance of pixels on the ground',
+    )
+    parser.add_argument(
+        '--quality',
+        metavar='FILE',
+        help="mask beside each file of pixels that do not count: '{stem}_SCL.tif'",
+    )
+    parser.add_argument(
+        '--quality-values', type=int, nargs='+', default=(), help='its masking values'
+    )
+    parser.add_argument(
+        '--quality-bits',
+        type=int,
+        nargs='+',
+        default=(),
+        help='its masking bits, counted from 0',
+    )
     parser.add_argument('--max-images', type=int, help='use this many, evenly spread')
     parser.add_argument('--tile-size', type=int, help='divide larger images into tiles')
     parser.add_argument('--workers', type=int, default=0, help='worker processes')
@@ -96,7 +122,14 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.datasets.imagery import ImageryDataset
     from cmid_mm.datasets.statistics import dataset_statistics, reading_of
 
-    dataset = ImageryDataset(args.root, args.list, tile_size=args.tile_size)
+    quality = args.quality and {
+        'file': args.quality,
+        'values': args.quality_values,
+        'bits': args.quality_bits,
+    }
+    # Tiles are those of the distance at which the first step of a pipeline reads.
+    loader = dict(type='LoadImagery', gsd=args.gsd, quality=quality)
+    dataset = ImageryDataset(args.root, args.list, [loader], tile_size=args.tile_size)
     reading = reading_of(
         dataset,
         size=args.size,

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cmid_mm_cli import Command, ConfigOptions, run_tool, value_range_of
+from cmid_mm_cli import Command, ConfigOptions, band, run_tool, value_range_of
 
 EPILOG = """\
 DIR holds a folder of images for each class. Examples:
@@ -54,10 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--bands',
-        type=int,
+        type=band,
         nargs='+',
         metavar='B',
-        help='bands of the files to take, counted from 1 (default: all)',
+        help='bands of the files to take, counted from 1, or their names in the files '
+        '(default: all)',
     )
     parser.add_argument(
         '--value-range',

@@ -1,13 +1,16 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Predict images with a trained model: pictures, and results as files.
 
+Images may be of any size, and a prediction that was stopped goes on when it is started
+again.
+
 Classification: predictions.csv. Segmentation: a mask of class indices (GeoTIFF if the
 image is georeferenced, else PNG). Detection: boxes in DOTA's text form (and GeoJSON).
 Change detection: a mask, 0 and 255.
 """
 
 import argparse
-import sys
+import os
 from pathlib import Path
 
 from cmid_mm_cli import Command, ConfigOptions, run_tool
@@ -42,6 +45,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--device', default='cpu', help='such as cuda (default: %(default)s)'
     )
     parser.add_argument(
+        '--half',
+        action='store_true',
+        help='compute in half precision (16 bits), on a GPU',
+    )
+    parser.add_argument(
+        '--shard',
+        default='1/1',
+        metavar='K/N',
+        help='do the K-th part of the work that N processes share, on any machines '
+        'with the same --out; torchrun divides it further among its processes',
+    )
+    parser.add_argument(
+        '--ensemble',
+        nargs='+',
+        default=[],
+        metavar='CKPT',
+        help='further checkpoints of this config: the mean of their probabilities is '
+        'predicted, of detectors the boxes of all, merged',
+    )
+    parser.add_argument(
+        '--tta',
+        choices=('mirrored', 'all'),
+        help='test-time augmentation: predict each image also in its two mirror '
+        'images, or in all eight mirrored and turned views, merged likewise',
+    )
+    parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
@@ -70,6 +99,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'the loaded ones (default: the first three)',
     )
     parser.add_argument(
+        '--probabilities',
+        nargs='?',
+        choices=('classes', 'largest'),
+        const='classes',
+        help='segmentation and change detection: also write NAME_prob.tif, one band '
+        'for each class, or one with the largest probability',
+    )
+    parser.add_argument(
+        '--probability-bits',
+        type=int,
+        choices=(8, 16),
+        default=8,
+        help='of each probability (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--polygons',
+        action='store_true',
+        help='segmentation and change detection: also write NAME.gpkg, the regions of '
+        'each class (or of change) with class, area and mean score',
+    )
+    parser.add_argument(
+        '--min-area',
+        type=float,
+        default=0.0,
+        metavar='A',
+        help='smaller polygons are left out; square metres, or pixels of images '
+        'without a reference system (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--background',
+        nargs='+',
+        default=[],
+        metavar='CLASS',
+        help='classes of which no polygons are written',
+    )
+    parser.add_argument(
+        '--aoi',
+        metavar='FILE',
+        help='predict only inside the polygons of this vector layer (GeoPackage, '
+        'GeoJSON, Shapefile, ... in any reference system)',
+    )
+    parser.add_argument(
+        '--format',
+        choices=('geojson', 'gpkg'),
+        default='geojson',
+        help='of boxes and tiles of georeferenced images (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='skip images whose results are in the folder and newer than the image; '
+        'one that was begun with the same settings is gone on with in any case',
+    )
+    parser.add_argument(
         '--align',
         action='store_true',
         help='change detection: warp the second date onto the pixels of the first',
@@ -86,12 +169,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Predict and say where the results are."""
     from mmengine.logging import MMLogger
-    from rich.progress import track
 
     from cmid_mm.configs import load_config
+    from cmid_mm.dependencies import vector_library
     from cmid_mm.files import check_writable
     from cmid_mm.inference import Inferencer
-    from cmid_mm.inference.images import output_names
+    from cmid_mm.inference.areas import OutsideAreaError
+    from cmid_mm.inference.progress import ShownProgress
+    from cmid_mm.inference.segmentation import Probabilities
+    from cmid_mm.inference.shards import Shard
+    from cmid_mm.inference.vector_files import PolygonOptions
+    from cmid_mm.labels.vectors import Area
     from cmid_mm.overrides import merge_options
 
     check_writable(args.out, '--out', is_folder=True)
@@ -99,7 +187,12 @@ def main(args: argparse.Namespace) -> None:
     MMLogger.get_instance('predict', log_level='WARNING')
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options)
-    inferencer = Inferencer(cfg, args.checkpoint, args.device)
+    shard = Shard.parse(args.shard).within()
+    device = args.device
+    if device == 'cuda':  # of several processes on a machine, each has its own
+        device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}'
+    checkpoints = [args.checkpoint, *args.ensemble]
+    inferencer = Inferencer(cfg, checkpoints, device, args.tta or 'none', args.half)
     task, folder = inferencer.task, Path(args.out)
     task.bands = args.bands
     if hasattr(task, 'score_threshold'):
@@ -108,33 +201,63 @@ def main(args: argparse.Namespace) -> None:
         if not hasattr(task.loader, 'align'):
             raise ValueError(f'--align is for change detection, not for {task.name}')
         task.loader.align = True
+    if args.probabilities:
+        if not hasattr(task, 'probabilities'):
+            raise ValueError(
+                '--probabilities is for segmentation and change detection, not for '
+                f'{task.name}'
+            )
+        task.probabilities = Probabilities(args.probabilities, args.probability_bits)
+    if args.polygons:
+        if not hasattr(task, 'polygons'):
+            raise ValueError(
+                '--polygons is for segmentation and change detection, not for '
+                f'{task.name}'
+            )
+        task.polygons = PolygonOptions(args.min_area, args.background)
+        task.polygons.left_out(task.classes)  # refuses a class that is none
+    elif args.min_area or args.background:
+        raise ValueError('--min-area and --background are of --polygons: give that')
+    task.vector_format = args.format
+    if args.polygons or args.format == 'gpkg':
+        vector_library()
+    task.area = Area(args.aoi) if args.aoi else None
     images = task.find(args.images)
-    pairs = [image if isinstance(image, tuple) else (image,) for image in images]
-    paths = [dates[0] for dates in pairs]
-    others = [path for dates in pairs for path in dates[1:]]
-    names = dict(zip(paths, output_names(paths, folder, others), strict=True))
     failed: list[str] = []
+    outside: list[str] = []
 
     def fail(path: Path, error: Exception) -> None:
         text = str(error) or type(error).__name__
+        if isinstance(error, OutsideAreaError):
+            outside.append(text)
+            return
         failed.append(text if str(path) in text else f'{path}: {text}')
 
-    results = inferencer.iterate(
-        images, args.batch_size, args.window, args.overlap, on_error=fail
+    results = inferencer.predict_to(
+        folder,
+        images,
+        resume=args.resume,
+        batch_size=args.batch_size,
+        window=args.window,
+        overlap=args.overlap,
+        on_error=fail,
+        shard=shard,
     )
-    summaries = []
-    for result in track(
-        results, 'predicting', len(images), disable=not sys.stderr.isatty()
-    ):
-        path = result.image.path
-        try:
-            task.save(result, folder, names[path])
-            summaries.append(task.summary(result))
-        except Exception as error:  # of this image; the others shall be saved
-            fail(path, error)
-    if summaries:
-        task.save_summary(summaries, folder)
-        print(f'wrote the results of {len(summaries)} images to {folder}')
+    label = f'shard {shard}' if shard.total > 1 else 'predicting'
+    with ShownProgress(label) as task.progress:
+        saved = list(results)
+    made = sum(result.is_new and bool(result.files) for result in saved)
+    waiting = sum(not result.files for result in saved)
+    if made:
+        print(f'wrote the results of {made} images to {folder}')
+    if waiting:
+        print(f'did the part of shard {shard} of {waiting} images; others go on')
+    if skipped := len(saved) - made - waiting:
+        print(f'skipped {skipped} images whose results are in {folder}')
+    if len(outside) == len(images):
+        raise ValueError(f'no image lies in the area of {args.aoi}')
+    if outside:
+        print(f'left out {len(outside)} images outside of {args.aoi}')
     if failed:
         raise ValueError(
             f'{len(failed)} of {len(images)} images could not be predicted:\n'

@@ -1,12 +1,21 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Turn the download of a public data set into the folders that its configs read."""
+"""Turn the download of a public data set into the folders that its configs read.
+
+Or, by the name tiles, own scenes and their labels into an ordinary data set of files.
+"""
 
 import argparse
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmid_mm_cli import Command, run_tool
+from cmid_mm_cli import (
+    Command,
+    add_label_arguments,
+    band,
+    label_options,
+    run_tool,
+)
 
 if TYPE_CHECKING:
     from cmid_mm.preparation import Preparation
@@ -20,15 +29,16 @@ DATASETS = (
     *('ucmerced', 'aid', 'resisc45', 'eurosat', 'potsdam', 'vaihingen', 'loveda'),
     *('dota', 'dota-ms', 'dior-r', 'cdd', 'levir-cd'),
 )
+TILES = 'tiles'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument(
         'dataset',
-        choices=DATASETS,
+        choices=(*DATASETS, TILES),
         metavar='DATASET',
-        help=f'one of {", ".join(DATASETS)}',
+        help=f'one of {", ".join(DATASETS)}; or {TILES}, of own scenes',
     )
     parser.add_argument(
         'arguments',
@@ -79,8 +89,89 @@ def parser_of(kind: 'type[Preparation]', prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+def tiles_parser(prog: str) -> argparse.ArgumentParser:
+    """The arguments of tiles of own scenes."""
+    parser = argparse.ArgumentParser(
+        prog=f'{prog} {TILES}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Write the labelled windows of own scenes as a data set: images '
+        'and masks as GeoTIFF\nwith their place, or oriented boxes in DOTA text. All '
+        'bands keep their type and values.\nAn interrupted command goes on where it '
+        'stopped when it is repeated.',
+        epilog='example: %(prog)s scenes/*.tif --labels fields.gpkg --field crop '
+        '--out data/fields --split split',
+    )
+    parser.add_argument(
+        'images', nargs='+', metavar='IMAGE', help='files, folders, patterns, lists'
+    )
+    parser.add_argument('--out', type=Path, required=True, metavar='D', help='folder')
+    add_label_arguments(parser)
+    parser.add_argument(
+        '--window', type=int, default=512, help='side in pixels (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--overlap', type=int, default=0, help='of neighbours (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--split',
+        type=Path,
+        metavar='F',
+        help='folder that split_dataset.py wrote: a folder of tiles for each of its '
+        'parts (default: all tiles in one)',
+    )
+    parser.add_argument(
+        '--bands',
+        type=band,
+        nargs='+',
+        metavar='B',
+        help='bands to take, counted from 1, or by name (default: all that hold data)',
+    )
+    parser.add_argument(
+        '--nodata',
+        type=float,
+        metavar='V',
+        help='value of missing pixels where files do not mark them',
+    )
+    parser.add_argument(
+        '--gsd',
+        type=float,
+        metavar='M',
+        help='distance of pixels on the ground in metres at which scenes are read '
+        '(default: as they are)',
+    )
+    parser.add_argument(
+        '--workers', type=int, default=1, help='processes (default: %(default)s)'
+    )
+    return parser
+
+
+def write_tiles(args: argparse.Namespace) -> str:
+    """Write tiles of own scenes."""
+    from cmid_mm.images import Reading
+    from cmid_mm.preparation import tiles
+
+    if not args.labels:
+        raise ValueError('tiles need labels: --labels L')
+    return tiles.write_tiles(
+        tiles.SceneTiles(
+            args.images,
+            label_options(args),
+            args.window,
+            args.overlap,
+            tiles.parts_of(args.split),
+            args.boxes,
+            Reading(bands=args.bands, nodata=args.nodata, gsd=args.gsd),
+        ),
+        args.out,
+        args.workers,
+    )
+
+
 def main(args: argparse.Namespace) -> None:
     """Prepare one data set."""
+    if args.dataset == TILES:
+        print(write_tiles(tiles_parser(args.prog).parse_args(args.arguments)))
+        return
     from cmid_mm.preparation import PREPARATIONS, prepare
 
     kind = PREPARATIONS[args.dataset]

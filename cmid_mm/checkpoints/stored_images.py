@@ -77,20 +77,19 @@ def compare_reading(path: Any, stored: Reading | None, own: Reading | None) -> N
     """
     if stored is None or own is None or stored.is_like(own):
         return
+    options = [as_stored(reading) for reading in (stored, own)]
+    # Those that are rarely set are named where they are.
+    rare = [name for name in ('gsd', 'quality') if not any(o[name] for o in options)]
+    named = [name for name in options[0] if name not in ('size', *rare)]
+    then, now = (', '.join(f'{name}={o[name]}' for name in named) for o in options)
     print_log(
-        f'{path} learnt from images read with {_options(stored)}; here they are read '
-        f'with {_options(own)}. If the values mean the same, read them as then: set '
-        'these options of LoadImagery (LoadImagePair), or --bands, --value-range and '
-        '--nodata of tools/evaluate_features.py',
+        f'{path} learnt from images read with {then}; here they are read with {now}. '
+        'If the values mean the same, read them as then: set these options of '
+        'LoadImagery (LoadImagePair), or --bands, --value-range and --nodata of '
+        'tools/evaluate_features.py',
         'current',
         level=logging.WARNING,
     )
-
-
-def _options(reading: Reading) -> str:
-    """What makes a reading of ``LoadImagery``, as a config has it."""
-    named = {k: v for k, v in as_stored(reading).items() if k != 'size'}
-    return ', '.join(f'{name}={value}' for name, value in named.items())
 
 
 def as_stored(reading: Reading) -> dict[str, Any]:

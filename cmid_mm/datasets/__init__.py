@@ -7,6 +7,7 @@ from ..dependencies import registered_or_explained
 from .change_detection import ChangeDetectionDataset
 from .imagery import ImageryDataset
 from .sampler import ResumableSampler
+from .scene_windows import SceneWindows
 from .scenes import (
     AID,
     RESISC45,
@@ -24,11 +25,15 @@ from .transforms import (
     ViewPair,
     load_image,
 )
+from .windowed import WindowedChangeDetection
+from .windows import RandomWindows
 
-with registered_or_explained(DATASETS, 'FiveClassISPRSDataset'):
+with registered_or_explained(DATASETS, 'FiveClassISPRSDataset', 'WindowedSegmentation'):
     from . import segmentation  # noqa: F401
-with registered_or_explained(DATASETS, 'OrientedBoxFolder'):
+    from .windowed import segmentation as windowed_segmentation  # noqa: F401
+with registered_or_explained(DATASETS, 'OrientedBoxFolder', 'WindowedOrientedBoxes'):
     from . import detection  # noqa: F401
+    from .windowed import boxes as windowed_boxes  # noqa: F401
 
 __all__ = [
     'AID',
@@ -40,10 +45,13 @@ __all__ = [
     'PackViewPair',
     'PhotometricNoise',
     'RESISC45',
+    'RandomWindows',
     'ResumableSampler',
     'SceneDataset',
+    'SceneWindows',
     'UCMerced',
     'ViewPair',
+    'WindowedChangeDetection',
     'find_scenes',
     'load_image',
     'split_scenes',

@@ -18,10 +18,13 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from ..images import (
     NoValidPixelError,
+    Reading,
     UnreadableImageError,
     Window,
+    beside,
     find_images,
-    is_image_name,
+    is_image,
+    is_missing,
     read_header,
     tile_windows,
 )
@@ -64,7 +67,8 @@ class ImageryDataset(BaseDataset):
             ``data_root``. Defaults to '', search the folder.
         pipeline (Sequence[dict | Callable]): Transforms. Defaults to ().
         tile_size (int, optional): Side in pixels of the windows into which larger
-            images are divided; only the window is read from formats that permit it
+            images are divided, at the distance on the ground at which the pipeline
+            loads them; only the window is read from formats that permit it
             (TIFF, JPEG 2000). Edge windows are shifted inwards to full size.
             Defaults to None, whole images.
         tile_overlap (int): Pixels that neighbouring windows share. Defaults to 0.
@@ -125,6 +129,14 @@ class ImageryDataset(BaseDataset):
             lazy_init=lazy_init,
         )
 
+    @property
+    def reading(self) -> Reading:
+        """How images are read, as the step of the pipeline that loads them says."""
+        for step in self.pipeline.transforms:
+            if isinstance(getattr(step, 'reading', None), Reading):
+                return step.reading
+        return Reading()
+
     # -- Finding the samples -----------------------------------------------------
 
     def full_init(self) -> None:
@@ -133,12 +145,12 @@ class ImageryDataset(BaseDataset):
             return
         super().full_init()
         # In shared memory: what one worker finds unreadable, no other tries again.
-        self._state = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
+        files = super().__len__()
+        self._state = torch.zeros(files, dtype=torch.uint8).share_memory_()
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the samples: ``img_path`` and, of tiles, ``window``."""
-        paths = self._listed_paths() if self.ann_file else self._found_paths()
-        self._num_files = len(paths)
+        paths = self._paths()
         if self.tile_size is None:
             return [{'img_path': path} for path in paths]
         return [
@@ -146,6 +158,11 @@ class ImageryDataset(BaseDataset):
             for path in paths
             for window in self._windows(path, self.tile_size)
         ]
+
+    def _paths(self) -> list[str]:
+        paths = self._listed_paths() if self.ann_file else self._found_paths()
+        self._num_files = len(paths)
+        return paths
 
     def _found_paths(self) -> list[str]:
         if not os.path.isdir(self.data_root):
@@ -170,26 +187,31 @@ class ImageryDataset(BaseDataset):
                 f'one image path ({ACCEPTED}) a line, relative to data_root '
                 f'{self.data_root!r}; leave it out to search data_root for images'
             )
-        names = [name for _, name in read_list(self.ann_file)]
-        wrong = [name for name in names if not is_image_name(name)]
-        if wrong:
-            raise ValueError(
-                f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
-                f'extensions than {ACCEPTED}, first {wrong[0]!r}. Remove these lines'
-            )
-        paths = [os.path.join(self.data_root, name) for name in names]
-        absent = [path for path in paths if not os.path.isfile(path)]
+        names = self._listed_names()
+        paths = [beside(self.data_root, name) for name in names]
+        absent = [path for path in paths if is_missing(path)]
         if absent:
             raise FileNotFoundError(
                 f'{len(absent)} of {len(paths)} files that ann_file {self.ann_file!r} '
                 f'lists do not exist, first {absent[0]!r}. Paths are relative to '
                 f'data_root {self.data_root!r}; correct data_root or the list'
             )
+        wrong = [
+            name for name, path in zip(names, paths, strict=True) if not is_image(path)
+        ]
+        if wrong:
+            raise ValueError(
+                f'ann_file {self.ann_file!r} lists {len(wrong)} files with other '
+                f'extensions than {ACCEPTED}, first {wrong[0]!r}. Remove these lines'
+            )
         return paths
+
+    def _listed_names(self) -> list[str]:
+        return [name for _, name in read_list(self.ann_file)]
 
     def _windows(self, path: str, tile: int) -> Iterator[Window]:
         try:
-            height, width = read_header(path).shape
+            height, width = read_header(path, self.reading).shape
         except UnreadableImageError:
             # Reported, once, when it is loaded.
             height, width = tile, tile
@@ -213,22 +235,24 @@ class ImageryDataset(BaseDataset):
                 or all files, cannot be read.
         """
         _use_one_thread_in_workers()
-        for index in self._candidates(key):
-            if self._state[index] != _USABLE:
-                continue
-            info = self.get_data_info(index)
+        for info in self._candidates(key):
             _seed(key)
             try:
                 return self.pipeline(info)
             except UnreadableImageError as error:
-                self._record(index, info, error)
+                self._record(info, error)
         raise TooManyUnreadableError(
             f'None of the {len(self)} samples of {self.ann_file or self.data_root!r} '
             'can be read'
         )
 
-    def _candidates(self, key: int) -> Iterator[int]:
+    def _candidates(self, key: int) -> Iterator[dict[str, Any]]:
         """Sample ``key``, and those that stand in for it should it be unusable."""
+        for index in self._numbers(key):
+            if self._is_usable(index):
+                yield self.get_data_info(index)
+
+    def _numbers(self, key: int) -> Iterator[int]:
         samples = len(self)
         yield key % samples
         rng = np.random.default_rng(key)
@@ -237,12 +261,14 @@ class ImageryDataset(BaseDataset):
         # Hardly any is usable: each once, so that none is overlooked.
         yield from rng.permutation(samples).tolist()
 
-    def _record(
-        self, index: int, info: dict[str, Any], error: UnreadableImageError
-    ) -> None:
-        self._state[index] = _EMPTY
+    def _is_usable(self, index: int) -> bool:
+        return int(self._state[index]) == _USABLE
+
+    def _record(self, info: dict[str, Any], error: UnreadableImageError) -> None:
+        index = info['sample_idx']
         if isinstance(error, NoValidPixelError) and 'window' in info:
             # The empty corner of a scene is no fault of the file.
+            self._record_empty(index)
             say_once(
                 'empty windows',
                 f'{error}; such windows are replaced by others, drawn at random',
@@ -253,7 +279,7 @@ class ImageryDataset(BaseDataset):
         first = index
         while first > 0 and self._path(first - 1) == path:
             first -= 1
-        while index < len(self) and self._path(index) == path:
+        while index < len(self._state) and self._path(index) == path:
             index += 1
         self._state[first:index] = _REST
         self._state[first] = _UNREADABLE
@@ -261,6 +287,9 @@ class ImageryDataset(BaseDataset):
             f'Skipped unreadable image: {error}', 'current', level=logging.WARNING
         )
         self.check_unreadable()
+
+    def _record_empty(self, index: int) -> None:
+        self._state[index] = _EMPTY
 
     def _path(self, index: int) -> str:
         return self.get_data_info(index)['img_path']
@@ -302,7 +331,7 @@ class ImageryDataset(BaseDataset):
         Raises:
             TooManyUnreadableError: If so; the message lists files.
         """
-        count, files = self.unreadable_count, min(self._num_files, len(self))
+        count, files = self.unreadable_count, min(self._num_files, len(self._state))
         limit = self.max_unreadable * files
         if self.max_unreadable > 0:
             limit = max(limit, 1)

@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from ..images import find_images
+from ..images import beside, find_images, image_path, is_missing
 from ..images.finding import ACCEPTED
 from ..labels.lists import read_list
 
@@ -89,8 +89,8 @@ def _read_list(root: Path, list_path: Path) -> list[tuple[Path, str]]:
                     f'{list_path}, line {number}: {name!r} has no class; '
                     'expected CLASS/IMAGE, or an image and an integer label'
                 )
-        path = root / name.strip()
-        if not path.is_file():
+        path = image_path(beside(root, name.strip()))
+        if is_missing(path):
             raise FileNotFoundError(
                 f'{path} does not exist; {list_path}, line {number}, lists it '
                 f'relative to {root}'

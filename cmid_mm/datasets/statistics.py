@@ -19,8 +19,8 @@ from ..images import (
     read_header,
     read_values,
 )
+from ..images.image_file import PHOTOGRAPH_EXTENSIONS
 from ..images.pixels import ValueRange
-from ..images.rasters import RASTER_EXTENSIONS
 from .imagery import ImageryDataset
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -141,7 +141,8 @@ def reading_of(dataset: ImageryDataset, **options: Any) -> Reading:
     """A reading of all bands of a data set's first readable file.
 
     Args:
-        dataset: Its files.
+        dataset: Its files; they are read at the distance on the ground, and with the
+            masks, of its own windows.
         **options: Of :class:`Reading`.
 
     Raises:
@@ -149,7 +150,8 @@ def reading_of(dataset: ImageryDataset, **options: Any) -> Reading:
     """
     if options.get('bands') is None:
         options['num_bands'] = _bands_of_first(dataset)
-    return Reading(**{'size': 224, **options})
+    own = dataset.reading
+    return Reading(**{'size': 224, 'gsd': own.gsd, 'quality': own.quality, **options})
 
 
 def dataset_statistics(
@@ -355,6 +357,6 @@ def _bands_of_first(dataset: ImageryDataset) -> int:
             error = unreadable
             continue
         # Grey photographs stand among coloured ones, whose bands they are given.
-        is_raster = path.lower().endswith(RASTER_EXTENSIONS)
-        return header.num_bands if is_raster else 3
+        is_photograph = path.lower().endswith(PHOTOGRAPH_EXTENSIONS)
+        return 3 if is_photograph else header.num_bands
     raise error or UnreadableImageError('no image')

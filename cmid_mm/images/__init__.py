@@ -20,9 +20,10 @@ from .errors import (
     PlaceMismatchError,
     UnreadableImageError,
 )
-from .finding import find_images, find_pairs, is_image_name, named_images
+from .finding import find_images, find_pairs, is_image, is_image_name, named_images
 from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
-from .pixels import Header, Pixels, Reading, Window
+from .names import beside, image_path, is_missing
+from .pixels import Header, Pixels, Quality, Reading, Window
 from .place import Place
 from .reading import (
     load_array,
@@ -43,12 +44,17 @@ __all__ = [
     'Pixels',
     'Place',
     'PlaceMismatchError',
+    'Quality',
     'Reading',
     'UnreadableImageError',
     'Window',
     'find_images',
     'find_pairs',
+    'is_image',
     'is_image_name',
+    'is_missing',
+    'beside',
+    'image_path',
     'load_array',
     'load_image',
     'load_image_and_mask',

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import UnreadableImageError
+from .composites import MOSAIC, STACK, listed_parts
 from .image_file import IMAGE_EXTENSIONS
+from .names import image_path, is_local, is_missing
 from .notices import say_once
-from .rasters import parts_of_mosaic
+from .rasters import Raster
+from .scene_folders import is_scene_folder, is_sentinel2, landsat_scene
 
 #: Endings of image files, for messages.
 ACCEPTED = ', '.join(IMAGE_EXTENSIONS)
@@ -26,20 +28,29 @@ def is_image_name(name: str | os.PathLike[str]) -> bool:
     return ending in IMAGE_EXTENSIONS and not base.startswith('.')
 
 
+def is_image(name: str | os.PathLike[str]) -> bool:
+    """Whether a name can be that of an image: by its ending, or as a scene's folder.
+
+    A name that is no path of this machine can be anything.
+    """
+    return not is_local(name) or is_image_name(name) or is_scene_folder(name)
+
+
 def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
     """Image files of a folder: the one rule for what is an image in it.
 
     Hidden files and folders and ``__MACOSX`` are left out, links are followed, each
     folder once. What is named like an image but is no file (a pipe, a device) is left
-    out and said. A VRT stands for the files that it is made of, which are then no
-    images of their own.
+    out and said. A VRT, or a list of bands or tiles, stands for the files that it is
+    made of, which are then no images of their own; so does the folder of a Sentinel-2
+    or Landsat scene.
 
     Args:
         folder: The folder.
         recursive: Search its subfolders, at any depth. Defaults to True.
 
     Returns:
-        Files sorted by path; may be empty.
+        Files, and folders of scenes, sorted by path; may be empty.
 
     Raises:
         FileNotFoundError: If it is not a folder.
@@ -59,14 +70,24 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
     paths.sort()
     parts: set[str] = set()
     for path in paths:
-        if path.suffix.lower() == '.vrt':
+        if path.suffix.lower() in ('.vrt', STACK, MOSAIC):
             try:
-                parts |= {os.path.realpath(part) for part in parts_of_mosaic(path)}
-            except UnreadableImageError:
+                parts |= {os.path.realpath(part) for part in _parts(path)}
+            except (OSError, ValueError):
                 pass  # said by whoever reads it
     if parts:
         paths = [path for path in paths if os.path.realpath(path) not in parts]
     return paths
+
+
+def _parts(path: Path) -> list[str]:
+    """Names of the files that a VRT, or a list of bands or tiles, is made of."""
+    if path.suffix.lower() != '.vrt':
+        return listed_parts(path)
+    raster = Raster(path)
+    files = [name for name in raster.source.files if name != str(path)]
+    raster.close()
+    return files
 
 
 def _scan(root: str, recursive: bool) -> Iterator[tuple[str, bool]]:
@@ -77,9 +98,21 @@ def _scan(root: str, recursive: bool) -> Iterator[tuple[str, bool]]:
     folders = [root]
     seen = {os.path.realpath(root)}
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        folder = folders.pop()
+        if is_sentinel2(folder):
+            yield folder, True
+            continue
+        with os.scandir(folder) as listed:
+            entries = [
+                entry
+                for entry in listed
+                if not entry.name.startswith('.') and entry.name != '__MACOSX'
+            ]
+            scene = landsat_scene(entry.name for entry in entries)
+            if scene:
+                yield folder, True
             for entry in entries:
-                if entry.name.startswith('.') or entry.name == '__MACOSX':
+                if scene and entry.name.startswith(scene):
                     continue
                 if entry.is_dir():
                     if entry.is_symlink():
@@ -87,7 +120,7 @@ def _scan(root: str, recursive: bool) -> Iterator[tuple[str, bool]]:
                         if target in seen:
                             continue
                         seen.add(target)
-                    if recursive:
+                    if recursive or is_scene_folder(entry.path):
                         folders.append(entry.path)
                 elif is_image_name(entry.name):
                     yield entry.path, entry.is_file()
@@ -97,8 +130,9 @@ def named_images(names: Iterable[str | Path]) -> list[Path]:
     """Image files of names, folders and patterns, as given on a command line.
 
     Args:
-        names: Files, folders (see :func:`find_images`) and patterns such as
-            ``scenes/*.tif``, of which hidden files are no part.
+        names: Files, folders (see :func:`find_images`), patterns such as
+            ``scenes/*.tif``, of which hidden files are no part, and addresses such as
+            ``https://...`` or ``/vsizip/...``.
 
     Returns:
         Files in the order given. A named file need not exist nor end as images do.
@@ -108,6 +142,9 @@ def named_images(names: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for name in map(str, names):
+        if not is_local(name):
+            found.append(image_path(name))
+            continue
         path = Path(name).expanduser()
         if path.is_dir():
             inside = find_images(path)
@@ -144,17 +181,18 @@ def find_pairs(names: Sequence[str | Path]) -> list[tuple[Path, Path]]:
         FileNotFoundError: If a folder or an image's partner is missing.
         ValueError: If the names are something else.
     """
-    paths = [Path(name).expanduser() for name in names]
+    paths = [image_path(name).expanduser() for name in names]
     if len(paths) == 1 and paths[0].is_dir():
         paths = [path for name in 'AB' if (path := paths[0] / name).is_dir()]
-    if len(paths) != 2 or paths[0].is_dir() != paths[1].is_dir():
+    folders = [path.is_dir() and not is_scene_folder(path) for path in paths]
+    if len(paths) != 2 or folders[0] != folders[1]:
         raise ValueError(
             'change detection takes two images, two folders with images of the same '
             f'names, or one folder with A and B in it; got {", ".join(map(str, names))}'
         )
-    if not paths[0].is_dir():
+    if not folders[0]:
         for path in paths:
-            if not path.is_file():
+            if is_missing(path):
                 raise FileNotFoundError(f'{path} does not exist')
         return [(paths[0], paths[1])]
     first, second = (

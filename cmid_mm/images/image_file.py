@@ -6,12 +6,14 @@ import stat
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .distance import AtDistance, at_distance
 from .errors import NoValidPixelError, UnreadableImageError
+from .names import image_path, is_local
 from .notices import say_once
 from .photographs import (
     JPEG_EXTENSIONS,
@@ -21,7 +23,9 @@ from .photographs import (
 )
 from .pixels import Header, Pixels, Reading, Window
 from .place import Place, has_side_file
+from .quality import Masked
 from .rasters import RASTER_EXTENSIONS, Raster
+from .source import Source
 from .values import (
     fill_missing,
     resize_by_area,
@@ -37,30 +41,6 @@ IMAGE_EXTENSIONS = PHOTOGRAPH_EXTENSIONS + RASTER_EXTENSIONS
 _HELD_OPEN = 32
 
 
-class Source(Protocol):
-    """A decoder of one file."""
-
-    header: Header
-
-    def read(
-        self,
-        bands: list[int],
-        window: Window,
-        min_size: int | None = None,
-        marker: float | None = None,
-    ) -> Pixels:
-        """Read values of some bands."""
-        ...
-
-    def read_indices(self) -> Pixels:
-        """Read values as stored."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the file."""
-        ...
-
-
 class ImageFile:
     """An image file, open until it is closed: header, place and pixels.
 
@@ -68,30 +48,64 @@ class ImageFile:
     decoded whole, at each reading unless ``keep``.
 
     Args:
-        path: The file, or anything else that GDAL opens.
+        path: The file, or anything else that GDAL opens; a scene of several files,
+            see :mod:`cmid_mm.images.composites`.
         keep: Keep the decoded pixels of a JPEG or PNG. Defaults to False.
         onto: Image onto whose pixels this one is warped. Defaults to None, as it is.
+        nearest: Whether it is warped by the nearest pixel, as labels must be, onto the
+            pixels that are read of the other.
+        reading: Its distance on the ground is that of the image's pixels: header,
+            place and windows are those of that grid. Its quality masks hide pixels.
+            Defaults to None, the file's own grid and pixels.
 
     Raises:
-        UnreadableImageError: If it is missing, not a file, or its header is broken.
-        PlaceMismatchError: If it shall be warped but has no place.
+        UnreadableImageError: If it is missing, not a file, or its header is broken;
+            if its quality mask is.
+        PlaceMismatchError: If it shall be warped, or read at a distance on the
+            ground, but has no place.
     """
 
     def __init__(
-        self, path: str | Path, keep: bool = False, onto: 'ImageFile | None' = None
+        self,
+        path: str | Path,
+        keep: bool = False,
+        onto: 'ImageFile | None' = None,
+        nearest: bool = False,
+        reading: Reading | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = image_path(path)
         _check_regular(path)
         source: Any = None
-        if onto is None and self.path.suffix.lower() in PHOTOGRAPH_EXTENSIONS:
+        if onto is None and _is_photograph(path):
             source = open_photograph(self.path, keep)
         if source is None:
-            grid = None if onto is None else (onto.header, onto.place)
-            source = Raster(path, grid)
-        self._source: Source = source
+            grid = None
+            if onto is not None:
+                grid = (
+                    (onto.header, onto.place)
+                    if nearest
+                    else (onto._stored.header, onto._own_place)
+                )
+            source = Raster(path, grid, nearest)
         # Beyond its edges a warped image has transparency that the file has not.
         self._warped = onto is not None
-        self.header: Header = source.header
+        self._stored: Source = source
+        self._reading = reading or Reading()
+        self._source = self._as_read(self._reading)
+        self.header: Header = self._source.header
+
+    def _as_read(self, reading: Reading) -> Source:
+        """The file with its mask, on the grid of a distance on the ground."""
+        source = self._stored
+        try:
+            if reading.quality is not None:
+                source = Masked(source, self._own_place, reading.quality)
+            if reading.gsd is not None:
+                source = at_distance(source, self._own_place, reading.gsd)
+        except (OSError, ValueError):
+            source.close()
+            raise
+        return source
 
     @property
     def height(self) -> int:
@@ -103,11 +117,23 @@ class ImageFile:
         """Width in pixels."""
         return self.header.width
 
-    @cached_property
+    @property
+    def lost(self) -> bool:
+        """Whether reading failed by a network; opened anew, it may be there again."""
+        return isinstance(self._stored, Raster) and self._stored.lost
+
+    @property
     def place(self) -> Place | None:
         """Where the image lies: its own statement, or a world file beside it."""
-        if isinstance(self._source, Raster):
+        if isinstance(self._source, AtDistance):
             return self._source.place
+        return self._own_place
+
+    @cached_property
+    def _own_place(self) -> Place | None:
+        """Where the file lies."""
+        if isinstance(self._stored, Raster):
+            return self._stored.place
         if not has_side_file(self.path):
             return None
         raster = Raster(self.path)
@@ -137,8 +163,19 @@ class ImageFile:
         Raises:
             UnreadableImageError: If the pixels cannot be read.
             BandMismatchError: If the file has not the bands.
+            ValueError: If the image was opened at another distance on the ground, or
+                with another mask, than ``reading`` says.
         """
         header = self.header
+        for asked, opened in (
+            (reading.gsd, self._reading.gsd),
+            (reading.quality, self._reading.quality),
+        ):
+            if asked not in (None, opened):
+                raise ValueError(
+                    f'{self.path} was opened with {opened} and cannot be read with '
+                    f'{asked}; open it with the same reading'
+                )
         bands = header.select(reading)
         masks = header.alpha is not None and header.alpha not in bands
         if masks and not self._warped:
@@ -204,9 +241,9 @@ class ImageFile:
             pixels = fill_missing(pixels, raw.valid)
         return resize_by_area(pixels, None, (shape[0], shape[1]))[0]
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        return self._source.read_indices()
+        return self._source.read_indices(window)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -220,13 +257,19 @@ class ImageFile:
 
 
 def _check_regular(path: str | Path) -> None:
-    """Refuse what exists but is no file: a pipe would be waited for."""
+    """Refuse what exists but is neither file nor folder: a pipe would be waited for."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return  # missing, or the name of something that GDAL knows
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UnreadableImageError(f'{path}: not a regular file')
+
+
+def _is_photograph(path: str | Path) -> bool:
+    """Whether it is to be read as JPEG or PNG, which GDAL does elsewhere."""
+    ending = os.path.splitext(path)[1].lower()
+    return ending in PHOTOGRAPH_EXTENSIONS and is_local(path)
 
 
 # -- Files that are held open ------------------------------------------------------
@@ -234,7 +277,7 @@ def _check_regular(path: str | Path) -> None:
 _held: OrderedDict[tuple[Any, ...], ImageFile] = OrderedDict()
 
 
-def held_open(path: str | Path) -> ImageFile:
+def held_open(path: str | Path, reading: Reading | None = None) -> ImageFile:
     """Open an image that is likely to be read again soon, window by window.
 
     The last rasters stay open in each process, until the file changes or others take
@@ -242,23 +285,30 @@ def held_open(path: str | Path) -> ImageFile:
 
     Args:
         path: The file.
+        reading: At which distance on the ground and with which masks it is read, as
+            of :class:`ImageFile`. Defaults to None, as it is.
 
     Raises:
         UnreadableImageError: If it is missing or its header is broken.
+        PlaceMismatchError: If it has no place, which the distance needs.
     """
-    if Path(path).suffix.lower() in PHOTOGRAPH_EXTENSIONS:
-        return ImageFile(path)
+    if _is_photograph(path):
+        return ImageFile(path, reading=reading)
     try:
         known = os.stat(path)
         version = known.st_mtime_ns, known.st_size
     except OSError:
         version = 0, 0
     # A process that was forked must not share its parent's file positions.
-    key = os.getpid(), str(path), *version
+    grid = None if reading is None else (reading.gsd, reading.quality)
+    key = os.getpid(), str(path), *version, grid or (None, None)
     if key in _held:
-        _held.move_to_end(key)
-        return _held[key]
-    image = _held[key] = ImageFile(path)
+        image = _held[key]
+        if not image.lost:
+            _held.move_to_end(key)
+            return image
+        _held.pop(key).close()
+    image = _held[key] = ImageFile(path, reading=reading)
     if len(_held) > _HELD_OPEN:
         (process, *_), oldest = _held.popitem(last=False)
         if process == os.getpid():
@@ -266,20 +316,23 @@ def held_open(path: str | Path) -> ImageFile:
     return image
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, reading: Reading | None = None) -> Header:
     """What a file says of itself, without its pixels.
 
     Args:
         path: Image file.
+        reading: At which distance on the ground it is read, as of
+            :class:`ImageFile`. Defaults to None, as it is.
 
     Raises:
         UnreadableImageError: If it is missing or its header is broken.
+        PlaceMismatchError: If it has no place, which the distance needs.
     """
-    path = Path(path)
     _check_regular(path)
-    if path.suffix.lower() in PHOTOGRAPH_EXTENSIONS:
-        header = photograph_header(path)
+    at_own_distance = reading is None or reading.gsd is None
+    if at_own_distance and _is_photograph(path):
+        header = photograph_header(Path(path))
         if header is not None:
             return header
-    with ImageFile(path) as image:
+    with ImageFile(path, reading=reading) as image:
         return image.header

@@ -22,4 +22,13 @@ def say_once(subject: str, message: str) -> None:
     if subject in _said or (worker is not None and worker.id > 0):
         return
     _said.add(subject)
-    print_log(f'{message} (said once)', 'current', level=logging.WARNING)
+    say(f'{message} (said once)')
+
+
+def say(message: str) -> None:
+    """Log a warning.
+
+    Args:
+        message: The warning; names the file that it is about.
+    """
+    print_log(message, 'current', level=logging.WARNING)

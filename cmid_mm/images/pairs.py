@@ -24,6 +24,8 @@ class ImagePair:
         align: Warp the second date onto the pixels of the first, by their places.
             Defaults to False: their places, where both have one, must be equal.
         keep: Keep the decoded pixels of photographs. Defaults to False.
+        reading: At which distance on the ground and with which masks both are read,
+            as of :class:`ImageFile`. Defaults to None, as they are.
 
     Raises:
         UnreadableImageError: If a file is missing or broken.
@@ -31,10 +33,14 @@ class ImagePair:
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], align: bool = False, keep: bool = False
+        self,
+        paths: Sequence[str | Path],
+        align: bool = False,
+        keep: bool = False,
+        reading: Reading | None = None,
     ) -> None:
-        first = ImageFile(paths[0], keep)
-        second = ImageFile(paths[1], keep, onto=first if align else None)
+        first = ImageFile(paths[0], keep, reading=reading)
+        second = ImageFile(paths[1], keep, first if align else None, reading=reading)
         self.dates = first, second
         self.height, self.width = first.height, first.width
         self.place: Place | None = first.place

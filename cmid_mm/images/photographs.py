@@ -119,15 +119,16 @@ class Photograph:
         pixels, valid = resize_by_area(pixels, valid, shape)
         return Pixels(pixels, valid)
 
-    def read_indices(self) -> Pixels:
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
+        header = self.header
+        top, left, height, width = window or (0, 0, header.height, header.width)
         if self._image.mode in ('P', '1'):
             self._check_end()
-            indices = self._by_pillow(None).astype(np.uint8)
-            return Pixels(indices.reshape(*indices.shape[:2], 1))
-        header = self.header
+            indices = self._by_pillow(None)[top : top + height, left : left + width]
+            return Pixels(indices.astype(np.uint8)[..., None])
         data = [band for band in range(1, header.count + 1) if band != header.alpha]
-        return self.read(data, (0, 0, header.height, header.width))
+        return self.read(data, (top, left, height, width))
 
     def close(self) -> None:
         """Forget the decoded pixels."""

@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """What a file says of itself, what is read of it, and how it becomes numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,48 @@ ValueRange = tuple[float, float] | tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
+class Quality:
+    """A raster beside each scene that says which of its pixels count as missing.
+
+    Attributes:
+        file: Its name, made of the scene's: ``{stem}`` is the name without folder
+            and ending, ``{folder}`` the folder that the scene lies in, or the scene
+            itself if it is a folder. ``*`` stands for what differs, as long as one
+            file fits: ``'{stem}_SCL.tif'``, ``'{folder}/*_QA_PIXEL.TIF'``. A name
+            without folder is one beside the scene.
+        values: Values of missing pixels, such as 3, 8, 9 and 10 of Sentinel-2's SCL.
+        bits: Numbers of bits, 0 being the lowest, of which one that is set marks a
+            missing pixel, such as 3 and 4 of Landsat's QA_PIXEL.
+
+    Raises:
+        ValueError: If neither values nor bits are given, or a bit is negative.
+    """
+
+    file: str
+    values: Sequence[int] = ()
+    bits: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'values', tuple(self.values))
+        object.__setattr__(self, 'bits', tuple(self.bits))
+        if not (self.values or self.bits) or min(self.bits, default=0) < 0:
+            raise ValueError(
+                f'quality of {self.file}: found values={list(self.values)} and '
+                f'bits={list(self.bits)}; name the values, or the bits from 0, by '
+                'which the file marks missing pixels'
+            )
+
+
+@dataclass(frozen=True)
 class Reading:
     """How a file becomes numbers: one thing, passed on as a whole.
 
     Attributes:
         num_bands: Number of bands that are expected. Defaults to the number of
             ``bands``, or 3.
-        bands: Bands to take, counted from 1 as in GDAL, in the order wanted. None
-            takes all that hold data; transparency does not.
+        bands: Bands to take, counted from 1 as in GDAL, or by their names in the
+            file, in the order wanted. None takes all that hold data; transparency
+            does not.
         value_range: Values of files other than 8-bit that become 0 and 255: one pair
             for all bands or one for each. None maps the whole range of an integer
             type; other files need it.
@@ -34,19 +68,30 @@ class Reading:
             the size of the file.
         nodata: Value that marks missing pixels in files that do not say so
             themselves.
+        gsd: Distance of pixels on the ground in metres at which every file is read,
+            whatever its own is. None reads files as they are.
+        quality: Masks beside the files, of which more pixels are missing; also as a
+            dict of the attributes of :class:`Quality`.
 
     Raises:
         BandMismatchError: If the number of bands and the bands disagree.
-        ValueError: If a value range is not (low, high), or not one for each band.
+        ValueError: If a value range is not (low, high), or not one for each band; if
+            the distance is not above 0.
     """
 
     num_bands: int = 0
-    bands: Sequence[int] | None = None
+    bands: Sequence[int | str] | None = None
     value_range: ValueRange | None = None
     size: int | None = None
     nodata: float | None = None
+    gsd: float | None = None
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.quality, Mapping):
+            object.__setattr__(self, 'quality', Quality(**self.quality))
+        if self.gsd is not None and not 0 < self.gsd < np.inf:
+            raise ValueError(f'gsd is a distance in metres above 0, got {self.gsd}')
         if self.bands is not None:
             object.__setattr__(self, 'bands', tuple(self.bands))
             if not self.bands or self.num_bands not in (0, len(self.bands)):
@@ -64,8 +109,8 @@ class Reading:
     def is_like(self, other: 'Reading') -> bool:
         """Whether both take the same bands and make the same numbers of them.
 
-        The size of the image is not compared, and bands that are not named count as
-        the first ones.
+        The size of the image is not compared, nor which pixels are masked, and bands
+        that are not named count as the first ones.
         """
 
         def numbers(reading: Reading) -> tuple[Any, ...]:
@@ -75,7 +120,7 @@ class Reading:
             # NaN is no number, and never the same as itself.
             nodata = None if reading.nodata is None else repr(float(reading.nodata))
             bands = reading.bands or range(1, reading.num_bands + 1)
-            return tuple(bands), np.array(value_range).tolist(), nodata
+            return tuple(bands), np.array(value_range).tolist(), nodata, reading.gsd
 
         return numbers(self) == numbers(other)
 
@@ -133,6 +178,7 @@ class Header:
             file does not say that one is.
         nodata: Value by which the file marks missing pixels; None if by none.
         palette: Whether the file holds indices of colours.
+        band_names: Names of all bands; None if the file does not name them.
     """
 
     path: Path
@@ -143,6 +189,7 @@ class Header:
     alpha: int | None = None
     nodata: float | None = None
     palette: bool = False
+    band_names: tuple[str, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -167,13 +214,19 @@ class Header:
         """
         expected = reading.num_bands
         if reading.bands is not None:
-            if min(reading.bands) < 1 or max(reading.bands) > self.count:
-                raise BandMismatchError(
-                    f'{self.path}: has {self.count} bands, but bands='
-                    f'{list(reading.bands)} was asked for; bands count from 1 to '
-                    f'{self.count}'
-                )
-            return list(reading.bands)
+            names = self.band_names or ()
+            numbers = [
+                names.index(band) + 1 if band in names else band
+                for band in reading.bands
+            ]
+            known = range(1, self.count + 1)
+            if all(number in known for number in numbers):
+                return [int(number) for number in numbers]
+            raise BandMismatchError(
+                f'{self.path}: has {self.count} bands{self._named()}, but bands='
+                f'{list(reading.bands)} was asked for; bands count from 1 to '
+                f'{self.count}'
+            )
         if expected == self.count:
             return list(range(1, self.count + 1))
         data = [band for band in range(1, self.count + 1) if band != self.alpha]
@@ -181,12 +234,20 @@ class Header:
             return data * 3
         if len(data) != expected:
             raise BandMismatchError(
-                f'{self.path}: found {len(data)} bands, expected {expected}. Either '
+                f'{self.path}: found {len(data)} bands{self._named()}, expected '
+                f'{expected}. Either '
                 f'choose {expected} bands with bands=[...] in LoadImagery (counted '
                 f'from 1), or use all: num_bands={len(data)} in LoadImagery and '
                 f'{len(data)} values of mean and std in data_preprocessor'
             )
         return data
+
+    def _named(self) -> str:
+        """The bands with their numbers, for messages."""
+        if self.band_names is None:
+            return ''
+        named = (f'{i} {name}' for i, name in enumerate(self.band_names, 1))
+        return f' ({", ".join(named)})'
 
 
 @dataclass
@@ -249,3 +310,13 @@ def valid_values(
 def marks_pixels(marker: float, dtype: np.dtype) -> bool:
     """Whether a marker counts only where it stands in all bands of a pixel."""
     return dtype.kind == 'u' and marker in (0, np.iinfo(dtype).max)
+
+
+def stored_marker(marker: float | None, dtype: np.dtype) -> Any:
+    """A marker as values of a type have it; None if none can be equal to it."""
+    if marker is None or dtype.kind == 'f':
+        return None if marker is None else dtype.type(marker)
+    limits = np.iinfo(dtype)
+    if not limits.min <= marker <= limits.max or marker != int(marker):
+        return None
+    return dtype.type(marker)

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.transform import AffineTransformer, GCPTransformer
+from rasterio.warp import transform as to_system
 
 from .errors import PlaceMismatchError
 
 #: Pixels by which two images of one place may be shifted against each other.
 TOLERANCE = 0.5
+
+#: Share by which two distances on the ground differ and still count as one.
+NEARLY = 0.01
+_LONGITUDE_LATITUDE = CRS.from_epsg(4326)
+#: Semi-major axis in metres and squared eccentricity of WGS 84.
+_RADIUS, _ECCENTRICITY = 6378137.0, 0.00669437999014
 
 
 @dataclass(frozen=True)
@@ -45,14 +53,44 @@ class Place:
         """
         if not len(points):
             return np.empty((0, 2))
-        transformer = (
-            AffineTransformer(self.transform)
-            if self.transform is not None
-            else GCPTransformer(self.gcps)
-        )
         columns, rows = points.T
-        with transformer:
+        with self._transformer() as transformer:
             return np.stack(transformer.xy(rows, columns, offset='ul'), -1)
+
+    def pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points of the image by their map coordinates.
+
+        By ground control points this is a polynomial of its own, which is not exactly
+        the inverse of that of :meth:`coordinates`.
+
+        Args:
+            points: x and y, (N, 2).
+
+        Returns:
+            Column and row, (N, 2), where (0, 0) is the outer corner of the first pixel.
+        """
+        if not len(points):
+            return np.empty((0, 2))
+        with self._transformer() as transformer:
+            # Without a function that keeps fractions they are rounded down.
+            rows, columns = transformer.rowcol(*points.T, op=np.positive)
+        return np.stack([columns, rows], -1)
+
+    def _transformer(self) -> AffineTransformer | GCPTransformer:
+        if self.transform is not None:
+            return AffineTransformer(self.transform)
+        return GCPTransformer(self.gcps)
+
+    def moved(self, top: int, left: int) -> 'Place':
+        """The place of a part of the image that begins at some row and column."""
+        if self.transform is not None:
+            moved = self.transform @ Affine.translation(left, top)
+            return Place(self.crs, moved)
+        points = tuple(
+            GroundControlPoint(p.row - top, p.col - left, p.x, p.y, p.z, p.id, p.info)
+            for p in self.gcps
+        )
+        return Place(self.crs, None, points)
 
     def for_writing(self) -> dict[str, Any]:
         """What rasterio needs to write a file of the same place."""
@@ -98,6 +136,74 @@ def has_side_file(path: Path) -> bool:
         for world in worlds
         for name in (world.lower(), world.upper())
     )
+
+
+def pixel_metres(
+    path: Path, place: Place | None, shape: tuple[int, int]
+) -> tuple[float, float]:
+    """Height and width of an image's pixels on the ground.
+
+    They are taken in the middle of the image. A projection's own metres (feet, ...)
+    hold unless it stretches them there by more than :data:`NEARLY`, as Web Mercator
+    does; without a reference system units are taken to be metres.
+
+    Args:
+        path: The file, for the error.
+        place: Where it lies.
+        shape: Its height and width in pixels.
+
+    Raises:
+        PlaceMismatchError: If that is not known.
+    """
+    if place is None or place.transform is None:
+        found = 'none' if place is None else str(place)
+        raise PlaceMismatchError(
+            f'{path}: gsd needs a place by a transform, found {found}; georeference '
+            'the file, or leave gsd out'
+        )
+    a, b, _, d, e, _ = place.transform[:6]
+    sides = np.hypot([b, a], [e, d])
+    if place.crs is None:
+        return float(sides[0]), float(sides[1])
+    stated: NDArray[np.float64] | None = None
+    ground: NDArray[np.float64] | None
+    if not place.crs.is_geographic:
+        stated = sides * place.crs.linear_units_factor[1]
+    try:
+        ground = _on_ellipsoid(place, shape)
+    except RasterioError:  # a local system, another planet
+        ground = stated
+    if ground is None:
+        raise PlaceMismatchError(
+            f'{path}: the distance of its pixels in metres is not known from '
+            f'{place}, which gsd needs'
+        )
+    if stated is not None and np.abs(stated / ground - 1).max() <= NEARLY:
+        ground = stated
+    return float(ground[0]), float(ground[1])
+
+
+def _on_ellipsoid(place: Place, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Height and width in metres of the pixel in the middle of an image."""
+    row, column = np.array(shape) / 2
+    # Over more than one pixel, as small differences of projections are not exact.
+    rows, columns = np.minimum((row, column), 50)
+    points = [
+        (column, row - rows),
+        (column, row + rows),
+        (column - columns, row),
+        (column + columns, row),
+    ]
+    x, y = place.coordinates(np.array(points)).T
+    found = to_system(place.crs, _LONGITUDE_LATITUDE, x, y)
+    longitude, latitude = np.radians(found[:2])
+    bulge = 1 - _ECCENTRICITY * np.sin(latitude.mean()) ** 2
+    around = _RADIUS / np.sqrt(bulge) * np.cos(latitude.mean())
+    north = _RADIUS * (1 - _ECCENTRICITY) / bulge**1.5
+    turned = longitude[1::2] - longitude[::2]
+    east = (turned + np.pi) % (2 * np.pi) - np.pi  # also across 180 degrees
+    lengths = np.hypot(around * east, north * (latitude[1::2] - latitude[::2]))
+    return lengths / (2 * np.array([rows, columns]))
 
 
 def check_same_place(

@@ -1,44 +1,39 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """TIFF, GeoTIFF, JPEG 2000, VRT: whatever GDAL reads, by rasterio."""
 
-import struct
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
+from .composites import MOSAIC, STACK, openable
 from .errors import PlaceMismatchError, UnreadableImageError
+from .gdal import Result, persistently, unreadable
+from .names import image_path, is_network
 from .notices import say_once
-from .pixels import Header, Pixels, Window, marks_pixels, valid_values
+from .orientation import orientation
+from .pixels import Header, Pixels, Window, marks_pixels, stored_marker, valid_values
 from .place import Place, place_of
-from .values import reduced_shape, resize_by_area
+from .reducing import in_strips
+from .values import both_valid, channels_last, finite_values, reduced_shape
 
-RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt')
+RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)
 
-#: A reduced read goes through a raster in strips of at most so many bytes.
-_STRIP_BYTES = 1 << 28
 #: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
-_ORIENTATION = 274
 
-
-@contextmanager
-def _gdal() -> Iterator[None]:
-    """GDAL's settings and errors."""
-    # Otherwise GDAL lists the folder, which may hold a million files, every time.
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='TRUE'), warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        yield
+#: VRTs that could not be read. GDAL knows the parts that it failed to open by the place
+#: of their VRT in memory, where the next would take them for its own, and for zeros.
+_never_closed: list[ExitStack] = []
 
 
 class Raster:
@@ -46,8 +41,10 @@ class Raster:
 
     Args:
         path: Anything that GDAL opens.
-        onto: Header and place of an image onto whose pixels this one is warped
-            (bilinear; of a palette the nearest). Defaults to None, as it is.
+        onto: Header and place of an image onto whose pixels this one is warped.
+            Defaults to None, as it is.
+        stored: Warp stored values, by the nearest pixel, those that mark missing
+            ones as any other. Defaults to False, bilinear; of a palette the nearest.
 
     Raises:
         UnreadableImageError: If it is missing or no raster.
@@ -55,36 +52,48 @@ class Raster:
     """
 
     def __init__(
-        self, path: str | Path, onto: tuple[Header, Place | None] | None = None
+        self,
+        path: str | Path,
+        onto: tuple[Header, Place | None] | None = None,
+        stored: bool = False,
     ) -> None:
-        self.path = Path(path)
-        self._name = str(path)
-        self._stack = ExitStack()
-        # Levels that have been opened: 1 is the file itself, 2 half its size, ...
-        self._levels: dict[int, Any] = {}
-        source = self._open()
-        self.source = source if onto is None else self._warped(source, *onto)
-        self._levels[1] = self.source
-        self.place = place_of(self.source)
+        self.path = image_path(path)
+        self._onto, self._stored = onto, stored
         # GDAL says once that a part of a mosaic is missing, then gives zeros.
         self._error: UnreadableImageError | None = None
+        self._stack = ExitStack()
+        try:
+            self._name = openable(path)
+            persistently(self._name, self._connect)
+        except (RasterioError, OSError) as error:
+            self.close()
+            raise unreadable(self.path, error) from None
+        self.place = place_of(self.source)
         self.header = self._header()
-        if source.driver == 'GTiff' and _orientation(self._name) != 1:
+        if self.source.driver == 'GTiff' and orientation(self._name) != 1:
             say_once(
                 'orientation',
                 f'{path} has an orientation tag, which is ignored: images are read as '
                 'they are stored',
             )
 
-    def _open(self, **options: Any) -> Any:
-        try:
-            with _gdal():
-                return self._stack.enter_context(rasterio.open(self._name, **options))
-        except (RasterioError, OSError) as error:
-            self.close()
-            raise _unreadable(self.path, error) from None
+    def _connect(self) -> None:
+        """Open the file."""
+        source = self._open()
+        self.source = (
+            source
+            if self._onto is None
+            else self._warped(source, *self._onto, stored=self._stored)
+        )
+        # Levels that have been opened: 1 is the file itself, 2 half its size, ...
+        self._levels: dict[int, Any] = {1: self.source}
 
-    def _warped(self, source: Any, header: Header, place: Place | None) -> Any:
+    def _open(self, **options: Any) -> Any:
+        return self._stack.enter_context(rasterio.open(self._name, **options))
+
+    def _warped(
+        self, source: Any, header: Header, place: Place | None, stored: bool
+    ) -> Any:
         own = place_of(source)
         if place is None or own is None or place.transform is None:
             lacking = self.path if own is None else header.path
@@ -94,9 +103,9 @@ class Raster:
                 'georeferenced by a transform'
             )
         roles = source.colorinterp
-        alpha = ColorInterp.alpha not in roles and source.nodata is None
+        alpha = ColorInterp.alpha not in roles and (stored or source.nodata is None)
         # Between two indices of a palette lies no colour.
-        by_index = ColorInterp.palette in roles
+        by_index = stored or ColorInterp.palette in roles
         return self._stack.enter_context(
             WarpedVRT(
                 source,
@@ -106,6 +115,7 @@ class Raster:
                 width=header.width,
                 resampling=Resampling.nearest if by_index else Resampling.bilinear,
                 add_alpha=alpha,
+                **({'src_nodata': None, 'nodata': None} if stored else {}),
             )
         )
 
@@ -128,7 +138,12 @@ class Raster:
             alpha=alpha or None,
             nodata=source.nodata,
             palette=self._palette is not None,
+            band_names=self._band_names(count),
         )
+
+    def _band_names(self, count: int) -> tuple[str, ...] | None:
+        names = self.source.descriptions
+        return names if len(names) == count and all(names) else None
 
     def _colours(self) -> NDArray[np.uint8]:
         """Colours of all indices, (N, 3), or greys, (N, 1).
@@ -163,40 +178,89 @@ class Raster:
             UnreadableImageError: If the pixels cannot be read.
         """
         shape = reduced_shape(*window[2:], min_size)
-        level, window = self._level(window, window[2] // max(shape[0], 1))
-        read = self._strip_reader(level, bands, marker)
-        with self._reading():
-            return _in_strips(read, window, shape, self._row_bytes(window, bands))
+        # Values, a mask, and a copy of both.
+        row_bytes = window[3] * len(bands) * 2 * (self.header.dtype.itemsize + 1)
 
-    def read_indices(self) -> Pixels:
+        def read() -> Pixels:
+            level, part = self._level(window, window[2] // max(shape[0], 1))
+            return in_strips(
+                self._strip_reader(level, bands, marker),
+                part,
+                shape,
+                0 if shape == part[2:] else row_bytes,
+            )
+
+        return self._attempt(read)
+
+    def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        source = self.source
-        alpha = self.header.alpha if self._palette is None else None
-        bands = [band for band in source.indexes if band != alpha]
-        with self._reading():
-            values = source.read(bands).transpose(1, 2, 0)
-            valid = self._file_mask(source, bands, None)
-        return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
+        return self._attempt(lambda: self._read_indices(window))
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Around what reads pixels: a file that has failed once is not tried again."""
+    def _read_indices(self, window: Window | None) -> Pixels:
+        source = self.source
+        bands = [
+            band
+            for band, role in zip(source.indexes, source.colorinterp, strict=True)
+            if role != ColorInterp.alpha
+        ]
+        part = None
+        if window is not None:
+            top, left, height, width = window
+            part = RasterWindow(left, top, width, height)
+        values = channels_last(source.read(bands, window=part))
+        valid = self._file_mask(source, bands, part, None)
+        return Pixels(values, both_valid(valid, finite_values(values)))
+
+    def read_band(
+        self, window: Window
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read the first band as stored.
+
+        Returns:
+            Values (H, W), and which of them are not transparent; None for all.
+        """
+        top, left, height, width = window
+        place = RasterWindow(left, top, width, height)
+
+        def read() -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+            roles = self.source.colorinterp
+            values = self.source.read(1, window=place)
+            if ColorInterp.alpha not in roles:
+                return values, None
+            alpha = self.source.read(roles.index(ColorInterp.alpha) + 1, window=place)
+            return values, alpha > 0
+
+        return self._attempt(read)
+
+    def _attempt(self, read: Callable[[], Result]) -> Result:
+        """Read pixels; what has failed is not tried again by this raster."""
         if self._error is not None:
             raise self._error
         try:
-            with _gdal():
-                yield
+            return persistently(self._name, read, self._reconnect)
         except (RasterioError, OSError) as error:
-            self._error = _unreadable(self.path, error)
+            self._error = unreadable(self.path, error)
+            self._give_up()
             raise self._error from None
+
+    def _reconnect(self) -> None:
+        self._give_up()
+        self._connect()
+
+    def _give_up(self) -> None:
+        """Let go of the file after an error."""
+        if self.source.driver == 'VRT':
+            _never_closed.append(self._stack.pop_all())
+        self.close()
+
+    @property
+    def lost(self) -> bool:
+        """Whether reading failed by a network, which may be there again later."""
+        return self._error is not None and is_network(self._name)
 
     def close(self) -> None:
         """Close the file."""
         self._stack.close()
-
-    def _row_bytes(self, window: Window, bands: Sequence[int]) -> int:
-        # Values, a mask, and a copy of both.
-        return window[3] * len(bands) * 2 * (self.header.dtype.itemsize + 1)
 
     def _level(self, window: Window, factor: int) -> tuple[Any, Window]:
         """The coarsest overview that is still finer than a factor, and the window.
@@ -224,20 +288,21 @@ class Raster:
     def _overviews(self) -> list[int]:
         if isinstance(self.source, WarpedVRT):
             return [1]
-        with _gdal():
-            sizes = [int(size) for size in self.source.overviews(1)]
-            if not sizes or self.source.driver in _AVERAGING_DRIVERS:
-                return [1, *sizes]
-            # Opened as a level of its own, as only that tells how it was made.
-            if sizes[0] not in self._levels:
-                self._levels[sizes[0]] = self._open(OVERVIEW_LEVEL=0)
-            made_by = self._levels[sizes[0]].tags(1).get('RESAMPLING', '')
+        sizes = [int(size) for size in self.source.overviews(1)]
+        if not sizes or self.source.driver in _AVERAGING_DRIVERS:
+            return [1, *sizes]
+        # Opened as a level of its own, as only that tells how it was made.
+        if sizes[0] not in self._levels:
+            self._levels[sizes[0]] = self._open(OVERVIEW_LEVEL=0)
+        made_by = self._levels[sizes[0]].tags(1).get('RESAMPLING', '')
         return [1, *sizes] if made_by.upper() == 'AVERAGE' else [1]
 
     def _strip_reader(
         self, level: Any, bands: Sequence[int], marker: float | None
-    ) -> Callable[[RasterWindow], Pixels]:
-        def read(window: RasterWindow) -> Pixels:
+    ) -> Callable[[Window], Pixels]:
+        def read(part: Window) -> Pixels:
+            top, left, height, width = part
+            window = RasterWindow(left, top, width, height)
             if self._palette is not None:
                 index = level.read(1, window=window)
                 values = self._palette[np.minimum(index, len(self._palette) - 1)]
@@ -246,108 +311,89 @@ class Raster:
                 planes = level.read(list(bands), window=window)
                 if self._complex:
                     planes = np.abs(planes).astype(np.float32)
-                values = np.ascontiguousarray(planes.transpose(1, 2, 0))
-            valid = _and(self._file_mask(level, bands, window), _finite(values))
+                values = channels_last(planes)
+            valid = both_valid(
+                self._file_mask(level, bands, window, values), finite_values(values)
+            )
             if marker is not None:
                 present = valid_values(values != marker, marker, values.dtype)
-                valid = _and(valid, present)
+                valid = both_valid(valid, present)
             return Pixels(values, valid)
 
         return read
 
     def _file_mask(
-        self, level: Any, bands: Sequence[int], window: RasterWindow | None
+        self,
+        level: Any,
+        bands: Sequence[int],
+        window: RasterWindow | None,
+        values: NDArray[Any] | None,
     ) -> NDArray[np.bool_] | None:
-        """What the file itself says of missing values, (H, W, C)."""
+        """What the file itself says of missing values, (H, W, C).
+
+        Args:
+            level: The file, or an overview.
+            bands: Bands that are read.
+            window: Part of the level.
+            values: Values of these, (H, W, C), if they are known as stored.
+        """
         header = self.header
         stored = [1] * len(bands) if self._palette is not None else list(bands)
-        flags = level.mask_flag_enums[stored[0] - 1]
-        if MaskFlags.all_valid in flags:
+        of_bands = level.mask_flag_enums
+        flags = [of_bands[band - 1] for band in stored]
+        if all(MaskFlags.all_valid in flag for flag in flags):
             return None
-        if MaskFlags.per_dataset in flags:
+        said = set(chain.from_iterable(flags))
+        if MaskFlags.per_dataset in said:
             # Near infrared that is asked for as data must not hide the other bands
             # where it is zero.
-            if MaskFlags.alpha in flags and header.alpha in bands:
+            if MaskFlags.alpha in said and header.alpha in bands:
                 return None
             mask = level.read_masks(1, window=window) > 0
             return np.broadcast_to(mask[..., None], (*mask.shape, len(bands)))
-        present = level.read_masks(stored, window=window).transpose(1, 2, 0) > 0
-        nodata = level.nodatavals[stored[0] - 1]
-        dtype = np.dtype(level.dtypes[stored[0] - 1])
-        if nodata is None or not marks_pixels(nodata, dtype):
+        as_stored = self._palette is None and not self._complex
+        present = self._unmarked(level, stored, window, values if as_stored else None)
+        if present is None:
+            return None
+        marked = [
+            nodata is not None and marks_pixels(nodata, np.dtype(dtype))
+            for nodata, dtype in zip(level.nodatavals, level.dtypes, strict=True)
+        ]
+        marked = [marked[band - 1] for band in stored]
+        if not any(marked):
             return present
-        anywhere = present.any(axis=2)
+        anywhere = np.asarray(present.any(axis=2))
         rest = [band for band in level.indexes if band not in stored]
         if rest and not anywhere.all():
-            anywhere |= (level.read_masks(rest, window=window) > 0).any(axis=0)
-        return np.broadcast_to(anywhere[..., None], present.shape)
+            others = self._unmarked(level, rest, window, None)
+            if others is None:
+                return None
+            anywhere |= others.any(axis=2)
+        return np.where(marked, anywhere[..., None], present)
 
+    def _unmarked(
+        self,
+        level: Any,
+        bands: list[int],
+        window: RasterWindow | None,
+        values: NDArray[Any] | None,
+    ) -> NDArray[np.bool_] | None:
+        """Where bands do not have the value that marks missing ones, (H, W, C).
 
-def _in_strips(
-    read: Callable[[RasterWindow], Pixels],
-    window: Window,
-    shape: tuple[int, int],
-    row_bytes: int,
-) -> Pixels:
-    """Read a window at reduced size, some rows at a time, so that it fits memory."""
-    top, left, height, width = window
-    strips = 1
-    if shape != (height, width):
-        strips = min(shape[0], -(-height * row_bytes // _STRIP_BYTES))
-    edges = np.linspace(0, shape[0], strips + 1).round().astype(int)
-    rows = (edges * (height / shape[0])).round().astype(int)
-    parts = []
-    for i in range(strips):
-        pixels = read(
-            RasterWindow(left, top + int(rows[i]), width, int(rows[i + 1] - rows[i]))
-        )
-        size = (int(edges[i + 1] - edges[i]), shape[1])
-        parts.append(resize_by_area(pixels.values, pixels.valid, size))
-    values = np.concatenate([values for values, _ in parts])
-    if all(valid is None for _, valid in parts):
-        return Pixels(values)
-    masks = [
-        np.ones(part.shape, bool) if valid is None else valid for part, valid in parts
-    ]
-    return Pixels(values, np.concatenate(masks))
-
-
-def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
-    """The error for what GDAL says, which mostly begins with the path."""
-    reason = str(error.__cause__ or error).removeprefix(f'{path}: ')
-    return UnreadableImageError(f'{path}: {reason}')
-
-
-def _finite(values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    return np.isfinite(values) if values.dtype.kind in 'fc' else None
-
-
-def _and(
-    first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None
-) -> NDArray[np.bool_] | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return first & second
-
-
-def _orientation(name: str) -> int:
-    """The orientation tag, which GDAL does not tell."""
-    try:
-        with open(name, 'rb') as file:
-            start = file.read(8)
-            if start[2:3] == b'+':  # BigTIFF
-                start += file.read(8)
-            tags = ImageFileDirectory_v2(start)
-            file.seek(tags.next)
-            tags.load(file)
-            return int(tags.get(_ORIENTATION, 1))
-    except (OSError, ValueError, SyntaxError, TypeError, KeyError, struct.error):
-        return 1  # of a kind, or at a place, that Pillow does not read
-
-
-def parts_of_mosaic(path: Path) -> list[str]:
-    """Names of the files that a VRT is made of."""
-    raster = Raster(path)
-    files = [name for name in raster.source.files if name != str(path)]
-    raster.close()
-    return files
+        None for everywhere. GDAL's masks say the same, but decode blocks again for
+        each band.
+        """
+        dtype = np.dtype(level.dtypes[bands[0] - 1])
+        by_value = {MaskFlags.nodata}, {MaskFlags.all_valid}
+        of_bands, nodata = level.mask_flag_enums, level.nodatavals
+        flags = [set(of_bands[band - 1]) for band in bands]
+        other = any(flag not in by_value for flag in flags)
+        if other or dtype.kind == 'c' or dtype.itemsize == 8:
+            present = level.read_masks(bands, window=window).transpose(1, 2, 0) > 0
+            return None if present.all() else present
+        if values is None:
+            values = channels_last(level.read(bands, window=window))
+        markers = [stored_marker(nodata[band - 1], dtype) for band in bands]
+        present = np.not_equal(values, np.array([m or 0 for m in markers], dtype))
+        present[..., [marker is None for marker in markers]] = True
+        return None if present.all() else present

@@ -42,7 +42,7 @@ def load_image_and_mask(
     Returns:
         Image and bool (H, W, C), False where data was missing, or None where none was.
     """
-    return held_open(path).load(reading or Reading(), window)
+    return held_open(path, reading).load(reading or Reading(), window)
 
 
 def load_array(values: NDArray[Any], reading: Reading) -> NDArray[Any]:
@@ -77,7 +77,7 @@ def read_values(
     min_size: int | None = None,
 ) -> Pixels:
     """Read the values of a file; see :meth:`ImageFile.read`."""
-    return held_open(path).read(reading or Reading(), window, min_size)
+    return held_open(path, reading).read(reading or Reading(), window, min_size)
 
 
 def read_stored(path: str | Path) -> Pixels:

@@ -21,12 +21,12 @@ def tile_windows(height: int, width: int, size: int, overlap: int) -> Iterator[W
     Yields:
         tuple[int, int, int, int]: Top, left, height and width, row by row.
     """
-    for top in _starts(height, size, size - overlap):
-        for left in _starts(width, size, size - overlap):
+    for top in window_starts(height, size, overlap):
+        for left in window_starts(width, size, overlap):
             yield top, left, min(size, height), min(size, width)
 
 
-def _starts(length: int, size: int, stride: int) -> list[int]:
-    """First pixels of the windows that cover ``length`` pixels."""
+def window_starts(length: int, size: int, overlap: int) -> list[int]:
+    """First pixels of the windows that cover a side of so many pixels."""
     last = max(length - size, 0)
-    return [*range(0, last, stride), last]
+    return [*range(0, last, size - overlap), last]

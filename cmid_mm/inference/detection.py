@@ -1,15 +1,14 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Oriented detection: a box for each object."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmcv.ops import batched_nms
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,10 +18,14 @@ from ..images.writing import write_image
 from ..labels.dota import format_boxes
 from ..visualization.drawing import Picture, box_corners, to_picture
 from ..visualization.panels import DrawnBoxes, box_panel
-from .georeferencing import write_geojson
+from .findings import Findings, FindingTask
+from .georeferencing import write_boxes
+from .ground import Ground
 from .images import AnyImage, InputImage
+from .merging import Opinions
 from .segmentation import PICTURE_SIZE
-from .task import Task
+from .suppression import suppress
+from .windows import WindowGrid
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class DetectionResult:
     classes: list[str]
 
 
-class Detection(Task):
+class Detection(FindingTask):
     """Inference of oriented (or upright) detection."""
 
     name = 'detection'
@@ -65,29 +68,57 @@ class Detection(Task):
         found = prediction.pred_instances
         return self._result(image, _tensor(found.bboxes), found.scores, found.labels)
 
-    def large_result(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+    def found(self, window: Window, prediction: Any) -> Findings:
+        """The objects in a window, boxes in pixels of the image."""
+        seen = prediction.pred_instances
+        good = seen.scores >= self.score_threshold
+        boxes = _tensor(seen.bboxes)[good]
+        offset = boxes.new_tensor((window[1], window[0]))  # x, y
+        moved = 2 if boxes.shape[1] == 5 else boxes.shape[1]
+        boxes[:, :moved] += offset.repeat(moved // 2)
+        found = dict(boxes=boxes, scores=seen.scores[good], labels=seen.labels[good])
+        return {name: values.cpu().numpy() for name, values in found.items()}
+
+    def merged(
+        self, image: AnyImage, grid: WindowGrid, findings: Findings
     ) -> DetectionResult:
         """The objects of all windows; of one found in two, the better box."""
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for window, prediction, _ in self.predict_windows(image, windows, batch_size):
-            found = prediction.pred_instances
-            boxes = _tensor(found.bboxes).clone()
-            offset = boxes.new_tensor((window[1], window[0]))  # x, y
-            moved = 2 if boxes.shape[1] == 5 else boxes.shape[1]
-            boxes[:, :moved] += offset.repeat(moved // 2)
-            parts.append((boxes, found.scores, found.labels))
         boxes, scores, labels = (
-            torch.cat(tensors) for tensors in zip(*parts, strict=True)
+            torch.from_numpy(findings[name]) for name in ('boxes', 'scores', 'labels')
         )
-        if len(boxes):
-            # Detectors such as DETR suppress nothing, but see an object twice in two
-            # windows all the same.
-            kind = 'nms_rotated' if boxes.shape[1] == 5 else 'nms'
-            nms = dict(self.nms or dict(type=kind, iou_threshold=0.5))
-            _, kept = batched_nms(boxes, scores, labels, nms)
-            boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-        return self._result(image, boxes, scores, labels)
+        return self._result(image, *self._suppress(boxes, scores, labels))
+
+    def merge(self, opinions: Opinions) -> list[Any]:
+        """The boxes of all; of those of one object, the best."""
+        views, found = zip(*opinions, strict=True)
+        for prediction, *others in zip(*found, strict=True):
+            parts = []
+            for view, each in zip(views, (prediction, *others), strict=True):
+                seen = each.pred_instances
+                height, width = each.ori_shape[:: -1 if view.turns % 2 else 1]
+                boxes = view.undo_boxes(_tensor(seen.bboxes), (height, width))
+                parts.append((boxes, seen.scores, seen.labels))
+            boxes, scores, labels = self._suppress(
+                *(torch.cat(each) for each in zip(*parts, strict=True))
+            )
+            prediction.pred_instances = InstanceData(
+                bboxes=boxes, scores=scores, labels=labels
+            )
+        return found[0]
+
+    def _suppress(
+        self, boxes: Tensor, scores: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels of several windows or views, each object once."""
+        # Detectors such as DETR suppress nothing, but see an object twice in two
+        # views all the same.
+        kind = 'nms_rotated' if boxes.shape[1] == 5 else 'nms'
+        nms = self.nms or dict(type=kind, iou_threshold=0.5)
+        return suppress(boxes, scores, labels, nms)
+
+    def settings(self) -> dict[str, Any]:
+        """Which boxes are left out."""
+        return {'score_threshold': self.score_threshold}
 
     def _result(
         self, image: AnyImage, boxes: Tensor, scores: Tensor, labels: Tensor
@@ -98,33 +129,43 @@ class Detection(Task):
         boxes, scores, labels = (
             tensor[order].cpu() for tensor in (boxes, scores, labels)
         )
+        corners = box_corners(boxes.numpy())
+        kept: NDArray[np.bool_] = np.ones(len(corners), bool)
+        if image.part is not None:
+            kept = image.part.holds(corners.reshape(-1, 4, 2).mean(1))
         return DetectionResult(
             image,
-            box_corners(boxes.numpy()),
-            labels.numpy(),
-            scores.numpy(),
+            corners[kept],
+            labels.numpy()[kept],
+            scores.numpy()[kept],
             self.classes,
         )
 
     def save(self, result: DetectionResult, folder: Path, name: str) -> list[Path]:
         """Write ``name.txt``, in DOTA's form with scores, and ``name.jpg``.
 
-        A georeferenced image also gives ``name.geojson``.
+        A georeferenced image also gives ``name.geojson`` or ``name.gpkg``.
         """
         names = [self.classes[label] for label in result.labels]
+        image = result.image
+        paths = [folder / f'{name}.jpg']
+        write_image(paths[0], self._draw(result))
+        if image.place is not None:
+            paths.append(folder / f'{name}.{self.vector_format}')
+            confidence = result.scores.astype(float).round(4)
+            fields: dict[str, Any] = {'class': names, 'score': confidence}
+            ground = Ground(image.place, image.height, image.width)
+            write_boxes(paths[-1], result.corners, fields, ground, 'detections')
         scores = [f'{score:.4f}' for score in result.scores]
-        text, drawn = folder / f'{name}.txt', folder / f'{name}.jpg'
-        write_bytes(text, format_boxes(result.corners, names, scores))
-        write_image(drawn, self._draw(result))
-        paths = [text, drawn]
-        if result.image.place is not None:
-            paths.append(folder / f'{name}.geojson')
-            properties = [
-                {'class': kind, 'score': round(float(score), 4)}
-                for kind, score in zip(names, result.scores, strict=True)
-            ]
-            write_geojson(paths[-1], result.corners, properties, result.image.place)
+        paths.append(folder / f'{name}.txt')
+        # The last file says that the others are there.
+        write_bytes(paths[-1], format_boxes(result.corners, names, scores))
         return paths
+
+    def saved_files(self, folder: Path, name: str) -> list[Path]:
+        """The files of a result that is complete; none if it is not."""
+        paths = [folder / f'{name}{ending}' for ending in ('.jpg', '.txt')]
+        return paths if all(path.exists() for path in paths) else []
 
     def _draw(self, result: DetectionResult) -> Picture:
         picture = to_picture(result.image.preview(PICTURE_SIZE), self.bands)

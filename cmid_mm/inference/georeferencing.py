@@ -1,18 +1,59 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Boxes in map coordinates: GeoJSON."""
+"""Boxes and tiles in map coordinates: GeoPackage, GeoJSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.warp import transform
 
 from ..files import write_bytes
 from ..images import Place
 from ..images.notices import say_once
+from .ground import Ground, longitude_latitude, polygon_areas
+
+#: Formats of boxes in map coordinates; the first needs no further package.
+VECTOR_FORMATS = ('geojson', 'gpkg')
+
+
+def write_boxes(
+    path: Path,
+    corners: NDArray[np.float64],
+    fields: Mapping[str, Sequence[str] | NDArray[np.float64]],
+    ground: Ground,
+    layer: str,
+) -> None:
+    """Write boxes with their areas in square metres; see :class:`Ground`.
+
+    Args:
+        path: The file, ``.gpkg`` or ``.geojson``, replaced if there is one.
+        corners: x1 y1 ... x4 y4 in pixels of the image, (N, 8), where (0, 0) is the
+            outer corner of the first pixel.
+        fields: What to say of each box: names, or numbers.
+        ground: Of the image, which has a place.
+        layer: Name of the layer in a GeoPackage.
+    """
+    points = ground.plane(corners.reshape(-1, 2)).reshape(-1, 4, 2)
+    columns = {
+        **{name: list(values) for name, values in fields.items()},
+        'area': polygon_areas(points).tolist(),
+    }
+    if path.suffix == '.geojson':
+        assert ground.place is not None
+        rows = zip(*columns.values(), strict=True)
+        properties = [dict(zip(columns, row, strict=True)) for row in rows]
+        write_geojson(path, corners, properties, ground.place)
+        return
+    from .vector_files import geopackage
+
+    kinds = {name: str for name in fields if not isinstance(fields[name], np.ndarray)}
+    types = {name: kinds.get(name, float) for name in columns}
+    with geopackage(path, layer, types, ground) as add:
+        import shapely
+
+        add(shapely.polygons(corners.reshape(-1, 4, 2)), *columns.values())
 
 
 def write_geojson(
@@ -43,7 +84,7 @@ def write_geojson(
         if code is not None:
             name = f'urn:ogc:def:crs:EPSG::{code}'
         else:
-            known = _longitude_latitude(place.crs, points)
+            known = longitude_latitude(place.crs, points)
             name = place.crs.to_wkt() if known is None else None
             points = points if known is None else known
     if name is None and place.crs is None or (name and not name.startswith('urn')):
@@ -68,16 +109,3 @@ def write_geojson(
         for ring, known in zip(rings, properties, strict=True)
     ]
     write_bytes(path, (json.dumps(collection) + '\n').encode())
-
-
-def _longitude_latitude(
-    crs: Any, points: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Points in EPSG:4326, (N, 2); None if one of them does not get there."""
-    if not len(points):
-        return points
-    try:
-        moved = np.stack(transform(crs, 'EPSG:4326', *points.T), -1)
-    except Exception:  # GDAL's own, of no public class, if there is no way at all
-        return None
-    return moved if np.isfinite(moved).all() else None

@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from ..datasets.transforms.bitemporal import LoadImagePair
 from ..datasets.transforms.loading import LoadImagery
-from ..images import ImageFile, Place, Reading, Window
+from ..images import ImageFile, Place, Reading, Window, image_path
 from ..images.pairs import ImagePair
 from ..images.pixels import missing_pixels
+from ..labels.vectors import Area
+from .areas import PartInArea
+
+#: Pictures of strips are so many times as long as those of square images at most.
+_LONGEST = 4.0
 
 Loader = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -27,16 +32,18 @@ class InputImage:
         path: The file.
         loader: ``LoadImagery``, or mmcv's ``LoadImageFromFile``, whose 8-bit BGR
             pixels are read by the same reader.
+        area: Pixels outside of it count as missing. Defaults to None.
 
     Raises:
         UnreadableImageError: If the file is missing or its header is broken.
         ValueError: If the config loads images in another way.
+        OutsideAreaError: If the image lies outside the area.
     """
 
-    def __init__(self, path: str | Path, loader: Loader) -> None:
-        self.path = Path(path)
-        self.file = ImageFile(path, keep=True)
-        self.height, self.width = self.file.header.shape
+    def __init__(
+        self, path: str | Path, loader: Loader, area: Area | None = None
+    ) -> None:
+        self.path = image_path(path)
         self._blue_first = isinstance(loader, LoadImageFromFile)
         if isinstance(loader, LoadImagery):
             self.reading = loader.reading
@@ -49,11 +56,19 @@ class InputImage:
                 "'color')"
             )
         self._to_float = bool(getattr(loader, 'to_float32', False))
+        self.file = ImageFile(path, keep=True, reading=self.reading)
+        self.height, self.width = self.file.header.shape
+        self.part = _part(area, self.path, self.place, self.file.header.shape)
 
     @property
     def place(self) -> Place | None:
         """Where the image lies."""
         return self.file.place
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of which it is made."""
+        return [self.path]
 
     def read(
         self, window: Window | None = None
@@ -75,11 +90,16 @@ class InputImage:
         if self._blue_first:
             kind = np.float32 if self._to_float else np.uint8
             pixels = np.rint(pixels[..., ::-1]).astype(kind)
-        return pixels, missing_pixels(valid)
+        return pixels, _limited(missing_pixels(valid), self.part, pixels, window)
 
     def preview(self, most: int) -> NDArray[Any]:
-        """The image at reduced size, for pictures: RGB, or all bands, (H, W, C)."""
-        return self.file.preview(replace(self.reading, size=None), most)
+        """The image at reduced size, for pictures: RGB, or all bands, (H, W, C).
+
+        Args:
+            most: See :func:`picture_side`.
+        """
+        side = picture_side(self.height, self.width, most)
+        return self.file.preview(replace(self.reading, size=None), side)
 
 
 class InputPair:
@@ -88,38 +108,83 @@ class InputPair:
     Args:
         paths: The first and the second date.
         loader: First transform of the test pipeline.
+        area: Pixels outside of it count as missing. Defaults to None.
 
     Raises:
         UnreadableImageError: If a file is missing or broken.
         PlaceMismatchError: If the two differ in size or place.
+        OutsideAreaError: If they lie outside the area.
     """
 
-    def __init__(self, paths: Sequence[str | Path], loader: LoadImagePair) -> None:
-        self.pair = ImagePair(paths, loader.align, keep=True)
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        loader: LoadImagePair,
+        area: Area | None = None,
+    ) -> None:
         self.reading = loader.reading
+        self.pair = ImagePair(paths, loader.align, keep=True, reading=self.reading)
         self.path, self.path2 = (date.path for date in self.pair.dates)
         self.height, self.width = self.pair.height, self.pair.width
         self.place = self.pair.place
+        self.part = _part(area, self.path, self.place, (self.height, self.width))
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of which it is made."""
+        return [self.path, self.path2]
 
     def read(
         self, window: Window | None = None
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Both dates stacked on channels (H, W, 2C), and what is missing at either."""
         pixels, valid = self.pair.load(self.reading, window)
-        if valid is None:
-            return pixels, None
-        first, second = (missing_pixels(mask) for mask in np.split(valid, 2, axis=2))
-        if first is None or second is None:
-            return pixels, second if first is None else first
-        return pixels, first | second
+        missing = None
+        if valid is not None:
+            dates = [missing_pixels(mask) for mask in np.split(valid, 2, axis=2)]
+            known = [mask for mask in dates if mask is not None]
+            missing = np.logical_or.reduce(known) if known else None
+        return pixels, _limited(missing, self.part, pixels, window)
 
     def previews(self, most: int) -> list[NDArray[Any]]:
         """Both dates at reduced size, for pictures."""
         reading = replace(self.reading, size=None)
-        return [date.preview(reading, most) for date in self.pair.dates]
+        side = picture_side(self.height, self.width, most)
+        return [date.preview(reading, side) for date in self.pair.dates]
 
 
 AnyImage = InputImage | InputPair
+
+
+def picture_side(height: int, width: int, most: int) -> int:
+    """Longest side of the picture of an image, which of a strip is longer.
+
+    Args:
+        height: Height of the image.
+        width: Width of the image.
+        most: That of a square image; the picture has not many more pixels.
+    """
+    longest, shortest = max(height, width), min(height, width)
+    return round(most * min((longest / shortest) ** 0.5, _LONGEST))
+
+
+def _part(
+    area: Area | None, path: Path, place: Place | None, shape: tuple[int, int]
+) -> PartInArea | None:
+    return None if area is None else PartInArea(area, path, place, shape)
+
+
+def _limited(
+    missing: NDArray[np.bool_] | None,
+    part: PartInArea | None,
+    pixels: NDArray[Any],
+    window: Window | None,
+) -> NDArray[np.bool_] | None:
+    """Missing pixels, with those outside the area."""
+    if part is None:
+        return missing
+    outside = part.outside(window, (pixels.shape[0], pixels.shape[1]))
+    return outside if missing is None else missing | outside
 
 
 def output_names(

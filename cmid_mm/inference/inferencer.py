@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Predict images with a trained model, whatever its task."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,12 @@ from ..configs import (
     load_config,
     type_name,
 )
-from .task import ErrorHandler, Task
+from .booking import ErrorHandler
+from .network import Network
+from .saving import Saved, Saver, weights_digest
+from .shards import WHOLE, Shard
+from .task import Task
+from .views import VIEWS
 
 
 class Inferencer:
@@ -38,37 +44,44 @@ class Inferencer:
 
     Args:
         config (str | Path | Config): Config of the model, as for training.
-        checkpoint (str | Path): Checkpoint of a run with it.
+        checkpoint (str | Path | Sequence): Checkpoint of a run with it. Of several,
+            the mean of the probabilities is predicted; of detectors, the boxes of all
+            are merged by non-maximum suppression.
         device (str): ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ... Defaults to ``'cpu'``.
+        views (str): A name of :data:`VIEWS`: whether each image is also predicted
+            in mirrored, or in all mirrored and turned views, which are merged likewise.
+            Defaults to ``'none'``.
+        half (bool): Whether to compute in half precision. Defaults to False.
 
     Raises:
         FileNotFoundError: If there is no such config.
         CheckpointError: If the checkpoint does not fit the model completely.
-        ValueError: If the device or the task is not known, or the config has no
-            test pipeline.
+        ValueError: If the device or the task is not known, the device has no half
+            precision, or the config has no test pipeline.
     """
 
     def __init__(
         self,
         config: str | Path | Config,
-        checkpoint: str | Path,
+        checkpoint: str | Path | Sequence[str | Path],
         device: str = 'cpu',
+        views: str = 'none',
+        half: bool = False,
     ) -> None:
         cfg = config if isinstance(config, Config) else load_config(str(config))
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
         innermost_dataset(cfg, 'test')  # refuses a config that has none
-        model = build_model(cfg)
-        meta = load_weights(model, checkpoint)
-        reading = stored_reading(dict(meta=meta))
-        compare_reading(checkpoint, reading, first_reading(cfg, 'test'))
-        try:
-            model.to(torch.device(device))
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f'device {device!r} cannot be used: {error}') from None
-        model.eval()
-        self.model = model
-        self.task: Task = task_class(model, cfg)(cfg, model, dataset_meta(cfg, meta))
+        if views not in VIEWS:
+            raise ValueError(f'views={views!r} is none of {", ".join(VIEWS)}')
+        if isinstance(checkpoint, (str, Path)):
+            checkpoint = [checkpoint]
+        loaded = [_load_model(cfg, each, device) for each in checkpoint]
+        self.model, meta = loaded[0]
+        self._config = cfg
+        kind = task_class(self.model, cfg)
+        self.task: Task = kind(cfg, self.model, dataset_meta(cfg, meta))
+        self.task.network = Network([model for model, _ in loaded], VIEWS[views], half)
 
     def __call__(self, images: Any, **options: Any) -> list[Any]:
         """Predict images.
@@ -120,9 +133,69 @@ class Inferencer:
             ValueError: If an image has other bands than the model takes, the two of
                 a pair differ in size, or the window and the overlap do not fit.
         """
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        _check_batch_size(batch_size)
         return self.task.predict(images, batch_size, window, overlap, on_error)
+
+    def predict_to(
+        self,
+        folder: str | Path,
+        images: Sequence[Any],
+        resume: bool = False,
+        shard: Shard = WHOLE,
+        **options: Any,
+    ) -> Iterator[Saved]:
+        """Predict images and write the results, as ``tools/predict.py`` does.
+
+        Images that are predicted in windows may be of any size: their results are
+        written strip by strip. Stopped and called again with the same arguments, it
+        goes on with what is not finished; the result is the same bit by bit.
+
+        Args:
+            folder: Where to.
+            images: Images, or pairs.
+            resume: Leave out images whose results are there, and newer. Defaults to
+                False.
+            shard: Which one this is of several processes, on any machines that share
+                the folder, that do the work together. Whoever is the last one at an
+                image makes its results, bit by bit those of a single process. Images
+                that are finished are left out as with ``resume``. Defaults to all.
+            **options: ``batch_size``, ``window``, ``overlap`` and ``on_error`` of
+                :meth:`iterate`.
+
+        Yields:
+            What was written for each image.
+        """
+        _check_batch_size(options.get('batch_size', 1))
+        digest = hashlib.blake2b(self._config.pretty_text.encode(), digest_size=16)
+        network = self.task.network
+        settings = {
+            'config': digest.hexdigest(),
+            'checkpoints': [weights_digest(model) for model in network.models],
+            'views': network.views,
+            'half': network.half,
+        }
+        saver = Saver(self.task, Path(folder), settings)
+        return saver.predict(images, resume=resume, shard=shard, **options)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+
+
+def _load_model(
+    cfg: Config, checkpoint: str | Path, device: str
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a config with the weights of a checkpoint, and what that says."""
+    model = build_model(cfg)
+    meta = load_weights(model, checkpoint)
+    reading = stored_reading(dict(meta=meta))
+    compare_reading(checkpoint, reading, first_reading(cfg, 'test'))
+    try:
+        model.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'device {device!r} cannot be used: {error}') from None
+    return model.eval(), meta
 
 
 def task_class(model: nn.Module, cfg: Config) -> type[Task]:

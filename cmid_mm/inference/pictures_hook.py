@@ -25,7 +25,8 @@ from .images import output_names
 class PredictionPicturesHook(Hook):
     """Draw each test image with its label and its prediction, for all four tasks.
 
-    Pictures are named as ``tools/predict.py`` names its results.
+    Pictures are named as ``tools/predict.py`` names its results; those of windows of
+    scenes, where the pipeline packs ``window``, with its first row and column too.
 
     Args:
         folder (str | Path): Where the pictures go.
@@ -94,6 +95,9 @@ class PredictionPicturesHook(Hook):
                 image = enlarge(to_picture(pixels, self.bands), LEAST_SIDE)
                 picture = titled(image, text)
             name = self._names[str(Path(sample.get('img_path')))]
+            if 'window' in sample:
+                top, left, *_ = sample.window
+                name = f'{name}_{top}_{left}'
             write_image(self.folder / f'{name}.jpg', picture)
 
     def _boxes(self, sample: Any) -> dict[str, DrawnBoxes]:

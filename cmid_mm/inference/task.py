@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,11 +16,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..configs import collate_function, innermost_dataset, scope_of, type_name
-from ..images import NoValidPixelError, Window, named_images, tile_windows
+from ..images import NoValidPixelError, Window, named_images
 from ..images.notices import say_once
+from ..labels.vectors import Area
 from ..visualization.drawing import class_names, palette_of
+from .background import in_background
+from .booking import ErrorHandler, booked_on, ignore, path_of
 from .images import AnyImage, InputImage
-from .windows import chunks
+from .merging import Opinions
+from .network import Network
+from .progress import NoProgress, Progress
+from .unfinished import Unfinished
+from .windows import WindowGrid, chunks
 
 #: Side of windows where the config does not say for which size it is made.
 DEFAULT_WINDOW = 1024
@@ -28,7 +35,8 @@ DEFAULT_WINDOW = 1024
 #: Transforms that load or change annotations, which new images do not have.
 _ANNOTATIONS = re.compile(r'Annotation|Label|Mask|ConvertBoxType|GTBox')
 
-ErrorHandler = Callable[[Path, Exception], None]
+#: What makes a result of an image that is predicted in windows.
+LargeResult = Callable[[AnyImage, WindowGrid, int], Any]
 
 
 class Sample(NamedTuple):
@@ -43,6 +51,20 @@ class Sample(NamedTuple):
     missing: NDArray[np.bool_] | None
 
 
+class Opened(NamedTuple):
+    """An image that is to be predicted.
+
+    Attributes:
+        item: What it was given as: a file or a pair.
+        image: The image.
+        sample: All of it; None if it is predicted in windows.
+    """
+
+    item: Any
+    image: AnyImage
+    sample: Sample | None
+
+
 class Task:
     """Inference with one model: reading, batching, results.
 
@@ -54,12 +76,22 @@ class Task:
 
     #: What the task is called.
     name: ClassVar[str]
+    #: Whether several results are summed up in a file.
+    has_summary: ClassVar[bool] = False
     #: Three bands to show in pictures, or one, counted from 1 among those loaded.
     bands: Sequence[int] | None = None
+    #: Who is told of each batch of windows.
+    progress: Progress = NoProgress()
+    #: Images are predicted inside of it only.
+    area: Area | None = None
+    #: Ending of files of boxes in map coordinates, one of ``VECTOR_FORMATS``.
+    vector_format = 'geojson'
 
     def __init__(self, cfg: Config, model: nn.Module, meta: dict[str, Any]) -> None:
         self.cfg = cfg
         self.model: Any = model
+        #: What predicts; it may be of several models and views.
+        self.network = Network([model])
         self.meta = meta
         pipeline = image_pipeline(cfg)
         with scope_of(cfg):
@@ -70,7 +102,7 @@ class Task:
 
     def set_classes(self, count: int) -> None:
         """Names and colours of so many classes, from the meta information."""
-        self.classes = class_names(self.meta, count)
+        self.classes = class_names(self.meta, count)[:count]
         self.palette = palette_of(self.meta, count)
 
     def default_window(self, pipeline: Sequence[dict[str, Any]]) -> int:
@@ -91,7 +123,7 @@ class Task:
 
     def open(self, image: Any) -> AnyImage:
         """Open an image; only its header is read if that suffices."""
-        return InputImage(image, self.loader)
+        return InputImage(image, self.loader, self.area)
 
     def sample(self, image: AnyImage, window: Window | None = None) -> Sample:
         """What the test pipeline makes of an image or of a window of it.
@@ -123,10 +155,17 @@ class Task:
         for index in range(1, len(samples) + 1):
             shape = samples[start]['inputs'].shape
             if index == len(samples) or samples[index]['inputs'].shape != shape:
-                batch = self.collate(samples[start:index])
-                predictions += self.model.test_step(batch)
+                opinions = self.network.predict(samples[start:index], self.collate)
+                if self.network.is_single:
+                    predictions += next(opinions)[1]
+                else:
+                    predictions += self.merge(opinions)
                 start = index
         return predictions
+
+    def merge(self, opinions: Opinions) -> list[Any]:
+        """Predictions of the same samples by several models or in several views."""
+        raise NotImplementedError
 
     def predict(
         self,
@@ -135,45 +174,76 @@ class Task:
         window: int | None = None,
         overlap: int | None = None,
         on_error: ErrorHandler | None = None,
+        large_result: LargeResult | None = None,
+        wanted: Callable[[Any], bool] = lambda image: True,
     ) -> Iterator[Any]:
-        """Predict images; see :class:`Inferencer`."""
-        window, overlap = self.check_window(window, overlap)
-        waiting: list[tuple[Any, AnyImage, Sample]] = []
-        for item in images:
-            with _booked_on(item, on_error):
-                image = self.open(item)
-                if not window or max(image.height, image.width) <= window:
-                    waiting.append((item, image, self.sample(image)))
-                else:
-                    yield from self._finish(waiting, on_error)
-                    tiles = tile_windows(image.height, image.width, window, overlap)
-                    yield self.large_result(image, list(tiles), batch_size)
-            if len(waiting) >= batch_size:
-                yield from self._finish(waiting, on_error)
-        yield from self._finish(waiting, on_error)
+        """Predict images; see :class:`Inferencer`.
 
-    def _finish(
+        ``large_result`` takes images that are predicted in windows; by default
+        their results are made in memory as well. Only ``wanted`` images have results,
+        but those that share a batch with one are predicted all the same: a network's
+        last digits depend on the batch.
+        """
+        window, overlap = self.check_window(window, overlap)
+        large_result = large_result or self.large_result
+        batches = (
+            self._opened(batch, window, on_error, wanted)
+            for batch in chunks(images, batch_size)
+            if any(map(wanted, batch))
+        )
+        # The next ones are read while the network works.
+        with closing(in_background(batches, ahead=1)) as read:
+            for batch in read:
+                small = [each for each in batch if each.sample is not None]
+                predictions = iter(self._predict_together(small, on_error))
+                for each in batch:
+                    known = None if each.sample is None else next(predictions)
+                    if not wanted(each.item):
+                        continue
+                    with booked_on(each.item, on_error):
+                        image = each.image
+                        if each.sample is None:
+                            size = image.height, image.width
+                            grid = WindowGrid(*size, window, overlap)
+                            yield large_result(image, grid, batch_size)
+                        elif known is not None:
+                            yield self.result(image, known, each.sample.missing)
+
+    def _opened(
         self,
-        waiting: list[tuple[Any, AnyImage, Sample]],
+        batch: Sequence[Any],
+        window: int,
         on_error: ErrorHandler | None,
-    ) -> Iterator[Any]:
-        """Predict the images that wait, and forget them."""
-        batch = list(waiting)
-        waiting.clear()
+        wanted: Callable[[Any], bool],
+    ) -> list[Opened]:
+        """The images of a batch, but those that cannot be opened."""
+        opened = []
+        for item in batch:
+            with booked_on(item, on_error if wanted(item) else ignore):
+                image, sample = self.open(item), None
+                if not window or max(image.height, image.width) <= window:
+                    sample = self.sample(image)
+                opened.append(Opened(item, image, sample))
+        return opened
+
+    def _predict_together(
+        self, batch: Sequence[Opened], on_error: ErrorHandler | None
+    ) -> list[Any]:
+        """Predictions of images that have samples; None of one that fails."""
         try:
-            predictions = self.forward([sample.data for *_, sample in batch])
+            return self.forward([each.sample.data for each in batch if each.sample])
         except Exception as error:
             if on_error is None:
                 raise
             if len(batch) == 1:
-                on_error(_path_of(batch[0][0]), error)
-            else:  # by itself, each shows whose error it is
-                for single in batch:
-                    yield from self._finish([single], on_error)
-            return
-        for (item, image, sample), prediction in zip(batch, predictions, strict=True):
-            with _booked_on(item, on_error):
-                yield self.result(image, prediction, sample.missing)
+                on_error(path_of(batch[0].item), error)
+                return [None]
+        # By itself, each shows whose error it is.
+        return [
+            prediction
+            for each in batch
+            for prediction in self._predict_together([each], on_error)
+        ]
 
     def check_window(self, window: int | None, overlap: int | None) -> tuple[int, int]:
         """Window and overlap in pixels, with defaults.
@@ -191,29 +261,39 @@ class Task:
         return window, overlap
 
     def predict_windows(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
+        self, image: AnyImage, grid: WindowGrid, rows: range, batch_size: int
     ) -> Iterator[tuple[Window, Any, NDArray[np.bool_] | None]]:
-        """Predict the windows of an image, in their order, but those without data.
+        """Predict rows of windows of an image, in their order, but those without data.
+
+        Windows are batched by their position in the image, whichever rows are asked
+        for: a network's last digits depend on the batch.
 
         Yields:
             Window, prediction, and which of its pixels are missing, (h, w), or None.
-
-        Raises:
-            NoValidPixelError: If no window holds data.
         """
-        anything = False
-        for part in chunks(self._samples(image, windows), batch_size):
-            anything = True
-            predictions = self.forward([sample.data for _, sample in part])
-            for (window, sample), prediction in zip(part, predictions, strict=True):
-                yield window, prediction, sample.missing
-        if not anything:
-            raise NoValidPixelError(f'{image.path}: no window holds data in all bands')
+        tops = {grid.tops[row] for row in rows}
+        batches = (
+            (batch, list(self._samples(image, batch)))
+            for batch in chunks(grid.windows, batch_size)
+            if not tops.isdisjoint(window[0] for window in batch)
+        )
+        # The next ones are read while the network works.
+        with closing(in_background(batches, ahead=2)) as read:
+            for batch, samples in read:
+                predictions = self.forward([sample.data for _, sample in samples])
+                for (window, sample), prediction in zip(
+                    samples, predictions, strict=True
+                ):
+                    if window[0] in tops:
+                        yield window, prediction, sample.missing
+                self.progress.advance(sum(window[0] in tops for window in batch))
 
     def _samples(
         self, image: AnyImage, windows: Sequence[Window]
     ) -> Iterator[tuple[Window, Sample]]:
         for window in windows:
+            if image.part is not None and not image.part.touches(window):
+                continue
             try:
                 yield window, self.sample(image, window)
             except NoValidPixelError as error:
@@ -227,11 +307,53 @@ class Task:
         """The result of an image that was predicted whole."""
         raise NotImplementedError
 
-    def large_result(
-        self, image: AnyImage, windows: Sequence[Window], batch_size: int
-    ) -> Any:
-        """The result of an image that is predicted in windows."""
+    def large_result(self, image: AnyImage, grid: WindowGrid, batch_size: int) -> Any:
+        """The result of an image that is predicted in windows, in memory.
+
+        Raises:
+            NoValidPixelError: If no window holds data.
+        """
         raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What results depend on beside config, weights, image and windows."""
+        return {}
+
+    def write_strips(
+        self,
+        image: AnyImage,
+        grid: WindowGrid,
+        strips: range,
+        batch_size: int,
+        to: Unfinished,
+    ) -> None:
+        """Predict strips of a large image and settle each.
+
+        Args:
+            image: The image.
+            grid: All its windows.
+            strips: Neighbours that are not done.
+            batch_size: Windows predicted together.
+            to: Where what is predicted goes.
+        """
+        raise NotImplementedError
+
+    def join_strips(
+        self, image: AnyImage, grid: WindowGrid, to: Unfinished
+    ) -> tuple[list[Path], Any]:
+        """Write the files of an image all of whose strips are done.
+
+        Returns:
+            The files, and what :meth:`summary` makes of the result.
+
+        Raises:
+            NoValidPixelError: If no window holds data.
+        """
+        raise NotImplementedError
+
+    def saved_files(self, folder: Path, name: str) -> list[Path]:
+        """The files of a result that is complete; none if it is not."""
+        return []
 
     def save(self, result: Any, folder: Path, name: str) -> list[Path]:
         """Write the files of one result.
@@ -254,6 +376,11 @@ class Task:
         """Write what sums up several results. Most tasks have no such file."""
 
 
+def no_data(image: AnyImage) -> NoValidPixelError:
+    """The error of an image without data."""
+    return NoValidPixelError(f'{image.path}: no window holds data in all bands')
+
+
 def image_pipeline(cfg: Config) -> list[Any]:
     """Configs of the transforms of the test pipeline that new images go through.
 
@@ -262,19 +389,3 @@ def image_pipeline(cfg: Config) -> list[Any]:
     """
     steps = innermost_dataset(cfg, 'test')['pipeline']
     return [step for step in steps if not _ANNOTATIONS.search(type_name(step))]
-
-
-@contextmanager
-def _booked_on(item: Any, on_error: ErrorHandler | None) -> Iterator[None]:
-    """Hand an error to whoever takes account of it, with its image."""
-    try:
-        yield
-    except Exception as error:
-        if on_error is None:
-            raise
-        on_error(_path_of(item), error)
-
-
-def _path_of(item: Any) -> Path:
-    """The image, or the first date of a pair."""
-    return Path(item[0] if isinstance(item, (tuple, list)) else item)

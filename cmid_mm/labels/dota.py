@@ -42,6 +42,12 @@ _MAX_COORDINATE = 1e6
 #: divides by the sides and takes their logarithm.
 MIN_SIDE = 0.1
 
+#: A box of which less lies in a tile or window is left out there.
+MIN_BOX_SHARE = 0.7
+
+#: Difficulty of a box of which only a part lies in the tile or window.
+TRUNCATED = 2
+
 
 @dataclass(frozen=True)
 class LabelledBoxes:

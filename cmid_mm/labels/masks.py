@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import ImageFile
+from ..images import ImageFile, Pixels
 from ..images.notices import say_once
 from ..images.photographs import JPEG_EXTENSIONS
 from .errors import LabelError
@@ -111,22 +111,64 @@ def read_index_mask(
             mean several things.
     """
     values, missing, tag = _single_band(path)
-    declared = declared or {}
+    return to_classes(
+        path,
+        values,
+        missing,
+        tag,
+        num_classes,
+        declared or {},
+        reduce_zero_label=reduce_zero_label,
+        label_map=label_map,
+    )
+
+
+def to_classes(
+    path: str | Path,
+    values: _Values,
+    missing: _Missing,
+    tag: float | None,
+    num_classes: int | None,
+    declared: Mapping[int, int],
+    complete: bool = False,
+    reduce_zero_label: bool = False,
+    label_map: Mapping[int, int] | None = None,
+    where: str = 'in LoadIndexMask',
+) -> NDArray[np.uint8]:
+    """Turn stored values into classes as :func:`read_index_mask` does.
+
+    Args:
+        path: The file, for messages.
+        values: Whole numbers, (H, W).
+        missing: Where the file marks them as missing, by its no-data tag or otherwise.
+        tag: The no-data tag.
+        num_classes: As there.
+        declared: As there.
+        complete: Whether a value that ``declared`` does not name is refused.
+        reduce_zero_label: As there.
+        label_map: As there.
+        where: Where users say what values mean, for messages.
+
+    Returns:
+        (H, W), the class of each pixel, or 255.
+
+    Raises:
+        LabelError: If a value is no class, or could mean several things.
+    """
     if tag in declared:
-        missing &= values != tag
+        missing = missing & (values != tag)
     found = _unique(values[~missing])
     is_class = tag is not None and 0 <= tag < (num_classes or 0)
     if is_class and tag not in declared and not reduce_zero_label:
         say_once(
             'index masks with a class as no-data',
             f'{path}: its no-data value is {tag:g}, so pixels of {tag:g} are ignored. '
-            f'If they are a class, say so: label_map={{{tag:g}: {tag:g}}} in '
-            'LoadIndexMask',
+            f'If they are a class, say so: label_map={{{tag:g}: {tag:g}}} {where}',
         )
-    _check_unambiguous(path, found, num_classes, declared)
+    _check_unambiguous(path, found, num_classes, declared, where)
     classes = {}
     for value in found:
-        index = declared.get(value, value)
+        index = declared.get(value, -1 if complete and value != IGNORED else value)
         if reduce_zero_label and index != IGNORED:
             index = index - 1 if index else IGNORED
         if label_map is not None and index != IGNORED:
@@ -140,11 +182,15 @@ def read_index_mask(
             + (
                 'are beyond 254'
                 if num_classes is None
-                else f'are none of the {num_classes} classes (0 to {num_classes - 1}, '
-                '255 ignored)'
+                else f'are none of the {num_classes} classes '
+                + (
+                    f'(values {_list(sorted(declared))})'
+                    if complete
+                    else f'(0 to {num_classes - 1}, 255 ignored)'
+                )
             )
             + '. If it is the right file, say what they mean: '
-            f'label_map={{{wrong[0]}: CLASS, ...}} in LoadIndexMask'
+            f'label_map={{{wrong[0]}: CLASS, ...}} {where}'
         )
     mask = np.full(values.shape, IGNORED, np.uint8)
     for value, index in classes.items():
@@ -158,6 +204,7 @@ def _check_unambiguous(
     found: list[int],
     num_classes: int | None,
     declared: Mapping[int, int],
+    where: str,
 ) -> None:
     """Refuse 0 and 255 for two classes: a black and white picture, or class 0 alone."""
     if (
@@ -169,7 +216,7 @@ def _check_unambiguous(
         raise LabelError(
             f'mask {path} has the values {_list(found)} for {num_classes} classes, '
             'which are 0 and 1: 255 could be a class or the ignored rest. Say which: '
-            'label_map={255: 1} or label_map={255: 255} in LoadIndexMask'
+            f'label_map={{255: 1}} or label_map={{255: 255}} {where}'
         )
 
 
@@ -200,10 +247,32 @@ def _single_band(
     """Whole numbers as stored, (H, W); which are marked as missing; the no-data tag."""
     with ImageFile(path) as image:
         stored, header = image.read_indices(), image.header
-    bands, valid = stored.values, stored.valid
+    if header.alpha is not None:
+        stored = Pixels(stored.values)  # transparency is how a mask looks
+    values, missing = single_band(path, stored, is_jpeg)
+    return values, missing, header.nodata
+
+
+def single_band(
+    path: str | Path, stored: Pixels, is_jpeg: bool = False
+) -> tuple[_Values, _Missing]:
+    """The labels among the bands of a file.
+
+    Args:
+        path: The file, for messages.
+        stored: What was read of it.
+        is_jpeg: Whether its bands may differ by compression.
+
+    Returns:
+        Whole numbers as stored, (H, W); which are marked as missing, (H, W).
+
+    Raises:
+        LabelError: If bands differ, or values are no whole numbers.
+    """
+    bands = stored.values
     missing: _Missing = np.zeros(bands.shape[:2], bool)
-    if valid is not None and header.alpha is None:
-        missing |= ~valid.all(axis=2)
+    if stored.valid is not None:
+        missing |= ~stored.valid.all(axis=2)
     equal = is_jpeg or bands.shape[2] == 1
     if not equal and (bands != bands[..., :1])[~missing].any():
         raise LabelError(
@@ -223,7 +292,7 @@ def _single_band(
                 'the right file, not resampled?'
             )
         values = values.astype(np.int64)
-    return values, missing, header.nodata
+    return values, missing
 
 
 def _unique(values: _Values) -> list[int]:

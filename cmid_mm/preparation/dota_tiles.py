@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +19,20 @@ from ..images import (
     tile_windows,
     write_image,
 )
-from ..labels.dota import DOTA_CLASSES, LabelledBoxes, format_boxes, parse_boxes
-from ..polygons import clip_polygon, polygon_area
+from ..labels.dota import (
+    DOTA_CLASSES,
+    MIN_BOX_SHARE,
+    TRUNCATED,
+    LabelledBoxes,
+    format_boxes,
+    parse_boxes,
+)
+from ..polygons import share_inside
 from .errors import PreparationError
 from .sources import SourceFile
 
 #: A tile that holds less of the image is left out, unless all hold less.
 MIN_IMAGE_SHARE = 0.6
-
-#: A box of which less lies in a tile is left out there.
-MIN_BOX_SHARE = 0.7
-
-#: Difficulty of a box of which only a part lies in the tile.
-TRUNCATED = 2
 
 
 def tile_places(
@@ -60,33 +60,6 @@ def tile_places(
     # A small image would have no tile: it gets those that hold most of it.
     limit = min(MIN_IMAGE_SHARE, max(shares) - 0.01)
     return [place for place, share in zip(places, shares, strict=True) if share > limit]
-
-
-def share_inside(quad: NDArray[np.float32], width: float, height: float) -> float:
-    """Share of a quadrangle's area that lies in a window.
-
-    Args:
-        quad (np.ndarray): Corners relative to the window's top left one, (4, 2).
-        width (float): Width of the window in pixels.
-        height (float): Height of the window in pixels.
-
-    Returns:
-        float: 0 to 1; 1 exactly if all corners lie in the window.
-    """
-    low, high = quad.min(0), quad.max(0)
-    if (low >= 0).all() and (high <= (width, height)).all():
-        return 1.0
-    if (high <= 0).any() or (low >= (width, height)).any():
-        return 0.0
-    corners = quad.astype(np.float64)
-    part: NDArray[np.floating[Any]] = corners
-    for corner, normals in (((0, 0), _RIGHT_DOWN), ((width, height), -_RIGHT_DOWN)):
-        for normal in normals:
-            part = clip_polygon(part, corner, normal)
-    return polygon_area(part) / max(polygon_area(corners), 1e-6)
-
-
-_RIGHT_DOWN = np.eye(2)
 
 
 def tile_text(boxes: LabelledBoxes, size: int, left: int, top: int) -> bytes:

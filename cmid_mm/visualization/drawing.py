@@ -23,6 +23,9 @@ LONGEST_SIDE = 4096
 IGNORED = 255
 """Value of pixels in masks that belong to no class."""
 
+#: Side of a picture on which letters have the size that they are given.
+_PLAIN_SIDE = 800
+
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Told apart on imagery from above, where green and brown abound.
 _COLOURS = (
@@ -105,15 +108,25 @@ def write_text(
 ) -> None:
     """Write text into the picture, with a black outline where it lies on imagery."""
     place = (int(left), int(baseline))
+    stroke = _stroke(scale)
     if outline:
-        thick = 3 if scale > 0.45 else 2
+        thick = stroke + (2 if scale > 0.45 else 1)
         cv2.putText(image, text, place, _FONT, scale, (0, 0, 0), thick, cv2.LINE_AA)
-    cv2.putText(image, text, place, _FONT, scale, colour, 1, cv2.LINE_AA)
+    cv2.putText(image, text, place, _FONT, scale, colour, stroke, cv2.LINE_AA)
 
 
 def text_width(text: str, scale: float = 0.5) -> int:
     """Width of a text in pixels."""
-    return cv2.getTextSize(text, _FONT, scale, 1)[0][0]
+    return cv2.getTextSize(text, _FONT, scale, _stroke(scale))[0][0]
+
+
+def _stroke(scale: float) -> int:
+    return max(1, round(1.5 * scale))
+
+
+def letter_size(image: Picture) -> float:
+    """How much larger letters have to be on a large picture, seen as a whole."""
+    return max(1.0, (image.shape[0] * image.shape[1]) ** 0.5 / _PLAIN_SIDE)
 
 
 def enlarge(image: NDArray[Any], least: int) -> NDArray[Any]:
@@ -146,22 +159,22 @@ def resized_mask(mask: NDArray[Any], size: Sequence[int]) -> NDArray[np.uint8]:
     return cv2.resize(mask, (size[1], size[0]), interpolation=how).astype(np.uint8)
 
 
-def titled(image: Picture, title: str) -> Picture:
-    """Put a line of text above a picture; what is too long for it is cut off."""
-    while title and text_width(title, 0.45) > image.shape[1] - 4:
-        title = title[:-1]
-    head = np.full((TITLE_HEIGHT, image.shape[1], 3), 255, np.uint8)
-    write_text(head, title, 2, TITLE_HEIGHT - 7, (0, 0, 0), False, 0.45)
-    return np.concatenate((head, image))
+def titled(image: Picture, title: str, size: float = 1.0) -> Picture:
+    """Put a line of text above a picture, which gets as wide as the text."""
+    scale, height = 0.45 * size, round(TITLE_HEIGHT * size)
+    width = max(image.shape[1], text_width(title, scale) + 4)
+    head = np.full((height, width, 3), 255, np.uint8)
+    write_text(head, title, 2, height - 7 * size, (0, 0, 0), False, scale)
+    return stacked([head, image], gap=0)
 
 
-def side_by_side(pictures: Sequence[Picture]) -> Picture:
+def side_by_side(pictures: Sequence[Picture], gap: int = GAP) -> Picture:
     """Join pictures in a row, white between them and below shorter ones."""
     height = max(picture.shape[0] for picture in pictures)
     padded = [
         np.pad(
             picture,
-            ((0, height - picture.shape[0]), (0, GAP * (not last)), (0, 0)),
+            ((0, height - picture.shape[0]), (0, gap * (not last)), (0, 0)),
             constant_values=255,
         )
         for picture, last in zip(
@@ -171,10 +184,16 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
     return np.concatenate(padded, axis=1)
 
 
-def stacked(pictures: Sequence[Picture]) -> Picture:
+def stacked(pictures: Sequence[Picture], gap: int = GAP) -> Picture:
     """Join pictures in a column, white between them and beside narrower ones."""
     turned = [picture.transpose(1, 0, 2) for picture in pictures]
-    return side_by_side(turned).transpose(1, 0, 2)
+    return side_by_side(turned, gap).transpose(1, 0, 2)
+
+
+def arranged(pictures: Sequence[Picture]) -> Picture:
+    """Join pictures in a row, or in a column if they are wide."""
+    height, width = pictures[0].shape[:2]
+    return stacked(pictures) if width > 2 * height else side_by_side(pictures)
 
 
 def overlay_mask(
@@ -198,7 +217,8 @@ def overlay_mask(
     colours = table[np.clip(mask, 0, 255).astype(np.uint8)]
     mixed = image * (1 - alpha) + colours * alpha
     rows, columns = np.indices(mask.shape, sparse=True)
-    stripes = (rows + columns) % 8 < 2
+    width = 2 * round(letter_size(image))
+    stripes = (rows + columns) % (4 * width) < width
     unlabelled = (mask < 0) | (mask >= len(palette))
     mixed[unlabelled & stripes] = 60
     return np.ascontiguousarray(np.rint(mixed), np.uint8)
@@ -224,6 +244,7 @@ def draw_boxes(
     names: Sequence[str],
     palette: Sequence[Colour],
     scores: Sequence[float] | None = None,
+    size: float = 1.0,
     most_texts: int = 25,
 ) -> Picture:
     """Outline oriented boxes in the colour of their class.
@@ -235,6 +256,7 @@ def draw_boxes(
         names (Sequence[str]): Names of the classes.
         palette (Sequence): RGB of each class.
         scores (Sequence[float], optional): Scores, 0-1. Defaults to None.
+        size (float): Of letters, and of lines around large boxes. Defaults to 1.
         most_texts (int): Names are written beside the boxes if there are no more
             boxes than that; among more they would hide the image, and the legend
             says them. Defaults to 25.
@@ -246,46 +268,64 @@ def draw_boxes(
     polygons = np.asarray(corners, np.float64).reshape(-1, 4, 2)
     for polygon, label in zip(polygons, labels, strict=True):
         points = np.rint(polygon).astype(np.int32)
-        cv2.polylines(drawn, [points], True, palette[label], 2, cv2.LINE_AA)
+        # Thick lines would hide what is small.
+        side = np.hypot(*np.diff(polygon[:3], axis=0).T).min()
+        line = round(min(2 * size, max(side / 8, 2)))
+        cv2.polylines(drawn, [points], True, palette[label], line, cv2.LINE_AA)
     if len(polygons) <= most_texts:
         for index, (polygon, label) in enumerate(zip(polygons, labels, strict=True)):
             text = names[label]
             if scores is not None:
                 text += f' {scores[index]:.2f}'
-            x = min(polygon[:, 0].min(), drawn.shape[1] - text_width(text, 0.4) - 2)
-            y = polygon[:, 1].min() - 4
-            if y < 10:
-                y = min(polygon[:, 1].max() + 12, drawn.shape[0] - 3)
-            write_text(drawn, text, max(x, 1), y, scale=0.4)
+            scale = 0.4 * size
+            right = drawn.shape[1] - text_width(text, scale) - 2
+            x = max(min(polygon[:, 0].min(), right), 1)
+            y = polygon[:, 1].min() - 4 * size
+            if y < 10 * size:
+                lowest = drawn.shape[0] - 3 * size
+                y = min(polygon[:, 1].max() + 12 * size, lowest)
+            write_text(drawn, text, x, y, scale=scale)
     return drawn
 
 
-def legend(width: int, names: Sequence[str], palette: Sequence[Colour]) -> Picture:
+def legend(
+    width: int,
+    names: Sequence[str],
+    palette: Sequence[Colour],
+    size: float = 1.0,
+) -> Picture:
     """A strip with a colour and a name for each class.
 
     Args:
-        width (int): Width in pixels.
+        width (int): Width in pixels; the strip is wider if a name is.
         names (Sequence[str]): Names.
         palette (Sequence): RGB of each name.
+        size (float): Of the letters. Defaults to 1.
 
     Returns:
-        np.ndarray: (rows * ``LEGEND_ROW``, width, 3).
+        np.ndarray: (rows * ``LEGEND_ROW`` * size, width, 3).
     """
+    needed = [round(36 * size) + text_width(name, 0.45 * size) for name in names]
+    width = max([width, *needed])
     places = []
     left = row = 0
-    for name in names:
-        needed = 22 + text_width(name, 0.45) + 14
-        if left and left + needed > width:
+    for need in needed:
+        if left and left + need > width:
             left, row = 0, row + 1
         places.append((left, row))
-        left += needed
-    strip = np.full(((row + 1) * LEGEND_ROW, width, 3), 255, np.uint8)
+        left += need
+    strip = np.full((round((row + 1) * LEGEND_ROW * size), width, 3), 255, np.uint8)
     for name, colour, (left, row) in zip(names, palette, places, strict=False):
-        top = row * LEGEND_ROW
-        box = (left + 4, top + 5), (left + 16, top + 17)
-        cv2.rectangle(strip, *box, [int(value) for value in colour], -1)
-        cv2.rectangle(strip, *box, (0, 0, 0), 1)
-        write_text(strip, name, left + 22, top + 16, (0, 0, 0), False, 0.45)
+        top = row * LEGEND_ROW * size
+        corner, opposite = (
+            (round(left + edge * size), round(top + (edge + 1) * size))
+            for edge in (4, 16)
+        )
+        fill = [int(value) for value in colour]
+        cv2.rectangle(strip, corner, opposite, fill, -1)
+        cv2.rectangle(strip, corner, opposite, (0, 0, 0), 1)
+        x, y = left + 22 * size, top + 16 * size
+        write_text(strip, name, x, y, (0, 0, 0), False, 0.45 * size)
     return strip
 
 

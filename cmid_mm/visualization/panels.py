@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from .drawing import (
     IGNORED,
     Picture,
+    arranged,
     class_names,
     draw_boxes,
     enlarge,
     legend,
+    letter_size,
     overlay_change,
     overlay_mask,
     palette_of,
     resized_mask,
-    side_by_side,
     stacked,
     titled,
     to_picture,
@@ -65,20 +66,17 @@ def mask_panel(
     count = max([value + 1 for value in present if value != IGNORED], default=1)
     count = max(count, len(meta.get('classes') or ()))
     names, palette = class_names(meta, count), palette_of(meta, count)[:count]
-    drawn = side_by_side(
-        [titled(enlarge(image, LEAST_SIDE), 'image')]
-        + [
-            titled(enlarge(overlay_mask(image, mask, palette), LEAST_SIDE), title)
-            for title, mask in fitted.items()
-        ]
-    )
+    pictures = {'image': image}
+    for title, mask in fitted.items():
+        pictures[title] = overlay_mask(image, mask, palette)
+    drawn, size = _arranged(pictures)
     shown = [value for value in present if value < count]
     texts = [names[value] for value in shown]
     colours = [palette[value] for value in shown]
     if len(shown) < len(present):
         texts.append('ignored')
         colours.append((128, 128, 128))
-    return stacked([drawn, legend(drawn.shape[1], texts, colours)])
+    return stacked([drawn, legend(drawn.shape[1], texts, colours, size)])
 
 
 def change_panel(
@@ -102,9 +100,7 @@ def change_panel(
         share = f'{title}: {100 * (mask == 1).mean():.1f} % changed'
         fitted = resized_mask(mask, dates[1].shape)
         pictures[share] = overlay_change(dates[1], fitted)
-    return side_by_side(
-        [titled(enlarge(image, LEAST_SIDE), title) for title, image in pictures.items()]
-    )
+    return _arranged(pictures)[0]
 
 
 def box_panel(
@@ -122,21 +118,36 @@ def box_panel(
     """
     # Small images have small objects, which the lines would hide.
     larger = enlarge(image, 2 * LEAST_SIDE)
-    scale = larger.shape[0] / image.shape[0]
+    scale, size = larger.shape[0] / image.shape[0], letter_size(larger)
     drawn = []
     for title, found in boxes.items():
         count = max([*found.labels, len(meta.get('classes') or ()) - 1, 0]) + 1
         # Data sets' own colours are made for other grounds, some hardly seen here.
         names, palette = class_names(meta, count), palette_of({}, count)
         picture = draw_boxes(
-            larger, found.corners * scale, found.labels, names, palette, found.scores
+            larger,
+            found.corners * scale,
+            found.labels,
+            names,
+            palette,
+            found.scores,
+            size,
         )
         present = sorted(set(found.labels))
         texts = [f'{names[i]} ({list(found.labels).count(i)})' for i in present]
         colours = [palette[i] for i in present]
-        strip = legend(picture.shape[1], texts or ['nothing'], colours or [(255,) * 3])
-        drawn.append(titled(stacked([picture, strip]), title))
-    return side_by_side(drawn)
+        texts, colours = texts or ['nothing'], colours or [(255, 255, 255)]
+        strip = legend(picture.shape[1], texts, colours, size)
+        drawn.append(titled(stacked([picture, strip]), title, size))
+    return arranged(drawn)
+
+
+def _arranged(pictures: Mapping[str, Picture]) -> tuple[Picture, float]:
+    """Pictures of one size with titles, and the size of the letters."""
+    larger = [enlarge(picture, LEAST_SIDE) for picture in pictures.values()]
+    size = letter_size(larger[0])
+    entitled = map(titled, larger, pictures, [size] * len(larger))
+    return arranged(list(entitled)), size
 
 
 def label_text(sample: Any, meta: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from cmid_mm.checkpoints import (
     read_checkpoint,
     stored_reading,
 )
-from cmid_mm.images import Reading
+from cmid_mm.images import Quality, Reading
 
 ROOT = Path(__file__).parents[2]
 SWIN = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 2])
@@ -300,6 +300,14 @@ def loading_run(path: Path, **step) -> Path:
             ),
             Reading(2, None, ((-20.5, 0), (-25, 1e-3)), nodata=-9999),
         ),
+        (
+            dict(
+                type='LoadImagery',
+                gsd=10,
+                quality=dict(file='{stem}_SCL.tif', values=[3, 8]),
+            ),
+            Reading(gsd=10, quality=Quality('{stem}_SCL.tif', [3, 8])),
+        ),
         (dict(type='LoadImageFromFile'), Reading()),
         (dict(type='LoadSomething'), None),
         (dict(type='LoadImagery', bands=[1, 2], num_bands=3), None),
@@ -375,6 +383,11 @@ def test_what_normalises_no_image_is_unknown(mean, std):
         dict(size=[1, 2]),
         dict(nodata='none'),
         dict(unknown=1),
+        dict(gsd='fine'),
+        dict(gsd=-1),
+        dict(quality='a'),
+        dict(quality=dict(values=[1])),
+        dict(quality=dict(file='a')),
     ],
 )
 def test_reading_of_other_types_is_unknown(reading):

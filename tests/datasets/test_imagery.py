@@ -252,6 +252,35 @@ def test_tiles_leave_no_pixel_out(tmp_path, tile, overlap):
     assert covered.min() >= 1
 
 
+def test_tiles_at_a_distance_on_the_ground(tmp_path):
+    """Scenes of two zones and two distances give tiles of one."""
+    generator = np.random.default_rng(0)
+    for name, crs, distance, side in (
+        ('a.tif', 'EPSG:32650', 10, 128),
+        ('b.tif', 'EPSG:32651', 20, 96),
+    ):
+        pixels = generator.integers(1, 255, (side, side, 3), np.uint8)
+        transform = rasterio.transform.from_origin(5e5, 3e6, distance, distance)
+        write_raster(tmp_path / name, pixels, crs=crs, transform=transform)
+    loader = dict(type='LoadImagery', gsd=20)
+    dataset = ImageryDataset(str(tmp_path), tile_size=64, pipeline=[loader])
+    windows = [dataset.get_data_info(i)['window'] for i in range(len(dataset))]
+    # The finer one is 64 pixels wide at that distance.
+    assert windows[0] == (0, 0, 64, 64)
+    assert windows[1:] == [(i, j, 64, 64) for i in (0, 32) for j in (0, 32)]
+    assert {dataset[i]['img'].shape for i in range(5)} == {(64, 64, 3)}
+    with rasterio.open(tmp_path / 'a.tif') as source:
+        fine = source.read().transpose(1, 2, 0).reshape(64, 2, 64, 2, 3)
+    np.testing.assert_allclose(dataset[0]['img'], fine.mean(axis=(1, 3)), atol=0.51)
+
+
+def test_no_distance_without_a_place(tmp_path):
+    write(tmp_path / 'a.png')
+    loader = dict(type='LoadImagery', gsd=20)
+    with pytest.raises(ValueError, match=r'a\.png: gsd needs a place'):
+        ImageryDataset(str(tmp_path), tile_size=64, pipeline=[loader])
+
+
 def test_tile_holds_its_part_of_the_image(tmp_path):
     pixels = write(tmp_path / 'a.tif', 2 * SIZE, 2 * SIZE)
     dataset = ImageryDataset(

@@ -112,6 +112,29 @@ def test_bands_and_tiles(tmp_path):
     assert result.images == 4
 
 
+def test_distance_and_mask_of_the_data_set(tmp_path):
+    pixels = np.random.default_rng(0).integers(90, 110, (64, 64, 3)).astype(np.uint16)
+    pixels[:32] = 9000
+    place = dict(
+        crs='EPSG:32650', transform=rasterio.transform.from_origin(5e5, 3e6, 10, 10)
+    )
+    write_raster(tmp_path / 'a.tif', pixels, **place)
+    clouds = np.zeros((64, 64, 1), np.uint8)
+    clouds[:32] = 9
+    (tmp_path / 'masks').mkdir()
+    write_raster(tmp_path / 'masks' / 'a.tif', clouds, **place)
+    quality = dict(file='{folder}/masks/{stem}.tif', values=[9])
+    loader = dict(type='LoadImagery', gsd=40, quality=quality)
+    (tmp_path / 'list.txt').write_text('a.tif')
+    dataset = ImageryDataset(str(tmp_path), 'list.txt', [loader], tile_size=16)
+    reading = reading_of(dataset, value_range=(0, 255), size=16)
+    assert len(dataset) == 1 and reading.gsd == 40
+    found = dataset_statistics(dataset, reading)
+    expected = pixels[32:].reshape(8, 4, 16, 4, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(found.mean, expected.mean(axis=(0, 1)), atol=0.3)
+    np.testing.assert_allclose(found.std, expected.std(axis=(0, 1)), atol=0.2)
+
+
 def test_suggested_range_spans_the_percentiles_of_all_bands(tmp_path):
     pixels = np.zeros((50, 60, 2), np.uint16)
     pixels[..., 0] = 500 + np.arange(3000).reshape(50, 60)

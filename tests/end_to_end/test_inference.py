@@ -92,6 +92,10 @@ def test_scenes_to_a_table(run, trained, data, tmp_path):
     config = dump(cfg, tmp_path / 'config.py')
     out = tmp_path / 'out'
     folder = data / 'scene' / 'test'
+    error = run(
+        'predict.py', config, checkpoint, folder, '--out', out, '--probabilities'
+    )
+    assert '--probabilities is for segmentation and change detection' in error
     assert run('predict.py', config, checkpoint, folder, '--out', out) is None
     rows = list(csv.DictReader((out / 'predictions.csv').open()))
     assert len(rows) == 8
@@ -121,12 +125,12 @@ def test_images_read_otherwise_are_said(trained, tmp_path, monkeypatch):
     assert 'nodata=7. If' in message
 
 
-def test_large_raster_to_a_geotiff(run, trained, large, tmp_path):
+def test_large_raster_to_a_geotiff(run, trained, large, tmp_path, capsys):
     cfg, checkpoint = trained('segmentation')
     config, out = dump(cfg, tmp_path / 'config.py'), tmp_path / 'out'
     window = ('--window', 96, '--overlap', 32, '--batch-size', 4)
     assert run('predict.py', config, checkpoint, large, '--out', out, *window) is None
-    assert files(out) == {'large.tif', 'large_overlay.jpg'}
+    assert files(out) == {'large.tif', 'large.tif.aux.xml', 'large_overlay.jpg'}
     with rasterio.open(large) as image, rasterio.open(out / 'large.tif') as mask:
         assert (mask.crs, mask.transform) == (image.crs, image.transform)
         assert mask.shape == image.shape
@@ -135,10 +139,23 @@ def test_large_raster_to_a_geotiff(run, trained, large, tmp_path):
     # In the middle of a window the mask is that of this window alone.
     with rasterio.open(large) as image:
         pixels = image.read().transpose(1, 2, 0)[:96, :96]
-    write_image(tmp_path / 'corner.png', pixels)
-    corner = Inferencer(cfg, checkpoint)(tmp_path / 'corner.png')[0].mask
+    corner_image = tmp_path / 'corner.png'
+    write_image(corner_image, pixels)
+    corner = Inferencer(cfg, checkpoint)(corner_image)[0].mask
     assert (predicted[:64, :64] == corner[:64, :64]).all()
     assert len(np.unique(predicted)) > 1
+    assert 'wrote the results of 1 images' in capsys.readouterr().out
+    again = (config, checkpoint, large, corner_image, '--out', out, *window)
+    assert run('predict.py', *again, '--resume') is None
+    told = capsys.readouterr().out
+    assert 'wrote the results of 1 images' in told
+    assert 'skipped 1 images whose results are in' in told
+    largest = ('--probabilities', 'largest', '--probability-bits', 16)
+    assert run('predict.py', *again, '--resume', *largest) is None
+    assert 'wrote the results of 2 images' in capsys.readouterr().out
+    with rasterio.open(out / 'large_prob.tif') as probability:
+        assert (probability.count, probability.dtypes[0]) == (1, 'uint16')
+        assert probability.shape == predicted.shape
 
 
 def test_boxes_of_windows_are_merged(run, trained, large, tmp_path):
@@ -173,8 +190,8 @@ def test_an_object_in_two_windows_is_one(trained, large, monkeypatch):
         (64, 0): [[80, 16, 20, 9, 0.3]],
     }
 
-    def predict_windows(image, windows, batch_size):
-        for window in windows:
+    def predict_windows(image, grid, rows, batch_size):
+        for window in grid.windows:
             boxes = torch.tensor(seen.get(window[:2], []), dtype=torch.float32)
             boxes = boxes.reshape(-1, 5)
             scores = torch.full((len(boxes),), 0.9 - 0.1 * (window[1] > 0))

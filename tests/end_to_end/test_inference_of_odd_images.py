@@ -14,6 +14,8 @@ from rasterio.transform import from_origin
 from cmid_mm.demo_scenes import make_scene
 from cmid_mm.inference import Inferencer
 from tests.images.miniatures import write_raster
+from tests.images.range_server import serve
+from tests.images.scenes import sentinel2
 
 from .trained_tasks import dump, files
 
@@ -56,6 +58,32 @@ def test_result_is_missing_where_the_raster_is(trained, scene, tmp_path, window)
         np.testing.assert_array_equal(source.dataset_mask() == 0, missing)
 
 
+def test_result_at_the_distance_of_the_config(trained, scene, tmp_path):
+    """Predicted on a coarser grid, masked, and saved with that grid's place."""
+    cfg, checkpoint = trained('segmentation')
+    place = dict(crs='EPSG:32650', transform=from_origin(5e5, 3e6, 0.5, 0.5))
+    path = write_raster(tmp_path / 'a.tif', scene.repeat(2, 0).repeat(2, 1), **place)
+    clouds = np.zeros((160, 160, 1), np.uint8)
+    clouds[:40, :60] = 9
+    coarse = dict(crs='EPSG:32650', transform=from_origin(5e5, 3e6, 1, 1))
+    write_raster(tmp_path / 'a_SCL.tif', clouds, **coarse)
+    cfg = cfg.copy()
+    cfg.test_dataloader.dataset.pipeline[0] = dict(
+        type='LoadImagery', gsd=1, quality=dict(file='{stem}_SCL.tif', values=[9])
+    )
+    inferencer = Inferencer(cfg, checkpoint)
+    (result,) = inferencer([path], window=64, overlap=32)
+    np.testing.assert_array_equal(result.mask == 255, clouds[..., 0] == 9)
+    inferencer.task.save(result, tmp_path / 'out', 'a')
+    with rasterio.open(tmp_path / 'out' / 'a.tif') as source:
+        assert source.transform == coarse['transform'] and source.shape == (160, 160)
+    # What the mask does not touch is as of the same pixels in a file of that distance.
+    same = write_raster(tmp_path / 'b.tif', scene, **coarse)
+    write_raster(tmp_path / 'b_SCL.tif', clouds, **coarse)
+    (other,) = inferencer([same], window=64, overlap=32)
+    np.testing.assert_array_equal(result.mask, other.mask)
+
+
 def test_window_with_an_empty_band_is_missing(trained, scene, tmp_path):
     cfg, checkpoint = trained('segmentation')
     holey = scene.astype(np.int16)
@@ -79,6 +107,32 @@ def test_an_empty_raster_is_named_and_the_rest_predicted(run, trained, scene, tm
     assert '1 of 2 images could not be predicted' in error
     assert 'a.tif: no window holds data' in error
     assert files(out) == {'b.tif', 'b_overlay.jpg'}
+
+
+def test_scenes_of_several_files_and_scenes_elsewhere(run, trained, tmp_path):
+    cfg, checkpoint = trained('segmentation')
+    cfg = cfg.copy()
+    loader = cfg.test_dataloader.dataset.pipeline[0]
+    loader.update(bands=[4, 3, 2], value_range=(0, 3000))
+    config, out = dump(cfg, tmp_path / 'config.py'), tmp_path / 'out'
+    data = tmp_path / 'data'
+    safe = sentinel2(data)
+    with serve(data) as server:
+        (data / 'four.bands').write_text(
+            '\n'.join(
+                f'{server.address}/{path.relative_to(data)}'
+                for band in (1, 2, 3, 4)
+                for path in safe.rglob(f'*_B0{band}.jp2')
+            )
+        )
+        (data / 'absent.bands').write_text(f'{server.address}/absent.tif')
+        error = run('predict.py', config, checkpoint, data, '--out', out)
+    assert '1 of 3 images could not be predicted' in error
+    assert f'absent.bands: {server.address}/absent.tif: HTTP' in error
+    assert mask_of(out / f'{safe.stem}.tif').shape == (48, 48)
+    with rasterio.open(out / 'four.tif') as source:
+        assert source.crs == 'EPSG:32632'
+        assert source.transform.to_gdal() == (5e5, 10, 0, 5e6, 0, -10)
 
 
 @pytest.mark.parametrize('shape', [(3, 1500), (1500, 3), (1, 1), (1, 5000)])

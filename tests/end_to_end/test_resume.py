@@ -56,6 +56,21 @@ def test_workers_do_not_change_the_run(images, uninterrupted, tmp_path):
     assert_same(tmp_path / 'iter_14.pth', uninterrupted)
 
 
+def test_windows_drawn_anew_are_those_of_an_uninterrupted_run(tmp_path):
+    scenes = write_images(tmp_path / 'scenes', count=3, size=160)
+    changes = {
+        'train_dataloader.dataset.type': 'SceneWindows',
+        'train_dataloader.dataset.tile_size': 64,
+        'train_dataloader.dataset.per_epoch': 10,
+    }
+    train(toy_run(scenes, tmp_path / 'whole', **changes))
+    train(toy_run(scenes, tmp_path / 'killed', **changes), kill_at=8)
+    resume = dict(resume=True, load_from=str(tmp_path / 'killed' / 'iter_8.pth'))
+    changes['train_dataloader.num_workers'] = 2
+    train(toy_run(scenes, tmp_path / 'killed', **changes, **resume))
+    assert_same(tmp_path / 'killed/iter_14.pth', tmp_path / 'whole/iter_14.pth')
+
+
 def test_another_seed_changes_the_run(images, uninterrupted, tmp_path):
     train(toy_run(images, tmp_path, **{'randomness.seed': 8}))
     with pytest.raises(AssertionError):

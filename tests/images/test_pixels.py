@@ -92,6 +92,9 @@ def test_marker_in_single_bands(marker, dtype, whole_pixels):
         (dict(nodata=0), {}, False),
         (dict(bands=[3, 2, 1]), {}, False),
         (dict(num_bands=4), {}, False),
+        (dict(gsd=10), dict(gsd=10.0), True),
+        (dict(gsd=10), {}, False),
+        (dict(quality=dict(file='a', values=[1])), {}, True),
     ],
 )
 def test_readings_alike(first, second, alike):

@@ -61,6 +61,8 @@ def test_ground_control_points(tmp_path):
     assert place.transform is None and place.crs == UTM and len(place.gcps) == 4
     corners = place.coordinates(np.array([[0, 0], [64, 48], [10, 0]], float))
     np.testing.assert_allclose(corners, [[500, 900], [628, 756], [520, 900]], atol=1e-6)
+    back = place.pixels(np.array([[628, 756], [521, 900]], float))
+    np.testing.assert_allclose(back, [[64, 48], [10.5, 0]], atol=1e-6)
     write_geotiff(tmp_path / 'mask.tif', texture(1)[..., 0], place)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -79,6 +81,7 @@ def test_rotated_and_south_up_transforms(tmp_path):
     assert place.transform == transform
     found = place.coordinates(np.array([[4.0, 2.0]]))
     np.testing.assert_allclose(found, [[10 + 4 + 1, 20 + 2 + 2]])
+    np.testing.assert_allclose(place.pixels(found), [[4, 2]])
 
 
 # -- Two dates ---------------------------------------------------------------------

@@ -8,7 +8,8 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from cmid_mm.images import Place, write_geotiff
-from cmid_mm.inference.georeferencing import write_geojson
+from cmid_mm.inference.georeferencing import write_boxes, write_geojson
+from cmid_mm.inference.ground import Ground
 
 PLACE = Place(CRS.from_epsg(32650), from_origin(500000, 3000000, 0.5, 0.5))
 
@@ -62,3 +63,25 @@ def test_geojson_without_a_code_is_in_degrees(tmp_path):
 def test_no_box(tmp_path):
     write_geojson(tmp_path / 'a.geojson', np.empty((0, 8)), [], PLACE)
     assert json.loads((tmp_path / 'a.geojson').read_text())['features'] == []
+
+
+@pytest.mark.parametrize('ending', ['geojson', 'gpkg'])
+@pytest.mark.parametrize('count', [0, 2])
+def test_boxes_opened_with_gdal(ending, count, tmp_path):
+    pyogrio = pytest.importorskip('pyogrio')
+    corners = np.array([[0, 0, 10, 0, 10, 20, 0, 20], [5, 0, 10, 5, 5, 10, 0, 5]])
+    fields = {'class': ['ship', 'harbour'][:count], 'score': np.array([0.5, 0.25])}
+    fields['score'] = fields['score'][:count]
+    path = tmp_path / f'a.{ending}'
+    write_boxes(path, corners[:count] * 1.0, fields, Ground(PLACE, 50, 50), 'boxes')
+    frame = pyogrio.read_dataframe(path)
+    assert len(frame) == count
+    if ending == 'gpkg' or count:
+        assert frame.crs == 'EPSG:32650'
+    if ending == 'gpkg':
+        assert pyogrio.list_layers(path)[:, 0] == ['boxes']
+    if count:
+        assert list(frame['class']) == ['ship', 'harbour']
+        assert list(frame['score']) == [0.5, 0.25]
+        assert list(frame['area']) == list(frame.geometry.area) == [50, 12.5]
+        assert frame.geometry[0].bounds == (500000, 2999990, 500005, 3000000)

@@ -9,12 +9,12 @@ import pytest
 import rasterio
 
 from cmid_mm.labels.dota import parse_boxes
+from cmid_mm.polygons import share_inside
 from cmid_mm.preparation import PreparationError, prepare
 from cmid_mm.preparation.dior import DIORRPreparation
 from cmid_mm.preparation.dota import DOTAMultiScalePreparation, DOTAPreparation
 from cmid_mm.preparation.dota_tiles import (
     TileSettings,
-    share_inside,
     tile_places,
     tile_text,
     write_labelled_tiles,

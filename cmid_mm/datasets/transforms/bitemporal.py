@@ -11,6 +11,7 @@ from mmengine.registry import TRANSFORMS
 
 from ...images import Reading
 from ...images.pairs import ImagePair
+from ...images.pixels import missing_pixels
 from ...labels.masks import check_size, read_change_mask
 
 
@@ -19,12 +20,14 @@ class LoadImagePair(BaseTransform):
     """Load two dates of a place and stack them on channels.
 
     As one array, both dates go through every later step (crops, flips, rotations)
-    together. Required keys: ``img_path`` and ``img_path2``. Added keys: ``img``
-    (H, W, 2C), RGB if they are photographs, uint8 or float32 on the 0-255 scale;
-    ``img_shape``, ``ori_shape``.
+    together. Required keys: ``img_path`` and ``img_path2``, optionally ``window``.
+    Added keys: ``img`` (H, W, 2C), RGB if they are photographs, uint8 or float32 on
+    the 0-255 scale; ``img_shape``, ``ori_shape``; ``img_missing``, bool (H, W), where
+    one of the dates holds no data, None if both do everywhere.
 
     Args:
-        bands: Bands to take, counted from 1. Defaults to None, all that hold data.
+        bands: Bands to take, counted from 1, or by their names in the files. Defaults
+            to None, all that hold data.
         value_range: Low and high value of non-8-bit files, mapped to 0 and 255: one
             pair, or one for each band. Defaults to None, the whole integer range.
         num_bands: Expected number C of bands. Defaults to None: the number of
@@ -33,6 +36,9 @@ class LoadImagePair(BaseTransform):
             None.
         align: Warp the second date onto the pixels of the first where their places
             differ. Defaults to False: such pairs are refused.
+        gsd: Distance of pixels on the ground in metres at which files are read.
+            Defaults to None, as they are.
+        quality: Mask beside each file, as of :class:`LoadImagery`. Defaults to None.
 
     Raises:
         ValueError: If the options contradict each other.
@@ -40,13 +46,17 @@ class LoadImagePair(BaseTransform):
 
     def __init__(
         self,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int | str] | None = None,
         value_range: Any = None,
         num_bands: int | None = None,
         nodata: float | None = None,
         align: bool = False,
+        gsd: float | None = None,
+        quality: Any = None,
     ) -> None:
-        self.reading = Reading(num_bands or 0, bands, value_range, nodata=nodata)
+        self.reading = Reading(
+            num_bands or 0, bands, value_range, None, nodata, gsd, quality
+        )
         self.align = align
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +66,12 @@ class LoadImagePair(BaseTransform):
             PlaceMismatchError: If the two differ in size or place.
         """
         paths = results['img_path'], results['img_path2']
-        with ImagePair(paths, self.align) as pair:
-            results['img'], _ = pair.load(self.reading)
+        with ImagePair(paths, self.align, reading=self.reading) as pair:
+            results['img'], valid = pair.load(self.reading, results.get('window'))
+        # Without either date nobody knows whether something changed.
+        dates = [None] if valid is None else np.split(valid, 2, axis=2)
+        missing = [lost for v in dates if (lost := missing_pixels(v)) is not None]
+        results['img_missing'] = np.any(missing, axis=0) if missing else None
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Classes of the data and of the classifier."""
+"""Classes of the data and of the heads."""
 
+import re
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -9,18 +10,21 @@ from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
 from torch.utils.data import DataLoader
 
+#: Heads that tell classes apart, those of detectors aside, which mmdet looks at.
+_HEAD = re.compile(r'head|(decode|auxiliary)_head(\.\d+)?')
+
 
 @HOOKS.register_module()
 class NumClassesHook(Hook):
-    """Refuse a classifier with more or fewer classes than the data.
+    """Refuse heads with more or fewer classes than the data.
 
     With fewer, training would stop at the first image of a class that is missing;
-    with more, nothing would be noticed.
+    with more, nothing would be noticed. Looks at classifiers and at what segments.
 
     Raises:
         ValueError: When training, validation or a test begins, if
-            ``model.head.num_classes`` or ``data_preprocessor.num_classes`` is not the
-            number of classes of the data set.
+            ``num_classes`` of a head or of ``data_preprocessor`` is not the number of
+            classes of the data set.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -39,14 +43,21 @@ class NumClassesHook(Hook):
         model: Any = get_ori_model(runner.model)
         dataset: Any = loader.dataset
         classes = dataset.metainfo['classes']
-        for name, owner in (
-            ('model.head', model.head),
-            ('data_preprocessor', model.data_preprocessor),
-        ):
-            count = getattr(owner, 'num_classes', None)
-            if count is not None and count != len(classes):
+        owners = {
+            f'model.{name}': module
+            for name, module in model.named_modules()
+            if _HEAD.fullmatch(name)
+        }
+        owners['data_preprocessor'] = model.data_preprocessor
+        counts = {
+            name: owner.num_classes
+            for name, owner in owners.items()
+            if getattr(owner, 'num_classes', None) is not None
+        }
+        for name, count in counts.items():
+            if count != len(classes):
                 raise ValueError(
                     f'{name}.num_classes is {count}, but the data set has '
                     f'{len(classes)} classes ({", ".join(classes)}); set '
-                    f'num_classes={len(classes)} of model.head and data_preprocessor'
+                    f'num_classes={len(classes)} of {" and ".join(counts)}'
                 )

@@ -72,7 +72,7 @@ class CMID(BaseModel):
         super().__init__(build_part(data_preprocessor), init_cfg)
         bands = self.data_preprocessor.num_bands
         encoder = {'type': 'MaskedEncoder', **encoder}
-        if bands != 3:
+        if bands != 3 and 'backbone' in encoder:
             encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
         self.student: MaskedEncoder = build_part(encoder)
         self.heads = nn.ModuleDict()

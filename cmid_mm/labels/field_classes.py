@@ -1,0 +1,132 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Classes by the values of a field of a vector layer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.notices import say_once
+from .errors import LabelError
+from .masks import IGNORED
+from .vectors import check_fields, read_attributes
+
+
+class FieldClasses:
+    """Classes of the polygons of a layer; see :class:`~.layers.LabelLayer`.
+
+    Attributes:
+        classes: Names of the classes.
+        background: Index of the class of ground without a polygon, or 255.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        classes: Sequence[str] | None,
+        label_map: Mapping[Any, int | str],
+        ignore: Sequence[Any],
+        field: str | None,
+        layer: str | None,
+        background: int | str | None = None,
+    ) -> None:
+        self.path, self.field, self.layer = path, field, layer
+        values = [Path(path).stem]
+        if field is None:
+            check_fields(path, [], layer)
+            if label_map or ignore:
+                raise LabelError(
+                    f'{path}: label_map and ignore are about the values of a field; '
+                    'name it (field=...)'
+                )
+        else:
+            column = read_attributes(path, [field], layer)[field]
+            values = sorted(map(_plain, column.dropna().unique()), key=_sorting)
+            unnamed = int(column.isna().sum())
+            if unnamed:
+                say_once(
+                    f'polygons without class in {path}',
+                    f'{path}: {unnamed} features have no {field}; ground under them is '
+                    'ignored',
+                )
+        kept = [value for value in values if value not in ignore]
+        meant = {value: label_map.get(value, value) for value in kept}
+        if classes is None:
+            named = [v for v, name in meant.items() if v == name or name != IGNORED]
+            names = list(dict.fromkeys(str(meant[value]) for value in named))
+            if isinstance(background, str) and background not in names:
+                names.insert(0, background)
+            classes = names
+        self.classes = tuple(classes)
+        check_number(path, self.classes)
+        self.background = IGNORED
+        if background is not None:
+            self.background = class_index(path, 'background', background, self.classes)
+        if field is None:
+            meant = {values[0]: self._only_class(values[0])}
+        self._indices = {
+            value: class_index(path, f'{field}={value}', name, self.classes)
+            for value, name in meant.items()
+        }
+
+    def _only_class(self, name: str) -> int | str:
+        others = [i for i in range(len(self.classes)) if i != self.background]
+        if len(others) == 1:
+            return others[0]
+        if name in self.classes:
+            return name
+        raise LabelError(
+            f'{self.path}: which of the classes {", ".join(self.classes)} its polygons '
+            'are is not said; name the field that holds the class (field=...)'
+        )
+
+    def indices(self, frame: Any) -> NDArray[np.uint8]:
+        """The class of each feature, or 255."""
+        if self.field is None:
+            (index,) = self._indices.values()
+            return np.full(len(frame), index, np.uint8)
+        values = map(_plain, frame[self.field])
+        return np.array([self._indices.get(v, IGNORED) for v in values], np.uint8)
+
+
+def class_index(path: str, value: Any, meant: Any, classes: Sequence[str]) -> int:
+    """The index of a class by its name or, if no class is called so, by its index.
+
+    Raises:
+        LabelError: If it is neither.
+    """
+    if str(meant) in classes:
+        return list(classes).index(str(meant))
+    if isinstance(meant, int) and (0 <= meant < len(classes) or meant == IGNORED):
+        return meant
+    raise LabelError(
+        f'{path}: {value} stands for {meant!r}, which is none of the {len(classes)} '
+        f'classes ({", ".join(classes)}) and no index of one. Say what it means: '
+        f'label_map={{{value!r}: CLASS, ...}}, or ignore=[...]'
+    )
+
+
+def check_number(path: str, classes: Sequence[str]) -> None:
+    """Refuse more classes than a mask has values, 255 being the ignored one.
+
+    Raises:
+        LabelError: If there are more than 255.
+    """
+    if len(classes) > IGNORED:
+        raise LabelError(
+            f'{path}: has {len(classes)} classes ({", ".join(classes[:3])}, ...), more '
+            f'than {IGNORED}; is it the right field? Join classes by label_map'
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A value as Python writes it; whole numbers as such."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _sorting(value: Any) -> tuple[bool, Any]:
+    is_text = isinstance(value, str)
+    return is_text, value

@@ -1,0 +1,82 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""From scenes and a layer of labels to a tested network, by the commands."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('mmseg')
+pytest.importorskip('geopandas')
+
+from cmid_mm.checkpoints import read_checkpoint
+from tests.datasets.windowed.ground import classes_of, write_polygons, write_raster
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'segmentation/upernet_r18_windows.py'
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Path:
+    """Two scenes whose colours say the class, and the polygons of two classes."""
+    rng = np.random.default_rng(0)
+    boxes = {
+        (left, top, left + 40, top + 28): int(rng.integers(1, 3))
+        for left in range(8, 300, 48)
+        for top in range(4, 160, 32)
+    }
+    mask = classes_of(boxes, 160, 320)
+    colours = np.array([[60, 60, 60], [220, 200, 40], [20, 120, 200]])[mask]
+    image = colours + rng.integers(-10, 10, colours.shape)
+    for name, left in (('west', 0), ('east', 160)):
+        part = image[:, left : left + 160].transpose(2, 0, 1).astype(np.uint8)
+        path = tmp_path / 'images' / f'{name}.tif'
+        write_raster(path, part, left, photometric='RGB')
+    names = ['field' if value == 1 else 'forest' for value in boxes.values()]
+    write_polygons(
+        tmp_path / 'labels.gpkg', list(boxes), 'EPSG:4326', **{'class': names}
+    )
+    return tmp_path
+
+
+def test_from_scenes_and_polygons_to_scores(ground, run, tmp_path, capsys):
+    labels = '--labels', ground / 'labels.gpkg', '--field', 'class'
+    options = *labels, '--background', 'other', '--out', ground / 'split'
+    sides = '--block', '80px', '--guard', '8px', '--train-ratio', 0.6
+    assert run('split_dataset.py', ground / 'images', *options, *sides) is None
+    said = capsys.readouterr().out
+    assert 'windows of up to 72 pixels' in said
+
+    small = [
+        'model.backbone.base_channels=8',
+        'model.backbone.stem_channels=8',
+        'model.decode_head.in_channels=[8,16,32,64]',
+        'model.decode_head.channels=16',
+        'model.auxiliary_head.in_channels=32',
+        'model.auxiliary_head.channels=16',
+        'model.data_preprocessor.size=(64,64)',
+        *(f'{s}_dataloader.dataset.window=64' for s in ('train', 'val', 'test')),
+        *(f'{s}_dataloader.num_workers=0' for s in ('train', 'val', 'test')),
+        *(f'{s}_dataloader.persistent_workers=False' for s in ('train', 'val', 'test')),
+        'train_dataloader.batch_size=4',
+        'train_cfg.max_iters=4',
+        'train_cfg.val_interval=4',
+        'default_hooks.checkpoint.interval=4',
+    ]
+    work = tmp_path / 'work'
+    arguments = '--data-root', ground, '--work-dir', work, '--cfg-options', *small
+    assert run('train.py', CONFIG, *arguments) is None
+    pictures = tmp_path / 'pictures'
+    checkpoint = work / 'iter_4.pth'
+    tested = 'test.py', CONFIG, checkpoint, '--show-dir', pictures, '--tta'
+    assert run(*tested, *arguments) is None
+    (result,) = work.glob('*/*.json')
+    assert {'mIoU', 'mFscore', 'aAcc'} < json.loads(result.read_text()).keys()
+    # A picture for each window of the test, and the classes for predictions.
+    names = [path.stem for path in pictures.iterdir()]
+    # To cover a block of 72 to 76 pixels takes four windows of 64.
+    assert len(names) == 4 * int(re.findall(r'(\d+) blocks', said)[1])
+    assert all(re.fullmatch(r'(west|east)_\d+_\d+', name) for name in names)
+    meta = read_checkpoint(checkpoint)['meta']['dataset_meta']
+    assert tuple(meta['classes']) == ('other', 'field', 'forest')
