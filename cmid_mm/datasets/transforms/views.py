@@ -120,7 +120,8 @@ class ViewPair(BaseTransform):
             tuple: View (size, size, C) and its box (top, left, height, width,
             orientation).
         """
-        top, left, height, width = self.sample_box(*image.shape[:2], area)
+        rows, columns = image.shape[:2]
+        top, left, height, width = self.sample_box(rows, columns, area)
         flip = np.random.random() < self.flip_prob
         view = cv2.resize(
             image[top : top + height, left : left + width],
