@@ -1,9 +1,9 @@
 _base_ = 'cmid_r18_scenes.py'
 
-# All three branches, for short runs on few images (docs/results.md says what each change
-# brought): the contrast of both views' own projections instead of a slow teacher's, four
-# small crops, half of the views masked, and local branches that press lightly on the
-# earlier stages and leave the last one to meaning.
+# All three branches, for short runs on few images; docs/results.md says what each
+# change brought. The contrast of both views' own projections instead of a slow
+# teacher's, four small crops, half of the views masked, and local branches that press
+# lightly on the earlier stages and leave the last one to meaning.
 train_pipeline = [
     {
         **step,

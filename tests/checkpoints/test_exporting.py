@@ -377,7 +377,7 @@ def test_what_normalises_no_image_is_unknown(mean, std):
     'reading',
     [
         dict(bands='abc'),
-        dict(bands=['a']),
+        dict(bands=[{}]),
         dict(num_bands='x'),
         dict(value_range=[5, 1]),
         dict(size=[1, 2]),

@@ -1,4 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import copy
 import runpy
 import sys
 from pathlib import Path
@@ -63,6 +64,7 @@ def trained(data):
             path = data / f'{task}.pth'
             torch.save(dict(state_dict=model.state_dict(), meta={}), path)
             made[task] = cfg, path
-        return made[task]
+        cfg, path = made[task]
+        return copy.deepcopy(cfg), path  # what a test sets, no other sees
 
     return get

@@ -67,7 +67,6 @@ def test_result_at_the_distance_of_the_config(trained, scene, tmp_path):
     clouds[:40, :60] = 9
     coarse = dict(crs='EPSG:32650', transform=from_origin(5e5, 3e6, 1, 1))
     write_raster(tmp_path / 'a_SCL.tif', clouds, **coarse)
-    cfg = cfg.copy()
     cfg.test_dataloader.dataset.pipeline[0] = dict(
         type='LoadImagery', gsd=1, quality=dict(file='{stem}_SCL.tif', values=[9])
     )
@@ -106,7 +105,7 @@ def test_an_empty_raster_is_named_and_the_rest_predicted(run, trained, scene, tm
     error = run('predict.py', config, checkpoint, data, '--out', out, '--window', 64)
     assert '1 of 2 images could not be predicted' in error
     assert 'a.tif: no window holds data' in error
-    assert files(out) == {'b.tif', 'b_overlay.jpg'}
+    assert files(out) == {'b.tif', 'b.tif.aux.xml', 'b_overlay.jpg'}
 
 
 def test_scenes_of_several_files_and_scenes_elsewhere(run, trained, tmp_path):
