@@ -3,8 +3,10 @@
 
 Small data sets: OUT/scene (image folders by class), OUT/segmentation (img, ann),
 OUT/detection (images, DOTA labelTxt) and OUT/change (A, B, label), each with train and
-test. The same settings always give the same pixels; a complete folder is kept and an
-interrupted run continues.
+test. By --tasks aerial satellite a few georeferenced scenes with a label layer:
+OUT/aerial (GeoTIFFs, polygons) and OUT/satellite (Sentinel-2 folders of 13 bands, a
+label raster); --train, --test and --size do not concern these. The same settings
+always give the same pixels; a complete folder is kept and an interrupted run continues.
 """
 
 import argparse
@@ -13,6 +15,8 @@ from cmid_mm_cli import Command, run_tool
 
 #: TASKS of cmid_mm.demo_scenes.
 TASKS = ('scene', 'segmentation', 'detection', 'change')
+#: RASTERS of cmid_mm.demo_scenes.
+RASTERS = ('aerial', 'satellite')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tasks',
         nargs='+',
-        choices=TASKS,
+        choices=TASKS + RASTERS,
         default=list(TASKS),
-        help='what to write (default: all)',
+        help='what to write (default: the first four)',
     )
     parser.add_argument(
         '--overwrite',

@@ -7,12 +7,14 @@ buildings, trees, slots for vehicles and ships); a *look* is one acquisition of 
 a height and a land-cover map, then lights them: shading and cast shadows follow
 from the heights and the position of the sun. A change pair is one plan and an edited
 copy of it under two looks, so that real changes and nuisance changes stay apart.
+Georeferenced scenes are several plans under one look, side by side.
 
 Everything is a pure function of ``(seed, index, size, scene_class)``: scene ``i``
 does not depend on how many scenes are made or in which order.
 """
 
 from .making import make_change_pair, make_scene
+from .rasters import MAP_CLASSES, RASTERS
 from .scene import (
     COVER_CLASSES,
     COVER_PALETTE,
@@ -26,6 +28,8 @@ from .writing import TASKS, write_demo_data
 __all__ = [
     'COVER_CLASSES',
     'COVER_PALETTE',
+    'MAP_CLASSES',
+    'RASTERS',
     'SCENE_CLASSES',
     'TASKS',
     'ChangePair',

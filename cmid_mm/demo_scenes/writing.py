@@ -10,6 +10,7 @@ from ..files import write_bytes
 from ..images.writing import write_image
 from ..restartable import Job, OtherSettingsError, RestartableFolder, run_jobs
 from .making import MAX_SIZE, MIN_SIZE, make_change_pair, make_scene
+from .rasters import RASTERS, raster_job
 from .scene import SCENE_CLASSES
 
 TASKS = ('scene', 'segmentation', 'detection', 'change')
@@ -40,6 +41,13 @@ def write_demo_data(
         segmentation/{train,test}/{img,ann}/000012.png   # ann: index masks
         detection/{train,test}/images/000012.png, labelTxt/000012.txt  # DOTA v1.0
         change/{train,test}/{A,B,label}/000012.png       # label: 0 or 255
+        aerial/images/*.tif, aerial/labels.gpkg, aerial/all.mosaic
+        satellite/images/*.SAFE, satellite/labels.tif
+
+    The latter two, which have to be asked for, are the same few georeferenced scenes
+    whatever the numbers and the size: 8-bit RGB of 0.5 m with polygons, Sentinel-2
+    folders of 13 bands with a label raster of 20 m. Their classes are those of
+    ``MAP_CLASSES``.
 
     A run that was interrupted continues where it stopped, and a complete folder that
     was made with the same settings is left as it is.
@@ -50,7 +58,7 @@ def write_demo_data(
         test: Number of test images (or pairs) of each task, >= 1.
         size: Side of the images in pixels, 64 to 1024.
         seed: Seed of the collection, >= 0.
-        tasks: Which of ``TASKS`` to write.
+        tasks: Which of ``TASKS`` and ``RASTERS`` to write.
         overwrite: Replace folders that were made with other settings.
         workers: Number of processes.
         progress: Whether to show a progress bar for each task.
@@ -63,9 +71,9 @@ def write_demo_data(
         FileExistsError: If a task's folder exists with other settings and
             ``overwrite`` is off, or holds files that are not demo data.
     """
-    unknown = sorted(set(tasks) - set(TASKS))
-    if unknown or not tasks:
-        raise ValueError(f'tasks must be some of {TASKS}, got {tuple(tasks)}')
+    known = TASKS + RASTERS
+    if not tasks or not set(tasks) <= set(known):
+        raise ValueError(f'tasks must be some of {known}, got {tuple(tasks)}')
     if not 1 <= train <= _TEST_START or test < 1 or workers < 1 or seed < 0:
         raise ValueError(
             f'train must be 1 to {_TEST_START}, test and workers >= 1 and seed >= 0, '
@@ -74,9 +82,14 @@ def write_demo_data(
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f'size must be {MIN_SIZE} to {MAX_SIZE} pixels, got {size}')
     root = Path(out_dir)
-    settings = dict(version=_VERSION, train=train, test=test, size=size, seed=seed)
+    every = dict(version=_VERSION, seed=seed)
+    of_tasks = dict(train=train, test=test, size=size)
     folders = {
-        task: RestartableFolder(root / task, settings | {'task': task}, _MANIFEST)
+        task: RestartableFolder(
+            root / task,
+            {**every, **(of_tasks if task in TASKS else {}), 'task': task},
+            _MANIFEST,
+        )
         for task in tasks
     }
     # Every folder is checked before the first one is written.
@@ -85,7 +98,11 @@ def write_demo_data(
     scenes += [('test', _TEST_START + i) for i in range(test)]
     for task in wanted:
         _begin(folders[task])
-        jobs = [_JOBS[task](root / task / split, seed, size, i) for split, i in scenes]
+        if task in RASTERS:
+            jobs = [raster_job(task, root / task, seed)]
+        else:
+            write = _JOBS[task]
+            jobs = [write(root / task / split, seed, size, i) for split, i in scenes]
         run_jobs(jobs, workers, f'demo data: {task}', progress)
         folders[task].finish()
     return {task: root / task for task in tasks}

@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Writing of areas: rectangles on the ground as a vector layer."""
+"""Writing of areas: polygons on the ground as a vector layer."""
 
 import io
 from collections.abc import Sequence
@@ -23,8 +23,21 @@ def write_areas(path: Path, rectangles: Sequence[Bounds], crs: Any) -> None:
     """
     import shapely
 
-    shapes = [shapely.box(*bounds) for bounds in rectangles]
-    frame = vector_library().GeoDataFrame(geometry=shapes, crs=crs.to_wkt())
+    write_polygons(path, [shapely.box(*bounds) for bounds in rectangles], crs)
+
+
+def write_polygons(
+    path: Path, shapes: Sequence[Any], crs: Any, **columns: Sequence[Any]
+) -> None:
+    """Write polygons as a GeoPackage.
+
+    Args:
+        path: The file; one that exists is replaced.
+        shapes: Polygons of shapely, in the reference system.
+        crs: Reference system.
+        columns: Values of each polygon by the name of a field.
+    """
+    frame = vector_library().GeoDataFrame(columns, geometry=shapes, crs=crs.to_wkt())
     content = io.BytesIO()
     frame.to_file(content, driver='GPKG', layer=path.stem, engine='pyogrio')
     write_bytes(path, content.getvalue())

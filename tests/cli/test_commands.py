@@ -11,7 +11,7 @@ import pytest
 
 import cmid_mm_cli
 from cmid_mm.checkpoints import EXPORT_LAYOUTS
-from cmid_mm.demo_scenes import TASKS
+from cmid_mm.demo_scenes import RASTERS, TASKS
 from cmid_mm.preparation import PREPARATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +98,7 @@ def test_command_does_what_the_tool_does(command, tmp_path, capsys):
     [
         ('export_backbone', 'LAYOUTS', EXPORT_LAYOUTS),
         ('make_demo_data', 'TASKS', TASKS),
+        ('make_demo_data', 'RASTERS', RASTERS),
         ('prepare_data', 'DATASETS', PREPARATIONS),
     ],
 )

@@ -77,6 +77,9 @@ def as_tool(words: list[str]) -> tuple[str, list[str]] | None:
         positional = 1 if name == 'train' else 2
         assert rest[positional].isdigit()  # processes
         return f'tools/{name}.py', rest[:positional] + rest[positional + 1 :]
+    if program == 'torchrun':
+        start = next(i for i, word in enumerate(rest) if TOOL.fullmatch(word))
+        return rest[start], rest[start + 1 :]
     if program == 'tools/slurm_train.sh':
         return 'tools/train.py', rest[2:]  # behind partition and job name
     if words == ['make', 'demo']:

@@ -26,7 +26,7 @@ def config(**changes):
 
 
 def test_misspelt_keys_are_told(capsys):
-    variables = dict(train_pipeline=[], test_dataset={}, val_evaluator_abs={}, lr=1)
+    variables = dict(test_pipeline=[], test_dataset={}, val_evaluator_abs={}, lr=1)
     launch.warn_of_misspelt_keys(config(work_dir='a', tta_model={}, **variables))
     assert capsys.readouterr().out == ''
     launch.warn_of_misspelt_keys(config(val_dataloder={}, custom_hook=[]))
