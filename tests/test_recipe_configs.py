@@ -24,6 +24,7 @@ KINDS = {
     'cmid_r50_aerial-rgbn': (4, 'uint8', (10, 240)),
 }
 SIZE = 64
+SENTINEL2 = 'B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12'.split()
 
 
 def write_scenes(folder: Path, bands: int, dtype: str, limits: tuple) -> None:
@@ -45,6 +46,8 @@ def write_scenes(folder: Path, bands: int, dtype: str, limits: tuple) -> None:
             transform=from_origin(500000, 5000000, 10, 10),
         ) as file:
             file.write(values.astype(dtype))
+            if bands == 12:
+                file.descriptions = SENTINEL2
 
 
 @pytest.fixture

@@ -242,13 +242,19 @@ def _check_weight(weight: float, what: str) -> None:
         raise ValueError(f'{what} must be a number of at least 0, got {weight}')
 
 
+def _name(path: str, root: str) -> str:
+    """A path relative to a folder that it lies in; an address as it is."""
+    name = os.path.relpath(path, root or '.')
+    return path if '://' in path or name.startswith('..') else name
+
+
 def _chosen(
     weights: Mapping[str, float], paths: Sequence[str], root: str
 ) -> dict[int, float]:
     """Weights by number of the scene, of those that are named."""
     if not weights:
         return {}
-    names = [os.path.relpath(path, root or '.') for path in paths]
+    names = [_name(path, root) for path in paths]
     numbers: dict[str, list[int]] = {}
     for number, (path, name) in enumerate(zip(paths, names, strict=True)):
         for known in {path, name}:

@@ -68,9 +68,10 @@ def _openable(name: str, within: tuple[str, ...]) -> str:
     if ending not in (STACK, MOSAIC) or not os.path.isfile(name):
         return name
     try:
-        parts = [_part(part, (*within, name)) for part in listed_parts(name)]
+        names = listed_parts(name)
     except ValueError as error:
         raise UnreadableImageError(str(error)) from None
+    parts = [_part(part, (*within, name)) for part in names]
     return stack(name, parts) if ending == STACK else mosaic(name, parts)
 
 

@@ -10,7 +10,7 @@ from rasterio import Affine
 from .notices import say_once
 from .pixels import Pixels, Window
 from .place import NEARLY, Place, pixel_metres
-from .rasters import in_strips
+from .reducing import in_strips
 from .resampling import axis, resample
 from .source import Source
 from .values import reduced_shape, resize_by_area

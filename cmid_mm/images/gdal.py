@@ -4,15 +4,17 @@
 import ctypes
 import os
 import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import rasterio
 import rasterio._base
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from torch.utils.data import get_worker_info
 
 from .errors import UnreadableImageError
 from .names import is_network
@@ -35,9 +37,38 @@ _FINAL = re.compile(r'HTTP response code: 4(?!08|29)')
 _network_used = False
 
 
+#: Of each thread: whether the settings hold for good.
+_kept = threading.local()
+
+
 @contextmanager
 def gdal_settings() -> Iterator[None]:
-    """GDAL's settings for opening and reading; it warns of no missing place."""
+    """GDAL's settings for opening and reading; it warns of no missing place.
+
+    In the workers of a data loader they are kept.
+    """
+    if get_worker_info() is not None:
+        keep_settings()
+    if hasattr(_kept, 'stack'):
+        yield
+        return
+    with _settings():
+        yield
+
+
+def keep_settings() -> None:
+    """Keep GDAL's settings in this thread, as is done in those that only load images.
+
+    To set them and take them back takes about as long as to read a small window.
+    """
+    if not hasattr(_kept, 'stack'):
+        stack = ExitStack()
+        stack.enter_context(_settings())
+        _kept.stack = stack
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
     options = {
         name: value for name, value in _DEFAULTS.items() if name not in os.environ
     }

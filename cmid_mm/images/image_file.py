@@ -268,7 +268,8 @@ def _check_regular(path: str | Path) -> None:
 
 def _is_photograph(path: str | Path) -> bool:
     """Whether it is to be read as JPEG or PNG, which GDAL does elsewhere."""
-    return is_local(path) and Path(path).suffix.lower() in PHOTOGRAPH_EXTENSIONS
+    ending = os.path.splitext(path)[1].lower()
+    return ending in PHOTOGRAPH_EXTENSIONS and is_local(path)
 
 
 # -- Files that are held open ------------------------------------------------------

@@ -3,6 +3,7 @@
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 #: GDAL's prefixes for files of a network, by the scheme of an address.
@@ -34,13 +35,19 @@ def is_local(name: str | os.PathLike[str]) -> bool:
     return not (_ADDRESS.match(text) or re.match(r'/vsi\w+/', text))
 
 
+@lru_cache(maxsize=1024)
 def is_network(name: str | os.PathLike[str]) -> bool:
     """Whether reading it needs a network, which may fail for a moment.
 
     Args:
         name: A name, or the text of a VRT, which names its parts.
     """
-    return bool(_NETWORK.search(os.fspath(name)))
+    return _names_network(os.fspath(name))
+
+
+@lru_cache(maxsize=256)  # asked at each reading, and VRTs are long
+def _names_network(text: str) -> bool:
+    return bool(_NETWORK.search(text))
 
 
 def is_missing(name: str | os.PathLike[str]) -> bool:

@@ -310,3 +310,13 @@ def valid_values(
 def marks_pixels(marker: float, dtype: np.dtype) -> bool:
     """Whether a marker counts only where it stands in all bands of a pixel."""
     return dtype.kind == 'u' and marker in (0, np.iinfo(dtype).max)
+
+
+def stored_marker(marker: float | None, dtype: np.dtype) -> Any:
+    """A marker as values of a type have it; None if none can be equal to it."""
+    if marker is None or dtype.kind == 'f':
+        return None if marker is None else dtype.type(marker)
+    limits = np.iinfo(dtype)
+    if not limits.min <= marker <= limits.max or marker != int(marker):
+        return None
+    return dtype.type(marker)

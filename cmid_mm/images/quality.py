@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from .errors import UnreadableImageError
 from .pixels import Pixels, Quality, Window
 from .place import Place
-from .rasters import Raster, in_strips
+from .rasters import Raster
+from .reducing import in_strips
 from .source import Source
 from .values import reduced_shape
 

@@ -21,14 +21,13 @@ from .gdal import Result, persistently, unreadable
 from .names import image_path, is_network
 from .notices import say_once
 from .orientation import orientation
-from .pixels import Header, Pixels, Window, marks_pixels, valid_values
+from .pixels import Header, Pixels, Window, marks_pixels, stored_marker, valid_values
 from .place import Place, place_of
-from .values import reduced_shape, resize_by_area
+from .reducing import in_strips
+from .values import both_valid, channels_last, finite_values, reduced_shape
 
 RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)
 
-#: A reduced read goes through a raster in strips of at most so many bytes.
-_STRIP_BYTES = 1 << 26
 #: Formats whose overviews come from wavelets or cosines, which average.
 _AVERAGING_DRIVERS = ('JP2OpenJPEG', 'JP2KAK', 'JP2ECW', 'JPEG')
 
@@ -208,9 +207,9 @@ class Raster:
         if window is not None:
             top, left, height, width = window
             part = RasterWindow(left, top, width, height)
-        values = source.read(bands, window=part).transpose(1, 2, 0)
-        valid = self._file_mask(source, bands, part)
-        return Pixels(np.ascontiguousarray(values), _and(valid, _finite(values)))
+        values = channels_last(source.read(bands, window=part))
+        valid = self._file_mask(source, bands, part, None)
+        return Pixels(values, both_valid(valid, finite_values(values)))
 
     def read_band(
         self, window: Window
@@ -312,22 +311,36 @@ class Raster:
                 planes = level.read(list(bands), window=window)
                 if self._complex:
                     planes = np.abs(planes).astype(np.float32)
-                values = np.ascontiguousarray(planes.transpose(1, 2, 0))
-            valid = _and(self._file_mask(level, bands, window), _finite(values))
+                values = channels_last(planes)
+            valid = both_valid(
+                self._file_mask(level, bands, window, values), finite_values(values)
+            )
             if marker is not None:
                 present = valid_values(values != marker, marker, values.dtype)
-                valid = _and(valid, present)
+                valid = both_valid(valid, present)
             return Pixels(values, valid)
 
         return read
 
     def _file_mask(
-        self, level: Any, bands: Sequence[int], window: RasterWindow | None
+        self,
+        level: Any,
+        bands: Sequence[int],
+        window: RasterWindow | None,
+        values: NDArray[Any] | None,
     ) -> NDArray[np.bool_] | None:
-        """What the file itself says of missing values, (H, W, C)."""
+        """What the file itself says of missing values, (H, W, C).
+
+        Args:
+            level: The file, or an overview.
+            bands: Bands that are read.
+            window: Part of the level.
+            values: Values of these, (H, W, C), if they are known as stored.
+        """
         header = self.header
         stored = [1] * len(bands) if self._palette is not None else list(bands)
-        flags = [level.mask_flag_enums[band - 1] for band in stored]
+        of_bands = level.mask_flag_enums
+        flags = [of_bands[band - 1] for band in stored]
         if all(MaskFlags.all_valid in flag for flag in flags):
             return None
         said = set(chain.from_iterable(flags))
@@ -338,7 +351,10 @@ class Raster:
                 return None
             mask = level.read_masks(1, window=window) > 0
             return np.broadcast_to(mask[..., None], (*mask.shape, len(bands)))
-        present = level.read_masks(stored, window=window).transpose(1, 2, 0) > 0
+        as_stored = self._palette is None and not self._complex
+        present = self._unmarked(level, stored, window, values if as_stored else None)
+        if present is None:
+            return None
         marked = [
             nodata is not None and marks_pixels(nodata, np.dtype(dtype))
             for nodata, dtype in zip(level.nodatavals, level.dtypes, strict=True)
@@ -346,54 +362,38 @@ class Raster:
         marked = [marked[band - 1] for band in stored]
         if not any(marked):
             return present
-        anywhere = present.any(axis=2)
+        anywhere = np.asarray(present.any(axis=2))
         rest = [band for band in level.indexes if band not in stored]
         if rest and not anywhere.all():
-            anywhere |= (level.read_masks(rest, window=window) > 0).any(axis=0)
+            others = self._unmarked(level, rest, window, None)
+            if others is None:
+                return None
+            anywhere |= others.any(axis=2)
         return np.where(marked, anywhere[..., None], present)
 
+    def _unmarked(
+        self,
+        level: Any,
+        bands: list[int],
+        window: RasterWindow | None,
+        values: NDArray[Any] | None,
+    ) -> NDArray[np.bool_] | None:
+        """Where bands do not have the value that marks missing ones, (H, W, C).
 
-def in_strips(
-    read: Callable[[Window], Pixels],
-    window: Window,
-    shape: tuple[int, int],
-    row_bytes: int,
-) -> Pixels:
-    """Read a window, reduced by averages, some rows at a time, so that it fits memory.
-
-    Args:
-        read: Reads some whole rows of the window.
-        window: What to read.
-        shape: Height and width of the result.
-        row_bytes: What reading takes for each row.
-    """
-    top, left, height, width = window
-    strips = max(1, min(shape[0], -(-height * row_bytes // _STRIP_BYTES)))
-    edges = np.linspace(0, shape[0], strips + 1).round().astype(int)
-    rows = (edges * (height / shape[0])).round().astype(int).tolist()
-    parts = []
-    for i in range(strips):
-        pixels = read((top + rows[i], left, rows[i + 1] - rows[i], width))
-        size = (int(edges[i + 1] - edges[i]), shape[1])
-        parts.append(resize_by_area(pixels.values, pixels.valid, size))
-    if strips == 1:
-        return Pixels(*parts[0])
-    values = np.concatenate([values for values, _ in parts])
-    if all(valid is None for _, valid in parts):
-        return Pixels(values)
-    masks = [
-        np.ones(part.shape, bool) if valid is None else valid for part, valid in parts
-    ]
-    return Pixels(values, np.concatenate(masks))
-
-
-def _finite(values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    return np.isfinite(values) if values.dtype.kind in 'fc' else None
-
-
-def _and(
-    first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None
-) -> NDArray[np.bool_] | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return first & second
+        None for everywhere. GDAL's masks say the same, but decode blocks again for
+        each band.
+        """
+        dtype = np.dtype(level.dtypes[bands[0] - 1])
+        by_value = {MaskFlags.nodata}, {MaskFlags.all_valid}
+        of_bands, nodata = level.mask_flag_enums, level.nodatavals
+        flags = [set(of_bands[band - 1]) for band in bands]
+        other = any(flag not in by_value for flag in flags)
+        if other or dtype.kind == 'c' or dtype.itemsize == 8:
+            present = level.read_masks(bands, window=window).transpose(1, 2, 0) > 0
+            return None if present.all() else present
+        if values is None:
+            values = channels_last(level.read(bands, window=window))
+        markers = [stored_marker(nodata[band - 1], dtype) for band in bands]
+        present = np.not_equal(values, np.array([m or 0 for m in markers], dtype))
+        present[..., [marker is None for marker in markers]] = True
+        return None if present.all() else present

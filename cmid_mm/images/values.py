@@ -124,6 +124,14 @@ def fill_missing(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]
     return np.where(valid, pixels, mean.astype(pixels.dtype))
 
 
+def channels_last(planes: NDArray[Any]) -> NDArray[Any]:
+    """Interleave bands, (C, H, W), as pixels, (H, W, C)."""
+    if planes.dtype not in _MERGED or planes.size == 0:
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    # So much faster than NumPy that it is seen beside reading from a file.
+    return cv2.merge(list(planes)).reshape(*planes.shape[1:], -1)
+
+
 def resize_bicubic(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     """Resize to a square by antialiased bicubic interpolation, as Pillow does.
 
@@ -208,6 +216,8 @@ def resize_by_area(
     return mean.astype(values.dtype), present
 
 
+#: Types that OpenCV interleaves.
+_MERGED = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float64)
 #: Types that OpenCV averages, rounding integers.
 _AVERAGED = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
 
@@ -223,3 +233,17 @@ def _area(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
         for first in range(0, values.shape[2], 4)
     ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def finite_values(values: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Which values are numbers; None for types that have nothing else."""
+    return np.isfinite(values) if values.dtype.kind in 'fc' else None
+
+
+def both_valid(
+    first: NDArray[np.bool_] | None, second: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
+    """Which values are valid by two masks, of which None is for all."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second

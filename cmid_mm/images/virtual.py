@@ -2,7 +2,7 @@
 """Virtual rasters: several rasters as one, upon or beside each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 from xml.etree import ElementTree
@@ -48,6 +48,14 @@ class Part:
         name: What its user calls it.
         source: What GDAL opens.
         bands: Names of its bands.
+        height: In pixels.
+        width: In pixels.
+        dtypes: Types of its bands.
+        place: Where it lies.
+        nodata: Markers of missing pixels in its bands.
+        roles: Colour interpretations of its bands.
+        colours: Those of a palette.
+        all_valid: Whether by its header no pixel is missing.
     """
 
     name: str
@@ -135,7 +143,10 @@ def stack(name: str, parts: Sequence[Part]) -> str:
         covers = max(_distances(rectangle, whole)) < _ROUNDING
         for index in range(len(part.bands)):
             marker = only if part.nodata[index] is None else part.nodata[index]
-            band = _band(root, part, index, common, marker)
+            # Beside other bands, the indices of a palette are values.
+            plain = replace(part, roles=(ColorInterp.undefined,), colours=None)
+            one = plain if part.colours and len(dtypes) > 1 else part
+            band = _band(root, one, index, common, marker)
             _source(band, part, str(index + 1), rectangle)
             if not (covers and (part.all_valid or marker is not None)):
                 _source(_mask(band), part, f'mask,{index + 1}', rectangle)

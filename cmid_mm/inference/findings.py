@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import Window
+from ..images import NoValidPixelError, Window
+from .areas import OutsideAreaError
 from .images import AnyImage
 from .task import Task, no_data
 from .unfinished import Unfinished
@@ -62,9 +63,11 @@ class FindingTask(Task):
         for row in grid.strips:
             with np.load(to.part(row, _ENDING)) as stored:
                 rows.append(dict(stored))
-        if not any(rows):
-            to.remove()
-        result = self._merged(image, grid, rows)
+        try:
+            result = self._merged(image, grid, rows)
+        except (NoValidPixelError, OutsideAreaError):
+            to.remove()  # it would be no other the next time
+            raise
         files = self.save(result, to.target.parent, to.target.name)
         to.remove()
         return files, self.summary(result)

@@ -115,19 +115,22 @@ class ViewPairPreprocessor(BaseDataPreprocessor):
 
         Args:
             data (dict): Collated samples. View pairs: ``inputs`` (B, 2, C, S, S),
-                ``masks`` (B, 2, h, w), ``boxes`` (B, 2, 5) and ``index`` (B,).
+                ``masks`` (B, 2, h, w), ``boxes`` (B, 2, 5) and ``index`` (B,), and
+                ``crops`` (B, K, C, s, s) if the pipeline makes some.
                 Plain images: ``inputs`` (B, C, H, W).
             training (bool): Unused; the same arithmetic serves both modes.
 
         Returns:
             dict: For view pairs ``images`` and ``masked_images``, two tensors
-            (B, C, S, S) each, one a view, ``masks``, two (B, h, w), and
-            ``boxes``, two (B, 5); for plain images ``inputs`` only.
+            (B, C, S, S) each, one a view, ``masks``, two (B, h, w),
+            ``boxes``, two (B, 5), and ``crops``, K (B, C, s, s); for plain images
+            ``inputs`` only.
         """
         data = self.cast_data(data)
         inputs = data['inputs']
         if inputs.ndim == 4:
             return dict(inputs=self.normalize(inputs))
+        crops = data['crops'].unbind(1) if 'crops' in data else ()
         images = [self.normalize(view) for view in inputs.unbind(1)]
         masks = list(data['masks'].unbind(1))
         return dict(
@@ -138,6 +141,7 @@ class ViewPairPreprocessor(BaseDataPreprocessor):
             ],
             masks=masks,
             boxes=list(data['boxes'].unbind(1)),
+            crops=[self.normalize(crop) for crop in crops],
         )
 
 

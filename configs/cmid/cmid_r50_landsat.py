@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/cmid_runtime.py',
 ]
 
-# Landsat 8 and 9, Collection 2, Level 2: SR_B1 to SR_B7. Landsat 4 to 7 have six such
-# bands: one value of mean and std less (the first), and num_bands=6.
+# Landsat 8 and 9, Collection 2, Level 2: SR_B1 to SR_B7. Landsat 4 to 7 lack the first:
+# leave out its mean and std, and name SR_B1 to SR_B5 and SR_B7 as bands.
 load = dict(
-    num_bands=7,
+    bands=[1, 2, 3, 4, 5, 6, 7],
     # Reflectance 0 to 1: these numbers times 0.0000275, less 0.2.
     value_range=(7273, 43636),
     nodata=0,

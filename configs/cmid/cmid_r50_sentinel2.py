@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/cmid_runtime.py',
 ]
 
-# Level-2A products, whose twelve bands are B1 to B8, B8A, B9, B11 and B12, without B1
-# and B9, which show the air. For files of just these ten: bands=None, num_bands=10.
+# Products of Level-2A, without B01 and B09, which show the air. For files of just these
+# ten bands without names: bands=None, num_bands=10.
 load = dict(
-    bands=[2, 3, 4, 5, 6, 7, 8, 9, 11, 12],
+    bands=['B02', 'B03', 'B04', 'B05', 'B06', 'B07', 'B08', 'B8A', 'B11', 'B12'],
     # Reflectance 0 to 1. In products since January 2022, 0 is 1000: (1000, 11000).
     value_range=(0, 10000),
     nodata=0,

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLACE = dict(crs='EPSG:32650', transform=from_origin(5e5, 3e6, 0.5, 0.5))
 
+#: Of the images whose memory is compared, in pixels.
+SIDES = 4096, 16384
+
 #: Says the most memory that this program had, not the one that started it.
 RUN = """
 import runpy, sys
@@ -99,37 +102,35 @@ def small_model(tmp_path):
     cfg.model.data_preprocessor.update(
         type='MultiBandSegPreprocessor', mean=[127.0] * 4, std=[64.0] * 4
     )
-    cfg.model.update(
-        backbone=dict(
-            type='ResNet',
-            depth=18,
-            in_channels=4,
-            stem_channels=8,
-            base_channels=8,
-            num_stages=1,
-            strides=(1,),
-            dilations=(1,),
-            out_indices=(0,),
-            norm_cfg=norm,
-        ),
-        decode_head=dict(
-            type='FCNHead',
-            in_channels=8,
-            in_index=0,
-            channels=8,
-            num_convs=0,
-            concat_input=False,
-            num_classes=3,
-            norm_cfg=norm,
-        ),
-        auxiliary_head=None,
+    cfg.model.backbone = dict(
+        type='ResNet',
+        depth=18,
+        in_channels=4,
+        stem_channels=8,
+        base_channels=8,
+        num_stages=1,
+        strides=(1,),
+        dilations=(1,),
+        out_indices=(0,),
+        norm_cfg=norm,
     )
+    cfg.model.decode_head = dict(
+        type='FCNHead',
+        in_channels=8,
+        in_index=0,
+        channels=8,
+        num_convs=0,
+        concat_input=False,
+        num_classes=3,
+        norm_cfg=norm,
+    )
+    cfg.model.auxiliary_head = None
     return save_model(cfg, tmp_path)
 
 
 def test_memory_does_not_grow_with_the_image(small_model, tmp_path):
     peaks = []
-    for side in (4096, 16384):
+    for side in SIDES:
         scene = write_scene(tmp_path / f'{side}.tif', side, 4)
         options = ('--out', tmp_path / 'out', '--window', 512, '--overlap', 64)
         peaks.append(

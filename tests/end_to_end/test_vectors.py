@@ -12,6 +12,7 @@ from rasterio.transform import from_origin
 from cmid_mm.configs import dataset_meta
 from cmid_mm.demo_scenes import make_scene
 from cmid_mm.inference import Inferencer
+from cmid_mm.inference.areas import OutsideAreaError
 from cmid_mm.inference.segmentation import Probabilities
 from cmid_mm.inference.task import Task
 from cmid_mm.inference.vector_files import PolygonOptions
@@ -224,6 +225,10 @@ def test_boxes_and_tiles_with_their_centre_outside_are_left_out(
     rows = csv.DictReader((out / 'scene.csv').open())
     tops_and_lefts = {(int(row['top']), int(row['left'])) for row in rows}
     assert tops_and_lefts == {(top, left) for top in (0, 40, 80) for left in (0, 40)}
+    area = Area(write_area(tmp_path / 'small.gpkg', shapely.box(10, 10, 12, 12)))
+    with pytest.raises(OutsideAreaError, match='no tile has its centre in the area'):
+        predict('scene', scene, area=area, window=40, out='none')
+    assert not list((tmp_path / 'none').iterdir())
 
 
 # -- Stopped and gone on with ------------------------------------------------------

@@ -388,6 +388,18 @@ def test_a_mosaic_of_label_tiles_keeps_its_colours(tmp_path):
     assert load_image(path)[0, 1].tolist() == [1, 2, 3]
 
 
+def test_a_palette_beside_other_bands_is_its_indices(tmp_path):
+    classes = texture(6, 6, high=3)
+    write_band(tmp_path / 'classes.tif', classes)
+    with rasterio.open(tmp_path / 'classes.tif', 'r+') as target:
+        target.write_colormap(1, {0: (9, 9, 9, 255), 1: (1, 2, 3, 255)})
+    write_band(tmp_path / 'grey.tif', texture(6, 6))
+    scene = tmp_path / 'scene.bands'
+    scene.write_text('classes.tif\ngrey.tif')
+    values = read_values(scene, Reading(2)).values
+    np.testing.assert_array_equal(values[..., 0], classes)
+
+
 def test_tiles_that_are_no_neighbours_are_refused(tmp_path):
     write_band(tmp_path / 'a.tif', texture(6, 6))
     path = tmp_path / 'x.mosaic'

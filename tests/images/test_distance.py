@@ -16,9 +16,9 @@ from cmid_mm.images import (
     distance,
     load_image,
     notices,
-    rasters,
     read_header,
     read_values,
+    reducing,
 )
 from cmid_mm.images.pairs import ImagePair
 from cmid_mm.images.reading import load_image_and_mask
@@ -236,9 +236,9 @@ def test_large_reads_go_in_strips(tmp_path, monkeypatch):
     reading = Reading(gsd=33)
     whole = read_values(path, reading)
     reduced = read_values(path, reading, min_size=13)
-    monkeypatch.setattr(rasters, '_STRIP_BYTES', 100_000)
-    strips = read_values(path, reading)
-    np.testing.assert_array_equal(strips.values, whole.values)
+    monkeypatch.setattr(reducing, 'STRIP_BYTES', 100_000)
+    parts = read_values(path, reading)
+    np.testing.assert_array_equal(parts.values, whole.values)
     again = read_values(path, reading, min_size=13)
     assert reduced.values.shape == (13, 13, 3)
     assert abs(again.values.astype(int) - reduced.values).max() <= 1

@@ -6,7 +6,7 @@ import pytest
 import rasterio
 from rasterio.enums import Resampling
 
-from cmid_mm.images import ImageFile, Reading, load_image, rasters, read_values
+from cmid_mm.images import ImageFile, Reading, load_image, read_values, reducing
 
 from .miniatures import write_raster
 
@@ -63,7 +63,7 @@ def test_large_reads_go_in_strips(tmp_path, monkeypatch):
     heights = []
     original = rasterio.DatasetReader.read
     with ImageFile(path) as image:
-        monkeypatch.setattr(rasters, '_STRIP_BYTES', 50_000)
+        monkeypatch.setattr(reducing, 'STRIP_BYTES', 50_000)
 
         class Spy:
             def __getattr__(self, name):
@@ -76,10 +76,10 @@ def test_large_reads_go_in_strips(tmp_path, monkeypatch):
         source = image._source.source
         image._source._levels[0] = source
         image._source._levels[1] = Spy()
-        strips = image.read(Reading(), min_size=50)
+        parts = image.read(Reading(), min_size=50)
     assert len(heights) > 3 and sum(heights) == 300 and max(heights) < 100
-    np.testing.assert_array_equal(strips.values, whole.values)
-    np.testing.assert_array_equal(strips.valid, whole.valid)
+    np.testing.assert_array_equal(parts.values, whole.values)
+    np.testing.assert_array_equal(parts.valid, whole.valid)
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.int32])

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """The packed sample that workers ship to the training device."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
+from numpy.typing import NDArray
 
 
 @TRANSFORMS.register_module()
@@ -20,7 +22,8 @@ class PackViewPair(BaseTransform):
     - ``inputs``: uint8 (2, C, S, S), or float32 for sources that are not 8-bit,
       0-255 scale; 0 is ``org``, 1 is ``view``;
     - ``masks``: bool (2, S/P, S/P), True = masked;
-    - ``boxes``: float32 (2, 5), top, left, height, width and orientation of the crops;
+    - ``boxes``: float32 (2, 5), top, left, height, width and orientation of the views;
+    - ``crops``: as ``inputs``, (K, C, s, s), if ``ViewPair`` makes small crops;
     - ``index``: int64 (), position of the image in the data set.
 
     Raises:
@@ -38,19 +41,26 @@ class PackViewPair(BaseTransform):
                 raise KeyError(
                     f'PackViewPair needs {key!r}: put {maker} before it in the pipeline'
                 )
-        org, view = results['org'], results['view']
-        height, width, channels = org.shape
-        inputs = np.empty((2, channels, height, width), org.dtype)
-        for planes, image in zip(inputs, (org, view), strict=True):
-            # Writes each channel to its plane, some ten times faster than a
-            # transposed copy.
-            cv2.split(image, list(planes))
-        return {
-            'inputs': torch.from_numpy(inputs),
+        packed = {
+            'inputs': planes_of([results['org'], results['view']]),
             'masks': torch.from_numpy(results['masks']),
             'boxes': torch.from_numpy(results['boxes']),
             'index': torch.tensor(results['sample_idx'], dtype=torch.int64),
         }
+        if results.get('crops'):
+            packed['crops'] = planes_of(results['crops'])
+        return packed
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
+
+
+def planes_of(images: Sequence[NDArray[Any]]) -> torch.Tensor:
+    """Images of one size, (H, W, C) each, as one tensor, (N, C, H, W)."""
+    height, width, channels = images[0].shape
+    stacked = np.empty((len(images), channels, height, width), images[0].dtype)
+    for planes, image in zip(stacked, images, strict=True):
+        # Writes each channel to its plane, some ten times faster than a
+        # transposed copy.
+        cv2.split(image, list(planes))
+    return torch.from_numpy(stacked)

@@ -125,8 +125,9 @@ def gaussian_noise(image: NDArray[Any], variance: float) -> NDArray[Any]:
     flat = image.reshape(image.shape[0], -1)
     dtype = np.int16 if image.dtype == np.uint8 else np.float32
     noise = np.empty(flat.shape, dtype)
-    # Four values, an OpenCV scalar; the same noise from one takes a third longer.
-    cv2.randn(noise, np.zeros(4), np.full(4, variance**0.5))
+    # Four values, an OpenCV scalar; the same noise from one takes a third longer. As
+    # a column: OpenCV 5 refuses them in one dimension.
+    cv2.randn(noise, np.zeros((4, 1)), np.full((4, 1), variance**0.5))
     noise += flat
     if image.dtype == np.uint8:
         noise = np.clip(noise, 0, 255, out=noise).astype(np.uint8)
@@ -214,7 +215,7 @@ def _saturate(image: NDArray[Any]) -> NDArray[Any]:
 
 @TRANSFORMS.register_module()
 class PhotometricNoise(BaseTransform):
-    """Disturb the colours of ``view``; ``org`` stays as it is.
+    """Disturb the colours of ``view`` and small crops; ``org`` stays as it is.
 
     In this order: colour jitter (brightness, contrast, saturation and hue in random
     order), Gaussian blur, Gaussian noise, solarize, grey. Saturation, hue and grey
@@ -258,6 +259,7 @@ class PhotometricNoise(BaseTransform):
             spread. Defaults to None: unless the view is 8-bit with three bands.
             Set it for 8-bit RGB that is no photograph, such as dark satellite
             composites.
+        both: Disturb ``org`` too, each view by itself.
     """
 
     def __init__(
@@ -276,6 +278,7 @@ class PhotometricNoise(BaseTransform):
         solarize_prob: float = 0.2,
         grey_prob: float = 0.2,
         relative: bool | None = None,
+        both: bool = False,
     ) -> None:
         if any(side % 2 == 0 for side in blur_kernel):
             raise ValueError(
@@ -295,6 +298,7 @@ class PhotometricNoise(BaseTransform):
         self.solarize_prob = solarize_prob
         self.grey_prob = grey_prob
         self.relative = relative
+        self.both = both
 
     def jitter(self, image: NDArray[Any]) -> NDArray[Any]:
         """Change brightness, contrast, saturation and hue in random order."""
@@ -346,18 +350,22 @@ class PhotometricNoise(BaseTransform):
         return solarize(image - excess, self.solarize_threshold) + excess
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Disturb ``results['view']``."""
-        view = results['view']
+        """Disturb ``results['view']``, the small crops, and ``org`` if asked for."""
+        if self.both:
+            results['org'] = self.disturb_view(results['org'])
+        results['view'] = self.disturb_view(results['view'])
+        results['crops'] = [self.disturb_view(c) for c in results.get('crops', ())]
+        return results
+
+    def disturb_view(self, view: NDArray[Any]) -> NDArray[Any]:
+        """Disturb one view, (H, W, C), uint8 or float32 (0-255)."""
         relative = self.relative
         if relative is None:
             relative = view.dtype != np.uint8 or view.shape[2] != 3
-        if relative:
-            scale = BandScale(view)
-            view = self.disturb(scale.to_photo(view), relative)
-            results['view'] = scale.from_photo(view)
-        else:
-            results['view'] = _saturate(self.disturb(view, relative))
-        return results
+        if not relative:
+            return _saturate(self.disturb(view, relative))
+        scale = BandScale(view)
+        return scale.from_photo(self.disturb(scale.to_photo(view), relative))
 
     def __repr__(self) -> str:
         arguments = ', '.join(f'{name}={value}' for name, value in vars(self).items())

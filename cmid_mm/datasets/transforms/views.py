@@ -22,7 +22,9 @@ class ViewPair(BaseTransform):
     Required key: ``img`` (H, W, C). Added keys: ``org`` and ``view``, each
     (size, size, C), and ``boxes``, float32 (2, 5): top, left, height, width of the
     crop in pixels of ``img``, and its orientation: 1 if it was flipped horizontally,
-    plus twice the number of quarter turns counter-clockwise that followed.
+    plus twice the number of quarter turns counter-clockwise that followed. With
+    ``num_crops``, ``crops``: small crops that only the student sees, of smaller parts
+    of the image ("multi-crop" of Caron et al., SwAV, NeurIPS 2020).
 
     Args:
         size (int): Side of the views in pixels.
@@ -33,6 +35,9 @@ class ViewPair(BaseTransform):
         flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
         turn: Turn each view by a random number of quarter turns too. Images from
             above have no upper side.
+        num_crops: Number of small crops.
+        crop_size: Their side in pixels.
+        crop_area: Range of their share of the image area.
     """
 
     def __init__(
@@ -42,9 +47,20 @@ class ViewPair(BaseTransform):
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
         turn: bool = False,
+        num_crops: int = 0,
+        crop_size: int = 96,
+        crop_area: Sequence[float] = (0.05, 0.3),
     ) -> None:
-        if not 0 < area[0] <= area[1] <= 1:
-            raise ValueError(f'ViewPair: area must lie within (0, 1], got {area}')
+        for name, share in (('area', area), ('crop_area', crop_area)):
+            if not 0 < share[0] <= share[1] <= 1:
+                raise ValueError(
+                    f'ViewPair: {name} must lie within (0, 1], got {share}'
+                )
+        if num_crops < 0 or crop_size < 1:
+            raise ValueError(
+                f'ViewPair: num_crops={num_crops} must be at least 0 and '
+                f'crop_size={crop_size} at least 1'
+            )
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f'ViewPair: ratio must be (low, high), got {ratio}')
         if not 0 <= flip_prob <= 1:
@@ -54,20 +70,26 @@ class ViewPair(BaseTransform):
         self.ratio = ratio[0], ratio[1]
         self.flip_prob = flip_prob
         self.turn = turn
+        self.num_crops = num_crops
+        self.crop_size = crop_size
+        self.crop_area = crop_area[0], crop_area[1]
 
-    def sample_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+    def sample_box(
+        self, height: int, width: int, area_range: tuple[float, float]
+    ) -> tuple[int, int, int, int]:
         """Draw a crop by the rule of torchvision's ``RandomResizedCrop``.
 
         Args:
-            height (int): Height of the image in pixels.
-            width (int): Width of the image in pixels.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+            area_range: Range of the crop's share of the image area.
 
         Returns:
             tuple[int, int, int, int]: Top, left, height, width in pixels.
         """
         log_low, log_high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(_ATTEMPTS):
-            area = height * width * np.random.uniform(*self.area)
+            area = height * width * np.random.uniform(*area_range)
             ratio = math.exp(np.random.uniform(log_low, log_high))
             crop_width = round(math.sqrt(area * ratio))
             crop_height = round(math.sqrt(area / ratio))
@@ -85,22 +107,25 @@ class ViewPair(BaseTransform):
         return top, left, crop_height, crop_width
 
     def crop(
-        self, image: NDArray[Any]
+        self, image: NDArray[Any], size: int, area: tuple[float, float]
     ) -> tuple[NDArray[Any], tuple[float, float, float, float, float]]:
         """Draw one view.
 
         Args:
-            image (np.ndarray): (H, W, C).
+            image: (H, W, C).
+            size: Side of the view in pixels.
+            area: Range of its share of the image area.
 
         Returns:
             tuple: View (size, size, C) and its box (top, left, height, width,
             orientation).
         """
-        top, left, height, width = self.sample_box(*image.shape[:2])
+        rows, columns = image.shape[:2]
+        top, left, height, width = self.sample_box(rows, columns, area)
         flip = np.random.random() < self.flip_prob
         view = cv2.resize(
             image[top : top + height, left : left + width],
-            (self.size, self.size),
+            (size, size),
             interpolation=cv2.INTER_LINEAR,
         )
         if flip:
@@ -108,18 +133,25 @@ class ViewPair(BaseTransform):
         turns = np.random.randint(4) if self.turn else 0
         if turns:
             view = np.ascontiguousarray(np.rot90(view, turns))
-        view = view.reshape(self.size, self.size, image.shape[2])
+        view = view.reshape(size, size, image.shape[2])
         return view, (top, left, height, width, float(flip + 2 * turns))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add both views and their boxes."""
-        results['org'], org_box = self.crop(results['img'])
-        results['view'], view_box = self.crop(results['img'])
+        image = results['img']
+        results['org'], org_box = self.crop(image, self.size, self.area)
+        results['view'], view_box = self.crop(image, self.size, self.area)
         results['boxes'] = np.array([org_box, view_box], np.float32)  # (2, 5)
+        results['crops'] = [
+            self.crop(image, self.crop_size, self.crop_area)[0]
+            for _ in range(self.num_crops)
+        ]
         return results
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(size={self.size}, area={self.area}, '
-            f'ratio={self.ratio}, flip_prob={self.flip_prob}, turn={self.turn})'
+            f'ratio={self.ratio}, flip_prob={self.flip_prob}, turn={self.turn}, '
+            f'num_crops={self.num_crops}, crop_size={self.crop_size}, '
+            f'crop_area={self.crop_area})'
         )

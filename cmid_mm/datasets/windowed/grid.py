@@ -8,6 +8,10 @@ from ...images import ImageFile, Place, Window, tile_windows
 from ...images.notices import say_once
 from ...labels.vectors import Area, placed
 
+#: A strip at the edge of a polygon that is narrower than this share of a window gets
+#: no window of its own: nearly all of it would be in its neighbour too.
+_SLIVER = 1 / 8
+
 #: Pixels by which an edge may miss a whole pixel and still be on it.
 _ROUNDING = 1e-3
 
@@ -20,7 +24,8 @@ def grid_windows(
     Each polygon of the area has a grid of its own, in the rectangle around it, which
     no window leaves: so windows of polygons that lie apart do not touch, except those
     of polygons that are smaller than a window, which lie around their middles. Of a
-    large polygon that the edge of the scene cuts to less than a window there is none.
+    large polygon that the edge of the scene cuts to less than a window there is none,
+    and a strip of less than an eighth of a window is left out.
 
     Args:
         image: The scene.
@@ -45,7 +50,13 @@ def grid_windows(
                 'which reaches beyond them; labels there are ignored',
             )
         bounds = rows[0], columns[0], rows[1], columns[1]
-        for row, column, *shape in tile_windows(rows[1], columns[1], size, overlap):
+        sides = rows[1], columns[1]
+        if area is not None:
+            sides = (
+                _trimmed(rows[1], size, overlap),
+                _trimmed(columns[1], size, overlap),
+            )
+        for row, column, *shape in tile_windows(*sides, size, overlap):
             window = rows[0] + row, columns[0] + column, shape[0], shape[1]
             if area is None or place is None or area.touches(place, window):
                 yield window, bounds
@@ -59,6 +70,12 @@ def _rectangles(
         return [(0, 0, image.width, image.height)]
     outlines = area.outlines(place)
     return [piece.bounds for piece in getattr(outlines, 'geoms', [outlines])]
+
+
+def _trimmed(length: int, size: int, overlap: int) -> int:
+    """A side without the strip that is not worth a window."""
+    strip = max(length - size, 0) % (size - overlap)
+    return length - strip if strip < _SLIVER * size else length
 
 
 def whole_pixels(low: float, high: float, length: int) -> tuple[int, int]:

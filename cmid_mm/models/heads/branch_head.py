@@ -25,6 +25,8 @@ class PairedViews:
         teacher (Sequence[Tensor] | None): The teacher's of the full views;
             None if no head asks for them.
         epoch (int): Finished epochs of the run.
+        crops: The student's feature maps of small crops, (B, D, n, n) each; empty if
+            the pipeline makes none.
     """
 
     images: Pair
@@ -33,6 +35,7 @@ class PairedViews:
     student: Pair
     teacher: Pair | None
     epoch: int = 0
+    crops: Sequence[Tensor] = ()
 
 
 class BranchHead(BaseModule):

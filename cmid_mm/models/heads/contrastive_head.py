@@ -203,10 +203,42 @@ class MoCoHead(BranchHead):
             other_images(query, key) if self.in_batch else None,
             self.decoupled,
         )
+        losses = {'loss_contrastive': loss}
+        if pair.crops:
+            losses['loss_crops'] = self.crop_loss(
+                pair.crops, torch.cat((key_org, key_view))
+            )
         if self.queue.shape[1]:
             self.enqueue(key_view)
             self.enqueue(key_org)
-        return {'loss_contrastive': loss}
+        return losses
+
+    def crop_loss(self, crops: Sequence[Tensor], key: Tensor) -> Tensor:
+        """InfoNCE of small crops and both views of their images, averaged.
+
+        The crops follow the views, not the other way: no gradient reaches the keys.
+
+        Args:
+            crops: Feature maps of K crops, (B, D, n, n) each.
+            key: Unit vectors of ``org`` and ``view``, (2B, D).
+        """
+        key = key.detach()
+        projected = self.project(self.student_projector, crops)
+        losses = []
+        for query in unit(self.predictor(projected)).chunk(len(crops)):
+            query = torch.cat((query, query))
+            negatives = other_images(query, key) if self.in_batch else None
+            losses.append(
+                info_nce(
+                    query,
+                    key,
+                    self.queue.clone(),
+                    self.temperature,
+                    negatives,
+                    self.decoupled,
+                )
+            )
+        return torch.stack(losses).mean()
 
     def project(self, projector: nn.Module, maps: Sequence[Tensor]) -> Tensor:
         """Projections of the pooled maps of both views, one after the other, (2B, D).

@@ -37,6 +37,8 @@ class PatchSimilarityHead(BranchHead):
         **kwargs: Arguments of :class:`BranchHead`.
     """
 
+    measured = ('in_channels',)
+
     def __init__(
         self,
         in_channels: int,

@@ -96,6 +96,7 @@ class CMID(BaseModel):
         masked_images: Sequence[Tensor] = (),
         masks: Sequence[Tensor] = (),
         boxes: Sequence[Tensor] = (),
+        crops: Sequence[Tensor] = (),
         mode: str = 'tensor',
     ) -> Any:
         """Losses of view pairs, or features of plain images.
@@ -106,6 +107,7 @@ class CMID(BaseModel):
             masked_images (Sequence[Tensor]): The student's input.
             masks (Sequence[Tensor]): Boolean cells, (B, h, w) each.
             boxes (Sequence[Tensor]): Crops of the views, (B, 5) each.
+            crops: Normalised small crops for the student alone, (B, C, s, s) each.
             mode (str): ``'loss'`` or ``'tensor'``. Defaults to ``'tensor'``.
 
         Returns:
@@ -119,6 +121,7 @@ class CMID(BaseModel):
         self._check_teacher_is_updated()
         epoch = finished_epochs()
         student = self._encode(self.student.stages, masked_images, masks)
+        small = self._encode_together(self.student.stages, crops) if crops else None
         teacher = None
         if self.teacher is not None:
             with torch.no_grad():
@@ -127,7 +130,8 @@ class CMID(BaseModel):
         for head in self._branches():
             if epoch >= head.start_epoch:
                 maps = student(head.stage), teacher and teacher(head.stage)
-                pair = PairedViews(images, masks, boxes, *maps, epoch)
+                crop_maps = small(head.stage) if small else ()
+                pair = PairedViews(images, masks, boxes, *maps, epoch, crop_maps)
                 losses.update(head.weighted_loss(pair))
         return losses
 
@@ -136,10 +140,17 @@ class CMID(BaseModel):
     ) -> Callable[[int], list[Tensor]]:
         """Encode both views; gives the maps of a stage, one of each view."""
         if self.joint_views:
-            outputs = encoder(*(torch.cat(tuple(view)) for view in views))
-            return lambda stage: list(feature_map(outputs, stage).chunk(2))
+            return self._encode_together(encoder, *views)
         outputs = [encoder(*view) for view in zip(*views, strict=True)]
         return lambda stage: [feature_map(output, stage) for output in outputs]
+
+    def _encode_together(
+        self, encoder: Callable[..., Any], *views: Sequence[Tensor]
+    ) -> Callable[[int], list[Tensor]]:
+        """As :meth:`_encode`, any number of views as one batch."""
+        outputs = encoder(*(torch.cat(tuple(view)) for view in views))
+        count = len(views[0])
+        return lambda stage: list(feature_map(outputs, stage).chunk(count))
 
     def _measured(self, head: dict) -> dict[str, Any]:
         """What a head takes of the backbone and the images, and is not given."""

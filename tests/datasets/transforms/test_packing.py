@@ -34,3 +34,13 @@ def test_missing_transform_is_named(key, maker):
     del results[key]
     with pytest.raises(KeyError, match=maker):
         PackViewPair()(results)
+
+
+def test_small_crops_are_packed_like_views():
+    crops = [np.random.randint(0, 256, (4, 4, 3), np.uint8) for _ in range(2)]
+    views = {name: np.zeros((8, 8, 3), np.uint8) for name in ('org', 'view')}
+    rest = dict(masks=np.zeros((2, 2, 2), bool), boxes=np.zeros((2, 5), np.float32))
+    packed = PackViewPair()(dict(**views, **rest, crops=crops, sample_idx=0))
+    assert packed['crops'].shape == (2, 3, 4, 4)
+    np.testing.assert_array_equal(packed['crops'][1], crops[1].transpose(2, 0, 1))
+    assert 'crops' not in PackViewPair()(dict(**views, **rest, crops=[], sample_idx=0))

@@ -402,3 +402,15 @@ def test_bands_without_contrast_stay_as_they_are():
     for _ in range(10):
         view = PhotometricNoise()({'view': image})['view']
         np.testing.assert_allclose(view, image, atol=0.01)
+
+
+def test_both_views_and_all_crops_can_be_disturbed():
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    views = dict(org=grey, view=grey, crops=[grey, grey])
+    noise = dict(jitter_prob=0, noise_prob=1, solarize_prob=0, grey_prob=0)
+    one = PhotometricNoise(**noise)(dict(views))
+    assert (one['org'] == 100).all()
+    both = PhotometricNoise(**noise, both=True)(dict(views))
+    disturbed = [both['org'], both['view'], *both['crops'], *one['crops']]
+    assert all((image != 100).any() for image in disturbed)
+    assert (both['crops'][0] != both['crops'][1]).any()

@@ -66,8 +66,8 @@ def test_views_are_independent():
 
 def test_fallback_is_the_largest_centred_crop():
     transform = ViewPair(16, area=(1.0, 1.0), ratio=(1.0, 1.0), flip_prob=0)
-    assert transform.sample_box(20, 60) == (0, 20, 20, 20)
-    assert transform.sample_box(60, 20) == (20, 0, 20, 20)
+    assert transform.sample_box(20, 60, (1, 1)) == (0, 20, 20, 20)
+    assert transform.sample_box(60, 20, (1, 1)) == (20, 0, 20, 20)
 
 
 def test_whole_image_crop_is_the_image():
@@ -93,3 +93,29 @@ def test_any_number_of_bands(dtype, channels):
 def test_settings_out_of_range(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         ViewPair(32, **setting)
+
+
+def test_small_crops_show_small_parts_and_leave_the_views_as_they_are():
+    image = coordinate_image(200)
+    views = ViewPair(32)({'img': image})
+    assert views['crops'] == []
+
+    np.random.seed(0)
+    transform = ViewPair(32, num_crops=3, crop_size=16, crop_area=(0.1, 0.2))
+    results = transform({'img': image})
+    for name in ('org', 'view', 'boxes'):
+        np.testing.assert_array_equal(results[name], views[name])
+    crops = [crop for _ in range(20) for crop in transform({'img': image})['crops']]
+    assert {crop.shape for crop in crops} == {(16, 16, 2)}
+    sides = np.array([np.ptp(crop, axis=(0, 1)) for crop in crops]) * 16 / 15
+    area = sides.prod(1) / 200**2
+    assert area.min() > 0.09 and area.max() < 0.21 and np.ptp(area) > 0.05
+
+
+@pytest.mark.parametrize(
+    'options, name',
+    [(dict(crop_area=(0, 0.3)), 'crop_area'), (dict(num_crops=-1), 'num_crops=-1')],
+)
+def test_impossible_crops_are_refused(options, name):
+    with pytest.raises(ValueError, match=name):
+        ViewPair(32, **options)

@@ -132,6 +132,17 @@ def test_windows_stay_in_the_rectangles_of_the_area_and_so_do_labels(ground):
         assert (mask != 255).any()
 
 
+def test_a_strip_that_is_not_worth_a_window_gets_none(ground):
+    write_polygons(ground / 'area.gpkg', [(0, 0, 33, 36)])
+    dataset = load(ground, aoi='area.gpkg', window=16)
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    # Of one pixel there is none, of four there is.
+    assert [info['window'][:2] for info in infos] == [
+        (top, left) for top in (0, 16, 20) for left in (0, 16)
+    ]
+    assert infos[0]['bounds'] == (0, 0, 36, 33)
+
+
 def test_shifted_windows_take_any_position_and_know_their_labels(ground):
     pipeline = [dict(type='ShiftWindow'), *PIPELINE]
     dataset = load(ground, pipeline=pipeline, window=32, overlap=4)

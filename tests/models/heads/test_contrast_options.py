@@ -1,6 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """What leads from the method's contrast to SimCLR's, step by step."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -117,3 +119,28 @@ def test_the_predictor_stands_before_queries_alone():
 def test_contradictions_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         head(**options)
+
+
+def test_crops_are_contrasted_with_both_views_of_their_images():
+    mine = head(in_batch=True, teacher_keys_from=None, temperature=0.1)
+    org, view = maps().requires_grad_(), maps().requires_grad_()
+    crops = torch.randn(2, 4, 6, 2, 2).requires_grad_()
+    pair = replace(pair_of((org, view)), crops=list(crops))
+    losses = mine.loss(pair)
+    without = mine.loss(pair_of((org, view)))
+    torch.testing.assert_close(losses['loss_contrastive'], without['loss_contrastive'])
+
+    keys = unit(mine.project(mine.student_projector, (org, view)))  # org, then view
+    wanted = []
+    for query in unit(mine.project(mine.student_projector, crops)).chunk(2):
+        for key in keys.chunk(2):
+            others = torch.eye(4, dtype=torch.bool).logical_not().repeat(1, 2)
+            own = (query * key).sum(1, keepdim=True)
+            negatives = (query @ keys.T)[others].view(4, 6)
+            logits = torch.cat((own, negatives), 1) / 0.1
+            wanted.append(F.cross_entropy(logits, torch.zeros(4, dtype=torch.long)))
+    torch.testing.assert_close(losses['loss_crops'], torch.stack(wanted).mean())
+
+    losses['loss_crops'].backward()
+    assert crops.grad.abs().sum() > 0
+    assert org.grad is None and view.grad is None  # crops follow the views

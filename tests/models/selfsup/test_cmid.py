@@ -388,3 +388,27 @@ def test_half_life_is_a_share_of_the_run(num_steps):
     left = model.momentum_at(0, num_steps) ** (0.01 * num_steps)
     assert left == pytest.approx(0.5)
     assert model.momentum_at(num_steps, num_steps) == pytest.approx(1.0)
+
+
+def test_small_crops_go_to_the_student_alone_in_one_batch():
+    contrast = dict(in_batch=True, queue_size=0, teacher_keys_from=None)
+    config = toy_config()
+    config['heads']['contrastive'].update(contrast)
+    model = toy_model(heads=config['heads'])
+    seen = {'student': [], 'teacher': []}
+    for role, backbone in (
+        ('student', model.student.backbone),
+        ('teacher', model.teacher),
+    ):
+        backbone.register_forward_pre_hook(
+            lambda module, inputs, role=role: seen[role].append(inputs[0])
+        )
+    batch = toy_batch()
+    crops = torch.randint(0, 256, (len(batch['inputs']), 3, 3, 32, 32)).byte()
+    views = model.data_preprocessor(dict(batch, crops=crops))
+    losses = model(**views, mode='loss')
+    assert torch.isfinite(losses['loss_crops'])
+    assert len(seen['teacher']) == 2
+    small = model.data_preprocessor.normalize(crops.transpose(0, 1).flatten(0, 1))
+    assert torch.equal(seen['student'][-1], small)
+    assert 'loss_crops' not in losses_of(model, batch)
