@@ -135,8 +135,13 @@ def value_range_of(numbers: Sequence[float] | None) -> Any:
     return pairs[0] if len(pairs) == 1 else pairs
 
 
-def add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the labels of scenes are, and what they mean."""
+def add_label_arguments(parser: argparse.ArgumentParser, boxes: bool = True) -> None:
+    """Add the options that say where the labels of scenes are, and what they mean.
+
+    Args:
+        parser: Gets them.
+        boxes: Whether labels may be oriented boxes.
+    """
     group = parser.add_argument_group('labels of scenes')
     group.add_argument(
         '--labels',
@@ -164,11 +169,12 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--ignore', nargs='+', metavar='V', help='values that are ignored'
     )
-    group.add_argument(
-        '--boxes',
-        action='store_true',
-        help='the polygons of the vector layer are objects: take oriented boxes',
-    )
+    if boxes:
+        group.add_argument(
+            '--boxes',
+            action='store_true',
+            help='the polygons of the vector layer are objects: take oriented boxes',
+        )
 
 
 def label_options(args: argparse.Namespace) -> dict[str, Any]:

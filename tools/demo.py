@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.configs import load_config
     from cmid_mm.demo_scenes import write_demo_data
     from cmid_mm.engine import launch
-    from cmid_mm.engine.hooks.feature_evaluation_hook import INITIAL_KEY
+    from cmid_mm.engine.hooks.evaluation_hook import INITIAL_KEY
 
     out = Path(args.out)
     start = time.perf_counter()

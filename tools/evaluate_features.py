@@ -1,12 +1,24 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Measure what a frozen encoder knows: nearest neighbours and a linear probe."""
+"""Measure what a frozen encoder knows: nearest neighbours and a linear probe.
+
+Of whole images, whose classes are known; or with --dense of each pixel, on tiles or
+scenes with masks, label rasters or vector layers.
+"""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from cmid_mm_cli import Command, ConfigOptions, band, run_tool, value_range_of
+from cmid_mm_cli import (
+    Command,
+    ConfigOptions,
+    add_label_arguments,
+    band,
+    label_options,
+    run_tool,
+    value_range_of,
+)
 
 EPILOG = """\
 DIR holds a folder of images for each class. Examples:
@@ -17,6 +29,13 @@ DIR holds a folder of images for each class. Examples:
 
   the same with 'random' in place of the checkpoint: the untrained encoder, the
   reference for any number.
+
+  %(prog)s CONFIG CHECKPOINT --dense --train tiles/train/img --test tiles/test/img \
+      --labels 'tiles/masks/{stem}.png' --classes building land road
+
+  %(prog)s CONFIG CHECKPOINT --dense --train scenes --labels fields.gpkg \
+      --field crop --background other --train-area split/train.gpkg \
+      --test-area split/test.gpkg --stages 1 2 3
 """
 
 
@@ -33,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--test',
         metavar='DIR',
-        help='labelled images to classify (default: that of --train, with --test-list)',
+        help='labelled images to classify (default: that of --train, with --test-list '
+        'or --test-area)',
     )
     parser.add_argument(
         '--train-list',
@@ -113,21 +133,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='the options that the run was given, such as model.heads.assignment=None',
     )
     parser.add_argument('--json', metavar='OUT', help='also write the results here')
+    add_dense_arguments(parser)
+    add_label_arguments(parser, boxes=False)
 
 
-def evaluate(args: argparse.Namespace) -> dict:
-    """Evaluate as the command line says."""
-    from cmid_mm.evaluation.features import LabelledFolder
-    from cmid_mm.evaluation.frozen_encoder import (
-        evaluate_frozen_encoder,
-        load_frozen_encoder,
+def add_dense_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the measure of each pixel."""
+    group = parser.add_argument_group('measure of each pixel')
+    group.add_argument(
+        '--dense',
+        action='store_true',
+        help='a classifier of the cells of feature maps, scored in mIoU (--labels)',
+    )
+    group.add_argument(
+        '--stages',
+        type=int,
+        nargs='+',
+        metavar='S',
+        help='stages of the backbone whose features are taken together, counted from 0 '
+        '(default: those that the config has as out_indices)',
+    )
+    group.add_argument(
+        '--normalization',
+        choices=('pretraining', 'target'),
+        default='pretraining',
+        help='whose mean and deviation of each band images are normalised by: those of '
+        'the pre-training, or of the training windows (default: %(default)s)',
+    )
+    group.add_argument(
+        '--head',
+        choices=('linear', 'conv'),
+        default='linear',
+        help='a linear classifier of cells, or a small convolutional one (default: '
+        '%(default)s)',
+    )
+    group.add_argument(
+        '--max-cells',
+        type=int,
+        metavar='N',
+        help='cells drawn to fit it on (default: 20000; of conv 50000)',
+    )
+    group.add_argument(
+        '--window',
+        type=int,
+        default=512,
+        help='side in pixels of the windows that are read (default: %(default)s)',
+    )
+    group.add_argument(
+        '--gsd',
+        type=float,
+        metavar='M',
+        help='distance of pixels on the ground in metres at which scenes are read '
+        '(default: as they are)',
+    )
+    group.add_argument(
+        '--train-area',
+        metavar='FILE',
+        help='polygons within which windows are to learn from, such as train.gpkg of '
+        'split_dataset.py (default: everywhere)',
+    )
+    group.add_argument('--test-area', metavar='FILE', help='likewise for the test')
+    group.add_argument(
+        '--test-labels',
+        metavar='L',
+        help='labels of the test, of the same classes (default: that of --labels)',
+    )
+    group.add_argument(
+        '--data-root',
+        default='',
+        metavar='DIR',
+        help='folder that images, labels and areas are named in (default: here)',
     )
 
-    reading: dict[str, Any] = dict(
-        bands=args.bands,
-        value_range=value_range_of(args.value_range),
-        nodata=args.nodata,
-    )
+
+def load_model(args: argparse.Namespace, reading: dict[str, Any]) -> Any:
+    """Build the encoder and load its weights."""
+    from cmid_mm.evaluation.frozen_encoder import load_frozen_encoder
+
     model = load_frozen_encoder(
         args.config,
         args.checkpoint,
@@ -135,7 +217,16 @@ def evaluate(args: argparse.Namespace) -> dict:
         args.seed,
         args.cfg_options,
         reading,
-    ).to(args.device)
+    )
+    return model.to(args.device)
+
+
+def evaluate(args: argparse.Namespace, reading: dict[str, Any]) -> dict:
+    """Classify images."""
+    from cmid_mm.evaluation.features import LabelledFolder
+    from cmid_mm.evaluation.frozen_encoder import evaluate_frozen_encoder
+
+    model = load_model(args, reading)
     bands = model.data_preprocessor.mean.numel()
     loading = dict(reading, size=args.size, num_bands=bands)
     train_set = LabelledFolder(args.train, args.train_list, **loading)
@@ -153,6 +244,62 @@ def evaluate(args: argparse.Namespace) -> dict:
     )
 
 
+def evaluate_pixels(args: argparse.Namespace, reading: dict[str, Any]) -> dict:
+    """Classify pixels."""
+    from cmid_mm.evaluation.dense import LabelledWindows, probe_pixels
+    from cmid_mm.images import Reading
+
+    model = load_model(args, reading)
+    bands = model.data_preprocessor.mean.numel()
+    train, test = (
+        LabelledWindows(
+            images,
+            dict(label_options(args), path=labels),
+            args.window,
+            area,
+            args.data_root,
+            Reading(bands, gsd=args.gsd, **reading),
+        )
+        for images, labels, area in (
+            (args.train, args.labels, args.train_area),
+            (args.test or args.train, args.test_labels or args.labels, args.test_area),
+        )
+    )
+    return probe_pixels(
+        model,
+        train,
+        test,
+        args.stages,
+        args.normalization,
+        args.head,
+        args.max_cells,
+        args.seed,
+    )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    if args.dense:
+        if not args.labels:
+            raise ValueError('--dense needs the labels of the images: --labels L')
+        if args.train_list or args.test_list:
+            raise ValueError(
+                'with --dense lists are given as --train LIST.txt and --test LIST.txt'
+            )
+        if args.test is None and args.test_area is None:
+            raise ValueError('give --test IMAGES or --test-area FILE')
+    elif args.labels:
+        raise ValueError('--labels are of pixels: add --dense')
+    elif args.test is None and args.test_list is None:
+        raise ValueError('give --test DIR or --test-list FILE')
+    if args.size < 1:
+        raise ValueError(f'--size must be at least 1, got {args.size}')
+
+
 def main(args: argparse.Namespace) -> None:
     """Evaluate, print and write."""
     import torch
@@ -160,22 +307,29 @@ def main(args: argparse.Namespace) -> None:
 
     from cmid_mm.files import check_writable, write_bytes
 
-    if args.test is None and args.test_list is None:
-        raise ValueError('give --test DIR or --test-list FILE')
-    if args.size < 1:
-        raise ValueError(f'--size must be at least 1, got {args.size}')
+    check(args)
     if args.json:
         check_writable(args.json, '--json')
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     # Else every initialised weight would be listed.
     MMLogger.get_instance('evaluate_features', log_level='WARNING')
+    reading: dict[str, Any] = dict(
+        bands=args.bands,
+        value_range=value_range_of(args.value_range),
+        nodata=args.nodata,
+    )
     try:
-        results = evaluate(args)
+        results = (evaluate_pixels if args.dense else evaluate)(args, reading)
     except RuntimeError as error:  # of the device: unknown, or out of memory
         raise ValueError(error) from error
     if args.json:
         record = dict(results, settings=vars(args))
         write_bytes(Path(args.json), (json.dumps(record, indent=2) + '\n').encode())
+    (print_pixels if args.dense else print_images)(args, results)
+
+
+def print_images(args: argparse.Namespace, results: dict) -> None:
+    """Print the accuracies of images."""
     print(
         f'{args.checkpoint}: {results["feature_dim"]} features of '
         f'{results["train_images"]} training and {results["test_images"]} test images'
@@ -185,6 +339,25 @@ def main(args: argparse.Namespace) -> None:
     if args.per_class:
         for name, value in results['linear_per_class'].items():
             print(f'  {name:<24}{value:6.2f} %')
+
+
+def print_pixels(args: argparse.Namespace, results: dict) -> None:
+    """Print the scores of pixels."""
+    stages = results['stages']
+    named = 'of out_indices' if stages is None else ' '.join(map(str, stages))
+    low, high = results['interval']
+    print(
+        f'{args.checkpoint}: {results["feature_dim"]} features of '
+        f'{results["train_cells"]} training cells; {results["test_windows"]} windows '
+        f'of {results["test_scenes"]} test images\n'
+        f'stages {named}, normalization {args.normalization}, head {args.head}\n'
+        f'mIoU                  {results["dense_mIoU"]:6.2f} %  (95 %: {low:.2f} to '
+        f'{high:.2f}, {results["resampled"]} drawn anew)\n'
+        f'aAcc                  {results["dense_aAcc"]:6.2f} %\n'
+        'IoU'
+    )
+    for name, value in results['IoU'].items():
+        print(f'  {name:<20}{value:6.2f} %')
 
 
 COMMAND = Command(__doc__, add_arguments, main, EPILOG)

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..engine.launch import latest_checkpoint
+from .form import SpecError
 from .settings import (
     Training,
     data_of,
@@ -20,7 +21,13 @@ from .settings import (
     settings_hash,
     training_of,
 )
-from .spec import FeatureTask, Spec, SpecError, TrainedTask, for_backbone
+from .spec import (
+    DenseTask,
+    FeatureTask,
+    Spec,
+    TrainedTask,
+    for_backbone,
+)
 
 #: Where the command of a later step names the newest checkpoint of an earlier one.
 _CHECKPOINT_OF = '<newest checkpoint of>'
@@ -167,7 +174,7 @@ def _cell(
         weights = _Weights('random', network, '')
     for name, task in spec.tasks.items():
         root = spec.data[task.data]
-        if isinstance(task, FeatureTask):
+        if not isinstance(task, TrainedTask):
             hash_ = settings_hash(
                 merged(network, {}),
                 task.data,
@@ -236,7 +243,7 @@ def _downstream(
 def _features(
     tools: Path,
     name: str,
-    task: FeatureTask,
+    task: FeatureTask | DenseTask,
     root: str,
     weights: _Weights,
     config_hash: str,
@@ -246,8 +253,11 @@ def _features(
     results = folder / f'{name}.json'
     command = [*_python(tools, 'evaluate_features.py'), weights.network, weights.file]
     options = {'train': '', **task.options.model_dump(exclude_unset=True)}
-    for folder_option in {'train', 'test'} & set(options):
-        options[folder_option] = str(Path(root, options[folder_option]))
+    if isinstance(task, DenseTask):
+        options |= {'dense': True, 'data_root': root}
+    else:
+        for folder_option in {'train', 'test'} & set(options):
+            options[folder_option] = str(Path(root, options[folder_option]))
     command += _as_flags({**options, 'seed': seed, 'json': results})
     command += weights.flags
     return Step(
@@ -263,6 +273,8 @@ def _as_flags(options: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             flags += [flag] if value else []
         else:
+            if isinstance(value, dict):
+                value = [f'{name}={meant}' for name, meant in value.items()]
             values = value if isinstance(value, list) else [value]
             flags += [flag, *map(str, values)]
     return flags

@@ -8,11 +8,14 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..datasets.windowed.scenes import find_scenes, join
+from ..images.names import is_local
 from ..overrides import merge_options, resolve_path
+from .form import ByBackbone, refuse
+from .form import unknown as hint
 from .scores import score_names
 from .settings import Training, data_of, load, max_epochs, schedules, trainings
-from .spec import ByBackbone, FeatureTask, Spec, TrainedTask, for_backbone, refuse
-from .spec import unknown as hint
+from .spec import FeatureTask, Spec, TrainedTask, for_backbone
 
 
 def check_spec(spec: Spec, source: str | Path, inputs: Spec | None = None) -> None:
@@ -183,7 +186,7 @@ def _faults_of_networks(spec: Spec) -> Iterator[str]:
 def _faults_of_scores(spec: Spec) -> Iterator[str]:
     """Metrics that the test of a task does not have."""
     for key, task in spec.tasks.items():
-        if isinstance(task, FeatureTask):
+        if not isinstance(task, TrainedTask):
             continue  # their names are part of the form
         for backbone in spec.backbones:
             if isinstance(task.config, dict) and backbone not in task.config:
@@ -233,12 +236,33 @@ def _faults_of_inputs(part: Spec) -> Iterator[str]:
             )
     for key, task in part.tasks.items():
         root = Path(folders.get(task.data, ''))
-        if not isinstance(task, FeatureTask) or not root.is_dir():
+        if isinstance(task, TrainedTask) or not root.is_dir():
             continue
+        find = _missing_images if isinstance(task, FeatureTask) else _missing_scenes
         options = task.options.model_dump(exclude_unset=True)
-        for option in ('train', 'test', 'train_list', 'test_list'):
-            path = options.get(option, '')
-            # A list is looked for in the current folder first.
-            below = (root / path).exists()
-            if not below and not (option.endswith('list') and Path(path).is_file()):
-                yield f'tasks.{key}.options.{option}: {root / path} does not exist'
+        for option, fault in find(root, options):
+            yield f'tasks.{key}.options.{option}: {fault}'
+
+
+def _missing_images(root: Path, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for option in ('train', 'test', 'train_list', 'test_list'):
+        path = options.get(option, '')
+        # A list is looked for in the current folder first.
+        below = (root / path).exists()
+        if not below and not (option.endswith('list') and Path(path).is_file()):
+            yield option, f'{root / path} does not exist'
+
+
+def _missing_scenes(root: Path, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for option in ('train', 'test', 'labels', 'test_labels', 'train_area', 'test_area'):
+        name = options.get(option)
+        if name is None or '{stem}' in name:
+            continue
+        path = join(str(root), name)
+        if option in ('train', 'test'):
+            try:
+                find_scenes(str(root), name)
+            except (OSError, ValueError) as error:
+                yield option, str(error)
+        elif is_local(path) and not Path(path).exists():
+            yield option, f'{path} does not exist'

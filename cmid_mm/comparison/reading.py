@@ -9,18 +9,17 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .form import Section, SpecError, refuse, unknown
 from .spec import (
+    DenseOptions,
+    DenseTask,
     FeatureOptions,
     FeatureTask,
     Method,
     Pretraining,
     Published,
-    Section,
     Spec,
-    SpecError,
     TrainedTask,
-    refuse,
-    unknown,
 )
 
 
@@ -107,6 +106,8 @@ def _section_of(place: tuple[Any, ...]) -> type[Section]:
     """The part of the file that an unknown key stands in."""
     if '<features>' in place:
         return FeatureOptions if 'options' in place[:-1] else FeatureTask
+    if '<dense>' in place:
+        return DenseOptions if 'options' in place[:-1] else DenseTask
     if '<trained>' in place:
         return TrainedTask
     sections: dict[Any, type[Section]] = {

@@ -18,7 +18,7 @@ import torch
 from ..configs import load_config
 from ..files import write_bytes
 from .cells import Cell, RunConfig, Step
-from .spec import SpecError
+from .form import SpecError
 
 #: Name of the file in which a cell keeps what was run and what came out.
 RECORD = 'record.json'

@@ -1,147 +1,25 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """What is compared: a YAML file, and what its parts may be."""
 
-import difflib
-import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from ..evaluation.dense import DenseScore
 from ..evaluation.frozen_encoder import FeatureScore
-
-#: Names of files that a cell has besides those of its tasks.
-_RESERVED = ('pretraining', 'record')
-
-
-class SpecError(ValueError):
-    """A comparison that cannot be run as it is written."""
-
-
-def refuse(source: str | Path, faults: Iterable[str]) -> None:
-    """Tell all faults of a file at once, if there are any.
-
-    Args:
-        source: The file.
-        faults: What is wrong, each beginning with the key in that file.
-
-    Raises:
-        SpecError: If there is a fault.
-    """
-    found = list(dict.fromkeys(faults))
-    if len(found) == 1:
-        raise SpecError(f'{source}: {found[0]}')
-    if found:
-        lines = ''.join(f'\n  {fault}' for fault in found)
-        raise SpecError(f'{source} has {len(found)} faults:{lines}')
-
-
-def unknown(name: object, known: Iterable[object]) -> str:
-    """Hint beside a name that is not among those that are known."""
-    names = {str(entry).lower(): str(entry) for entry in known}
-    close = difflib.get_close_matches(str(name).lower(), names, 1)
-    if close:
-        return f'did you mean {names[close[0]]!r}?'
-    return f'there are {", ".join(sorted(names.values())) or "none"}'
-
-
-def _folder_name(name: str) -> str:
-    if not re.fullmatch(r'\w[\w.-]*', name):
-        raise ValueError(
-            'names a folder: use letters, digits, ".", "-" and "_" only, with a letter '
-            'or digit first, and "label" for what is shown'
-        )
-    return name
-
-
-def _task_name(name: str) -> str:
-    if name in _RESERVED:
-        raise ValueError('is taken; give the task another name')
-    return _folder_name(name)
-
-
-def _by_backbone(value: Any) -> str | dict[str, str]:
-    values = value.items() if isinstance(value, dict) else [('', value)]
-    texts = [isinstance(part, str) for pair in values for part in pair]
-    if not texts or not all(texts):
-        raise ValueError('must be a file, or a mapping from backbones to files')
-    return value
-
-
-def _number(value: Any) -> int | float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-    ):
-        raise ValueError(f'must be a finite number, got {value!r}')
-    return value
-
-
-def _option(value: Any) -> Any:
-    """A value that a config can hold."""
-    parts: Collection[Any] = ()
-    if isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, list):
-        parts = value
-    elif value == 'None':
-        raise ValueError("is text in YAML; write null for Python's")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError('must be a finite number')
-    elif value is not None and not isinstance(value, bool | int | float | str):
-        raise ValueError(
-            'must be text, a number, true, false, null, a list or a mapping, got '
-            f'{value!r}'
-        )
-    for part in parts:
-        _option(part)
-    return value
-
-
-def _or_empty(value: Any) -> Any:
-    return {} if value is None else value
-
-
-Name = Annotated[str, AfterValidator(_folder_name)]
-TaskName = Annotated[str, AfterValidator(_task_name)]
-Number = Annotated[float, PlainValidator(_number)]
-Positive = Annotated[int, Field(ge=1)]
-
-#: Values by name of the backbone, or one for all, in which ``{backbone}`` stands for
-#: that name, and in configs of pre-trainings ``{data}`` for that of the data set.
-ByBackbone = Annotated[str | dict[str, str], PlainValidator(_by_backbone)]
-
-#: Config options by dotted key, such as ``model.backbone.depth``.
-Options = Annotated[
-    dict[str, Annotated[Any, AfterValidator(_option)]], BeforeValidator(_or_empty)
-]
-
-
-class Section(BaseModel):
-    """A part of the file. A key without a value counts as not given."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True, strict=True)
-
-    @model_validator(mode='before')
-    @classmethod
-    def _leave_out_empty(cls, content: Any) -> Any:
-        if isinstance(content, dict):
-            return {key: value for key, value in content.items() if value is not None}
-        return _or_empty(content)
+from .form import (
+    ByBackbone,
+    Name,
+    Number,
+    Options,
+    Positive,
+    Section,
+    TaskName,
+    refuse,
+    unknown,
+)
 
 
 class Method(Section):
@@ -190,29 +68,66 @@ class Task(Section):
     scale: Number = 1.0
 
 
-class FeatureOptions(Section):
-    """Options of ``tools/evaluate_features.py``; ``train`` and ``test`` within data."""
+class ProbeOptions(Section):
+    """Options of ``tools/evaluate_features.py`` for any frozen features."""
 
     train: str = ''
     test: str | None = None
+    bands: list[Positive] | None = Field(None, min_length=1)
+    value_range: list[Number] | None = Field(None, min_length=1)
+    device: str | None = None
+
+    @model_validator(mode='after')
+    def _ranges_are_pairs(self) -> 'ProbeOptions':
+        if len(self.value_range or ()) % 2:
+            raise ValueError('needs pairs in value_range, low and high of each band')
+        return self
+
+
+class FeatureOptions(ProbeOptions):
+    """Those of whole images; ``train`` and ``test`` within data."""
+
     train_list: str | None = None
     test_list: str | None = None
     size: Positive | None = None
-    bands: list[Positive] | None = Field(None, min_length=1)
-    value_range: list[Number] | None = Field(None, min_length=1)
     k: Positive | None = None
     temperature: Number | None = None
     batch_size: Positive | None = None
     num_workers: int | None = Field(None, ge=0)
-    device: str | None = None
     per_class: bool | None = None
 
     @model_validator(mode='after')
-    def _fits_together(self) -> 'FeatureOptions':
+    def _has_a_test(self) -> 'FeatureOptions':
         if self.test is None and self.test_list is None:
             raise ValueError('needs test, a folder, or test_list, a list of images')
-        if len(self.value_range or ()) % 2:
-            raise ValueError('needs pairs in value_range, low and high of each band')
+        return self
+
+
+class DenseOptions(ProbeOptions):
+    """Those of ``--dense``; images, labels and areas within data."""
+
+    train: str
+    labels: str
+    test_labels: str | None = None
+    field: str | None = None
+    layer: str | None = None
+    classes: list[str] | None = Field(None, min_length=2)
+    background: str | None = None
+    label_map: dict[int | str, int | str] | None = Field(None, min_length=1)
+    ignore: list[int | str] | None = Field(None, min_length=1)
+    train_area: str | None = None
+    test_area: str | None = None
+    stages: list[Annotated[int, Field(ge=0)]] | None = Field(None, min_length=1)
+    normalization: Literal['pretraining', 'target'] | None = None
+    head: Literal['linear', 'conv'] | None = None
+    max_cells: Positive | None = None
+    window: Positive | None = None
+    gsd: Number | None = None
+
+    @model_validator(mode='after')
+    def _has_a_test(self) -> 'DenseOptions':
+        if self.test is None and self.test_area is None:
+            raise ValueError('needs test, images, or test_area, polygons')
         return self
 
 
@@ -226,6 +141,18 @@ class FeatureTask(Task):
 
     options: FeatureOptions
     metrics: dict[FeatureScore, str] = Field(min_length=1)
+
+
+class DenseTask(Task):
+    """Columns measured on the frozen features of each pixel.
+
+    Attributes:
+        metrics: Scores to show, with their labels.
+        options: Options of the tool; ``labels`` tells this kind of task.
+    """
+
+    options: DenseOptions
+    metrics: dict[DenseScore, str] = Field(min_length=1)
 
 
 class TrainedTask(Task):
@@ -246,12 +173,17 @@ class TrainedTask(Task):
 
 
 def _kind_of_task(content: Any) -> str:
-    given = content.get('config') if isinstance(content, dict) else None
-    return '<features>' if given is None else '<trained>'
+    given = content if isinstance(content, dict) else {}
+    if given.get('config') is not None:
+        return '<trained>'
+    options = given.get('options')
+    is_dense = isinstance(options, dict) and 'labels' in options
+    return '<dense>' if is_dense else '<features>'
 
 
 AnyTask = Annotated[
     Annotated[FeatureTask, Tag('<features>')]
+    | Annotated[DenseTask, Tag('<dense>')]
     | Annotated[TrainedTask, Tag('<trained>')],
     Discriminator(_kind_of_task),
 ]

@@ -16,6 +16,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
 from ..dependencies import vector_library
+from ..images.gdal import gdal_settings
 from .errors import LabelError
 
 Colour = tuple[int, int, int]
@@ -139,7 +140,7 @@ def _of_dbf(path: Path) -> dict[int, str]:
 def _colour_table(path: str | Path) -> dict[int, Colour]:
     """The colours of a palette; GDAL fills the rest of it with black."""
     try:
-        with rasterio.open(str(path)) as source:
+        with gdal_settings(), rasterio.open(str(path)) as source:
             if source.colorinterp[0] != ColorInterp.palette:
                 return {}
             colours = source.colormap(1)

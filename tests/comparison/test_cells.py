@@ -1,8 +1,15 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import argparse
+import runpy
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from cmid_mm.comparison import SpecError
 from cmid_mm.comparison.settings import load
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_cells_run_seed_by_seed(comparison):
@@ -132,3 +139,41 @@ def test_data_sets_and_backbones_of_one_s_own(comparison, tmp_path):
     assert configs[1].origin.startswith(str(tmp_path / 'r18_yours.py'))
     assert [run.config.model.width for run in configs] == [1, 2, 2, 2]
     assert [len(cell.steps) for cell in cells] == [3, 3, 3, 2]
+
+
+def test_a_dense_task_names_images_and_labels_within_the_data(comparison):
+    task = dict(
+        data='mine',
+        options=dict(
+            train='[12].png',
+            test='3.png',
+            labels='{stem}_mask.tif',
+            classes=['dark', 'bright'],
+            label_map={10: 'dark', 255: 1},
+            stages=[1, 2],
+            head='conv',
+        ),
+        metrics=dict(dense_mIoU='mIoU'),
+    )
+    comparison.content['tasks'] = dict(pixels=task)
+    for name in '123':
+        Image.new('RGB', (4, 4)).save(comparison.images / f'{name}.png')
+    (step,) = comparison.plan()[0].steps
+    (command,) = step.commands
+    assert Path(command[1]).name == 'evaluate_features.py'
+    expected = (
+        'random --train [12].png --test 3.png --labels {stem}_mask.tif --classes dark '
+        'bright --label-map 10=dark 255=1 --stages 1 2 --head conv --dense --data-root '
+        f'{comparison.images} --seed 0 --json {step.results}'
+    )
+    assert ' '.join(command[3:]) == expected
+    assert step.metrics == ('dense_mIoU',)
+    # The tool knows them all.
+    parser = argparse.ArgumentParser()
+    tool = runpy.run_path(str(ROOT / 'tools' / 'evaluate_features.py'))
+    tool['COMMAND'].add_arguments(parser)
+    args = parser.parse_args(command[2:])
+    assert args.label_map == {'10': 'dark', '255': 1}
+    before = step.config_hash
+    task['options']['stages'] = [2]
+    assert comparison.plan()[0].steps[0].config_hash != before

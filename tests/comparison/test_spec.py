@@ -192,6 +192,37 @@ def test_a_fault_is_named_by_the_key_of_the_spec(comparison, path, value, messag
     assert all(fault.startswith((key, 'methods.cmid')) for fault in found)
 
 
+DENSE = dict(train='*.png', test='b.png', labels='m/{stem}.png', classes=['x', 'y'])
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        ('metrics', {'mIoU': ''}, "metrics.mIoU: must be 'dense_mIoU' or 'dense_aAcc'"),
+        ('epochs', 3, 'epochs: is no key here'),
+        ('options/stage', [1], "options.stage: is no key here; did you mean 'stages'?"),
+        ('options/stages', [-1], 'options.stages.0: must be greater than or equal to'),
+        ('options/head', 'deep', "options.head: must be 'linear' or 'conv'"),
+        ('options/classes', ['x'], 'options.classes: List should have at least 2'),
+        ('options/test', None, 'options: needs test, images, or test_area, polygons'),
+        ('options/test', 'c*.png', 'options.test: '),
+        ('options/labels', 'a.gpkg', 'a.gpkg does not exist'),
+        ('options/test_area', 'b.gpkg', 'b.gpkg does not exist'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_a_fault_of_a_dense_task(comparison, path, value, message):
+    for name in 'ab':
+        (comparison.images / f'{name}.png').touch()
+    task = dict(data='mine', options=dict(DENSE), metrics=dict(dense_mIoU=''))
+    comparison.content['tasks'] = dict(pixels=task)
+    comparison.plan()
+    changed(task, path, value)
+    (fault,) = faults_of(comparison)
+    assert fault.startswith('tasks.pixels.')
+    assert message in fault
+
+
 FAULTS = {
     'form': {
         'seeds': ['a'],

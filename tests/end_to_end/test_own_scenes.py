@@ -80,3 +80,41 @@ def test_from_scenes_and_polygons_to_scores(ground, run, tmp_path, capsys):
     assert all(re.fullmatch(r'(west|east)_\d+_\d+', name) for name in names)
     meta = read_checkpoint(checkpoint)['meta']['dataset_meta']
     assert tuple(meta['classes']) == ('other', 'field', 'forest')
+
+
+def test_frozen_features_of_each_pixel(ground, run, tmp_path, capsys):
+    """On the scenes by polygons, and on tiles with index masks."""
+    for name, left in (('west', 0), ('east', 160)):
+        box = left, 0, left + 160, 160
+        write_polygons(ground / f'{name}.gpkg', [box])
+    result = tmp_path / 'dense.json'
+    probe = 'evaluate_features.py', 'configs/cmid/cmid_r18_demo.py', 'random', '--dense'
+    options = '--stages', 0, 1, '--window', 64, '--json', result
+    areas = '--train-area', 'west.gpkg', '--test-area', 'east.gpkg'
+    labels = '--labels', 'labels.gpkg', '--field', 'class', '--background', 'other'
+    where = '--train', 'images', '--data-root', ground
+    assert run(*probe, *where, *labels, *areas, *options) is None
+    by_polygons = json.loads(result.read_text())
+    assert by_polygons['dense_mIoU'] > 60
+    assert set(by_polygons['IoU']) == {'other', 'field', 'forest'}
+    assert by_polygons['test_scenes'] == 1
+    assert by_polygons['stages'] == [0, 1]
+    assert (
+        'stages 0 1, normalization pretraining, head linear' in capsys.readouterr().out
+    )
+
+    tiles = tmp_path / 'tiles'
+    cut = '--window', 64, '--out', tiles
+    scenes = ground / 'images', '--labels', ground / 'labels.gpkg'
+    assert run('prepare_data.py', 'tiles', *scenes, *labels[2:], *cut) is None
+    where = '--data-root', tiles, '--train', 'images/west*', '--test', 'images/east*'
+    labels = '--labels', 'masks/{stem}.tif', '--classes', 'other', 'field', 'forest'
+    assert run(*probe, *where, *labels, *options, '--head', 'conv') is None
+    assert json.loads(result.read_text())['test_windows'] == 9
+
+    for wrong, message in (
+        (('--train', 'images'), '--dense needs the labels'),
+        ((*where[2:4], *labels), 'give --test IMAGES or --test-area'),
+        ((*where, *labels, '--train-list', 'a.txt'), '--train LIST.txt'),
+    ):
+        assert message in run(*probe, *wrong)

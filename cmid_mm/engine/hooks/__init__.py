@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from .confusion_matrix_hook import ConfusionMatrixHook
+from .dense_evaluation_hook import DenseEvaluationHook
 from .feature_evaluation_hook import FeatureEvaluationHook
 from .fixed_predictor_rate_hook import FixedPredictorRateHook
 from .input_bands_hook import InputBandsHook
@@ -12,6 +13,7 @@ from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
     'ConfusionMatrixHook',
+    'DenseEvaluationHook',
     'FeatureEvaluationHook',
     'FixedPredictorRateHook',
     'InputBandsHook',

@@ -1,19 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Nearest neighbours and a linear probe during pre-training."""
 
-import time
 from typing import Any
 
 import torch
-from mmengine.dist import (
-    all_gather_object,
-    broadcast_object_list,
-    get_dist_info,
-    is_main_process,
-)
+from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
-from mmpretrain.utils import get_ori_model
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
@@ -25,13 +17,11 @@ from ...evaluation.features import (
     linear_probe_accuracy,
 )
 from ...isolation import rng_unchanged
-from .periodic_hook import PeriodicHook
-
-INITIAL_KEY = 'feature_evaluation_initial'
+from .evaluation_hook import EvaluationHook
 
 
 @HOOKS.register_module()
-class FeatureEvaluationHook(PeriodicHook):
+class FeatureEvaluationHook(EvaluationHook):
     """Log how well frozen features tell labelled scenes apart.
 
     A falling loss does not say that features become useful; this does. The scalars
@@ -86,7 +76,7 @@ class FeatureEvaluationHook(PeriodicHook):
         at_end: bool = True,
         **loading: Any,
     ) -> None:
-        super().__init__(interval, by_epoch, at_end)
+        super().__init__(interval, by_epoch, evaluate_before_training, at_end)
         if not knn and not linear_probe:
             raise ValueError(
                 'FeatureEvaluationHook: knn and linear_probe are both False; '
@@ -103,45 +93,15 @@ class FeatureEvaluationHook(PeriodicHook):
         self.linear_probe = linear_probe
         self.k = k
         self.temperature = temperature
-        self.evaluate_before_training = evaluate_before_training
 
-    def before_train(self, runner: Runner) -> None:
-        """Evaluate the initial weights, unless the run is a resumed one."""
-        if self.evaluate_before_training and runner.iter == 0:
-            initial = self._evaluate(runner, step=0, when='before training')
-            # In the message hub it is saved and resumed with the checkpoints.
-            runner.message_hub.update_info(INITIAL_KEY, initial)
-
-    def look(self, runner: Runner, step: int, count: int) -> None:
-        """Evaluate the features."""
-        unit = 'epoch' if self.by_epoch else 'iteration'
-        self._evaluate(runner, step, f'{unit} {count}')
-
-    def _evaluate(self, runner: Runner, step: int, when: str) -> dict[str, float]:
-        start = time.perf_counter()
-        model = get_ori_model(runner.model)
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Extract the features, and classify them in the first process."""
         train = self._gather_features(model, self.train_set)
         test = self._gather_features(model, self.test_set)
-        results: list[dict[str, float]] = [{}]
-        if is_main_process():
-            with rng_unchanged():
-                results = [self._classify(train, test)]
-        broadcast_object_list(results)
-        metrics = results[0]
-        for name, value in metrics.items():
-            runner.message_hub.update_scalar(f'features/{name}', value)
-        runner.visualizer.add_scalars(
-            dict(metrics), step=step, file_path=f'{runner.timestamp}.json'
-        )
-        initial = runner.message_hub.runtime_info.get(INITIAL_KEY, {})
-        values = '  '.join(
-            f'{name}: {value:.2f}'
-            + (f' (initial {initial[name]:.2f})' if name in initial else '')
-            for name, value in metrics.items()
-        )
-        seconds = time.perf_counter() - start
-        runner.logger.info(f'Frozen features, {when}:  {values}  [{seconds:.0f} s]')
-        return metrics
+        if not is_main_process():
+            return {}
+        with rng_unchanged():
+            return self._classify(train, test)
 
     def _classify(
         self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]

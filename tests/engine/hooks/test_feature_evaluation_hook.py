@@ -1,21 +1,19 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-import json
-import random
 import re
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import Dataset
 
 from cmid_mm.engine.hooks import feature_evaluation_hook as module
+from cmid_mm.engine.hooks.evaluation_hook import INITIAL_KEY
 from cmid_mm.engine.hooks.feature_evaluation_hook import FeatureEvaluationHook
 from cmid_mm.evaluation.features import extract_features
+from tests.engine.hooks import short_runs
+from tests.engine.hooks.short_runs import logged
 
 
 @pytest.fixture
@@ -35,17 +33,6 @@ def scenes(tmp_path):
     return root
 
 
-class NoisyImages(Dataset):
-    """Draws from every global generator, as augmentations do."""
-
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, index):
-        noise = np.random.rand(3, 8, 8) * 50 + random.random() * 50
-        return dict(inputs=torch.from_numpy(noise).float())
-
-
 class ToyModel(BaseModel):
     def __init__(self):
         super().__init__()
@@ -61,30 +48,8 @@ class ToyModel(BaseModel):
         return dict(loss=self.extract_feats(inputs).square().mean())
 
 
-def train(work_dir, *hooks, max_epochs=3, by_epoch=True, **kwargs):
-    train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
-    if not by_epoch:
-        train_cfg = dict(by_epoch=False, max_iters=max_epochs)
-    runner = Runner(
-        ToyModel(),
-        str(work_dir),
-        train_dataloader=dict(
-            dataset=NoisyImages(),
-            batch_size=2,
-            num_workers=0,
-            sampler=dict(type='mmengine.DefaultSampler', shuffle=True),
-            collate_fn=dict(type='default_collate'),
-        ),
-        train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        custom_hooks=list(hooks),
-        randomness=dict(seed=3),
-        log_processor=dict(by_epoch=by_epoch),
-        experiment_name=f'{work_dir.name}_{np.random.default_rng().integers(1 << 30)}',
-        **kwargs,
-    )
-    runner.train()
-    return runner
+def train(work_dir, *hooks, **kwargs):
+    return short_runs.train(ToyModel(), work_dir, *hooks, **kwargs)
 
 
 def make_hook(scenes, **kwargs):
@@ -95,17 +60,6 @@ def make_hook(scenes, **kwargs):
         num_workers=0,
         **kwargs,
     )
-
-
-def logged(runner, *names):
-    """Steps and values of the scalars in the visualizer's file."""
-    lines = Path(runner.log_dir, 'vis_data/scalars.json').read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return [
-        (record['step'], *(record[name] for name in names))
-        for record in records
-        if names[0] in record
-    ]
 
 
 def test_training_ends_bit_identical(tmp_path, scenes):
@@ -170,7 +124,7 @@ def test_resumed_run_keeps_the_initial_value(tmp_path, scenes):
         resume=True,
         load_from=str(tmp_path / 'run/epoch_1.pth'),
     )
-    assert resumed.message_hub.get_info(module.INITIAL_KEY)['knn_top1'] == initial
+    assert resumed.message_hub.get_info(INITIAL_KEY)['knn_top1'] == initial
     # Before training and after epoch 1, from the checkpoint, and after epoch 2.
     assert len(resumed.message_hub.get_scalar('features/knn_top1').data[0]) == 3
     assert logged(resumed, 'knn_top1')[-1][0] == 6

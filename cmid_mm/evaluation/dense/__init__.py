@@ -1,0 +1,16 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""A probe of each pixel on the feature maps of a frozen backbone."""
+
+from .encoder import NORMALIZATIONS, DenseEncoder
+from .heads import HEADS
+from .probe import DenseScore, probe_pixels
+from .windows import LabelledWindows
+
+__all__ = [
+    'HEADS',
+    'NORMALIZATIONS',
+    'DenseEncoder',
+    'DenseScore',
+    'LabelledWindows',
+    'probe_pixels',
+]
