@@ -1,19 +1,22 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Polygons of a class raster of any size: strip by strip, joined across the strips."""
+"""Polygons of a class raster of any size: strip by strip, from the regions' corners."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from rasterio import Affine
-from rasterio.features import shapes
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .outlines import corners, outlined
 
 #: Some rows of a raster: class indices, uint8 (h, W), and their scores, if known.
 Rows = tuple[NDArray[np.uint8], NDArray[Any] | None]
+
+#: Corners, at least, of regions whose outlines are made together.
+_TOGETHER = 2**16
 
 
 class ClassPolygon(NamedTuple):
@@ -32,56 +35,14 @@ class ClassPolygon(NamedTuple):
     geometry: Any
 
 
-@dataclass
-class _Region:
-    """What is known of a region while it may go on in the next strip."""
+#: Class index, pixels and sum of the scores of each region, (3, N), by the numbers of
+#: the regions; 0 is the number of no region.
+_Regions = NDArray[np.float64]
+#: Corners of each region, in parts.
+_Corners = dict[int, list[NDArray[np.int64]]]
 
-    value: int
-    pixels: int
-    score: float
-    pieces: list[Any] = field(default_factory=list)
-    holes: list[NDArray[Any]] = field(default_factory=list)
-    larger: '_Region | None' = None
-
-    def add(self, rings: Sequence[Any], top: int, bottom: int) -> None:
-        """Add a piece: its outline and holes in a strip of rows."""
-        outline, *holes = (np.asarray(ring, np.int32) for ring in rings)
-        reaching: list[NDArray[Any]] = []
-        for hole in holes:
-            rows = hole[:, 1]
-            within = top < rows.min() and rows.max() < bottom
-            (self.holes if within else reaching).append(hole)
-        self.pieces.append(shapely.Polygon(outline, reaching))
-
-    def root(self) -> '_Region':
-        """The region that this one turned out to be a part of, or itself."""
-        region = self
-        while region.larger is not None:
-            region = region.larger
-        return region
-
-    def join(self, other: '_Region') -> None:
-        """Make one of two regions."""
-        larger, smaller = self.root(), other.root()
-        if larger is smaller:
-            return
-        if len(larger.pieces) < len(smaller.pieces):
-            larger, smaller = smaller, larger
-        larger.pixels += smaller.pixels
-        larger.score += smaller.score
-        larger.pieces += smaller.pieces
-        larger.holes += smaller.holes
-        smaller.pieces, smaller.holes, smaller.larger = [], [], larger
-
-    def polygon(self) -> ClassPolygon:
-        """The region, which is complete."""
-        if len(self.pieces) == 1:
-            rings = _rings(self.pieces[0])
-        else:
-            rings = [_corners(ring) for ring in _rings(shapely.union_all(self.pieces))]
-        geometry = shapely.Polygon(rings[0], [*rings[1:], *self.holes])
-        score = self.score / self.pixels
-        return ClassPolygon(self.value, self.pixels, score, geometry)
+#: Where there are none.
+_NO_REGIONS: _Regions = np.zeros((3, 1))
 
 
 def class_polygons(
@@ -89,8 +50,9 @@ def class_polygons(
 ) -> Iterator[ClassPolygon]:
     """Find the regions of one class, each as soon as its last row is read.
 
-    Memory holds a strip, and the outlines of the regions that reach its lower edge: it
-    does not grow with the raster, but with the longest outline, which has to be whole.
+    Memory holds a strip, and the corners of the regions that reach its lower edge, 8
+    bytes each: it does not grow with the raster, but with the longest outline, which
+    has to be whole.
 
     Args:
         strips: The raster from top to bottom, any number of rows at a time, on which
@@ -103,37 +65,132 @@ def class_polygons(
     """
     wanted = np.ones(256, bool)
     wanted[list(left_out)] = False
-    open_regions: list[_Region] = []
-    above: tuple[NDArray[np.int32], list[_Region]] | None = None
-    top = 0
+    sweep: _Sweep | None = None
     for values, scores in strips:
-        count = len(values)
-        labels, regions = _label(values, wanted, scores)
-        first, last = labels[0].copy(), labels[-1].copy()
-        _drop_specks(labels, regions, least_pixels)
-        for outline, label in shapes(
-            labels, labels > 0, connectivity=4, transform=Affine.translation(0, top)
-        ):
-            regions[int(label)].add(outline['coordinates'], top, top + count)
-        if above is not None:
-            _join(*above, first, regions)
-        going_on = _roots(regions[label] for label in np.unique(last) if label)
-        for key, region in _roots((*open_regions, *regions[1:])).items():
-            if key not in going_on and region.pixels >= max(least_pixels, 1):
-                yield region.polygon()
-        open_regions = list(going_on.values())
-        above, top = (last, regions), top + count
-    for region in open_regions:
-        if region.pixels >= least_pixels:
-            yield region.polygon()
+        sweep = sweep or _Sweep(values.shape[1], max(least_pixels, 1))
+        yield from sweep.add(*_label(values, wanted, scores))
+    if sweep is not None:
+        yield from sweep.end()
+
+
+class _Sweep:
+    """The regions that reach the last row so far.
+
+    Args:
+        width: Of the raster.
+        least_pixels: Smaller regions are left out.
+    """
+
+    def __init__(self, width: int, least_pixels: float) -> None:
+        self._least_pixels = least_pixels
+        self._open = _NO_REGIONS
+        self._corners: _Corners = {0: []}
+        self._last = np.zeros(width, np.intp)
+        self._top = 0
+
+    def add(self, labels: NDArray[np.int32], found: _Regions) -> Iterator[ClassPolygon]:
+        """Go on by some rows.
+
+        Args:
+            labels: Number of each pixel's region in these rows, (h, W).
+            found: The regions in these rows.
+
+        Yields:
+            The regions that do not reach the last of these rows.
+        """
+        above, below = self._numbers(labels[0], found)
+        numbers = np.concatenate((above, below[1:]))
+        regions = np.concatenate((self._open, found[:, 1:]), 1)
+        for column in regions[1:]:
+            column[:] = np.bincount(numbers, column, len(numbers))
+        going_on = np.unique(np.append(below[labels[-1]], 0))
+        kept = regions[1] >= self._least_pixels
+        kept[going_on] = True
+
+        rows = np.zeros((len(labels) + 1, labels.shape[1] + 2), np.int32)
+        rows[0, 1:-1] = (above * kept[above])[self._last]
+        rows[1:, 1:-1] = (below * kept[below])[labels]
+        held = self._held(above, *corners(rows, self._top))
+        kept[going_on] = False
+        yield from _polygons(np.flatnonzero(kept), regions, held)
+
+        self._open = regions[:, going_on]
+        self._corners = {
+            new: held.get(number, []) for new, number in enumerate(going_on.tolist())
+        }
+        self._last[:] = np.searchsorted(going_on, rows[-1, 1:-1])
+        self._top += len(labels)
+
+    def end(self) -> Iterator[ClassPolygon]:
+        """Give the regions that reach the last row."""
+        return self.add(np.zeros((1, len(self._last)), np.int32), _NO_REGIONS)
+
+    def _numbers(
+        self, first: NDArray[np.int32], found: _Regions
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Join regions with those above: numbers of what was open, and of the found."""
+        count = self._open.shape[1]
+        joined = (self._last > 0) & (first > 0)
+        upper, lower = self._last[joined], first[joined]
+        same = self._open[0, upper] == found[0, lower]
+        pairs = upper[same], lower[same] + (count - 1)
+        total = count - 1 + found.shape[1]
+        graph = coo_array((np.ones(same.sum(), np.int8), pairs), (total, total))
+        _, parts = connected_components(graph, directed=False)
+        _, least, which = np.unique(parts, return_index=True, return_inverse=True)
+        numbers = least[which]
+        return numbers[:count], np.append(0, numbers[count:])
+
+    def _held(
+        self,
+        above: NDArray[np.intp],
+        owners: NDArray[np.int32],
+        found: NDArray[np.int64],
+    ) -> _Corners:
+        """Corners of regions, of which some became one and some got more."""
+        held: _Corners = {}
+        for old, number in enumerate(above.tolist()):
+            if number == old:
+                held[number] = self._corners[old]
+            else:
+                held[number] += self._corners[old]
+        numbers, counts = np.unique(owners, return_counts=True)
+        ends = np.cumsum(counts)
+        spans = np.stack((numbers, ends - counts, ends), 1)
+        for number, start, end in spans.tolist():
+            # A copy: a part of an array holds all of it.
+            held.setdefault(number, []).append(found[start:end].copy())
+        return held
+
+
+def _polygons(
+    which: NDArray[np.intp], regions: _Regions, held: _Corners
+) -> Iterator[ClassPolygon]:
+    """Make polygons of regions that are complete, and forget their corners."""
+    if not len(which):
+        return
+    sizes = np.array([sum(map(len, held[number])) for number in which.tolist()])
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // _TOGETHER)) + 1
+    for numbers, counts in zip(
+        np.split(which, cuts), np.split(sizes, cuts), strict=True
+    ):
+        geometries = outlined(
+            np.repeat(np.arange(len(numbers), dtype=np.int32), counts),
+            np.concatenate(
+                [part for number in numbers.tolist() for part in held.pop(number)]
+            ),
+        )
+        values, pixels, sums = regions[:, numbers]
+        columns = values.astype(int), pixels.astype(int), sums / pixels
+        yield from map(ClassPolygon, *(each.tolist() for each in columns), geometries)
 
 
 def _label(
     values: NDArray[np.uint8],
     wanted: NDArray[np.bool_],
     scores: NDArray[Any] | None,
-) -> tuple[NDArray[np.int32], list[_Region]]:
-    """Number the regions of a strip from 1; the first of those returned is nothing."""
+) -> tuple[NDArray[np.int32], _Regions]:
+    """Number the regions of a strip from 1."""
     labels = np.zeros(values.shape, np.int32)
     kinds = [0]
     for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256) * wanted):
@@ -141,55 +198,13 @@ def _label(
         count, found = cv2.connectedComponents(
             inside.view(np.uint8), connectivity=4, ltype=cv2.CV_32S
         )
-        labels[inside] = found[inside] + (len(kinds) - 1)
+        np.add(found, len(kinds) - 1, out=labels, where=inside)
         kinds += [int(value)] * (count - 1)
     flat = labels.ravel()
-    pixels = np.bincount(flat, minlength=len(kinds))
-    sums = (
-        np.full(len(kinds), np.nan)
-        if scores is None
-        else np.bincount(flat, scores.ravel(), len(kinds))
-    )
-    known = zip(kinds, pixels.tolist(), sums.tolist(), strict=True)
-    return labels, [_Region(*region) for region in known]
-
-
-def _drop_specks(
-    labels: NDArray[np.int32], regions: list[_Region], least_pixels: float
-) -> None:
-    """Forget what is too small, unless it may be a part of something larger."""
-    small = np.array([region.pixels < least_pixels for region in regions])
-    small[labels[0]] = small[labels[-1]] = False
-    if small.any():
-        labels[small[labels]] = 0
-
-
-def _join(
-    last: NDArray[np.int32],
-    above: list[_Region],
-    first: NDArray[np.int32],
-    below: list[_Region],
-) -> None:
-    """Join the regions of a strip's last row with those of the next one's first."""
-    pairs = np.unique(np.stack((last, first), 1)[(last > 0) & (first > 0)], axis=0)
-    for upper, lower in pairs.tolist():
-        if above[upper].value == below[lower].value:
-            above[upper].join(below[lower])
-
-
-def _roots(regions: Iterable[_Region]) -> dict[int, _Region]:
-    """The whole regions that these belong to, each once."""
-    return {id(region.root()): region.root() for region in regions}
-
-
-def _rings(polygon: Any) -> list[NDArray[np.float64]]:
-    """Corners of the outline and of the holes; the first one is also the last."""
-    return [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygon)]
-
-
-def _corners(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points of a ring but those on straight edges, where pieces met."""
-    points = ring[:-1]
-    before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
-    corners = points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
-    return np.concatenate((corners, corners[:1]))
+    regions = np.full((3, len(kinds)), np.nan)
+    regions[0] = kinds
+    regions[1] = np.bincount(flat, minlength=len(kinds))
+    if scores is not None:
+        regions[2] = np.bincount(flat, scores.ravel(), len(kinds))
+    regions[1, 0] = 0
+    return labels, regions

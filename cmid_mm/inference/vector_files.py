@@ -15,10 +15,9 @@ from ..dependencies import vector_library
 from ..files import whole_file
 from ..visualization.drawing import IGNORED
 from .ground import Ground
-from .windows import chunks
 
-#: Features that are written together.
-BATCH = 4096
+#: Corners of regions that are written together, unless one of them has more.
+_CORNERS = 2**16
 
 #: Takes polygons of shapely, in pixels, and a column for each field.
 AddPolygons = Callable[..., None]
@@ -73,7 +72,6 @@ def geopackage(
     with whole_file(path) as part:
 
         def add(polygons: Any, *columns: Any, append: bool = True) -> None:
-            placed = shapely.transform(np.asarray(polygons), ground.coordinates)
             values: list[Any] = [
                 np.asarray(column, object if kind is str else kind)
                 for column, kind in zip(columns, fields.values(), strict=True)
@@ -83,7 +81,9 @@ def geopackage(
                 warnings.simplefilter('ignore')
                 pyogrio.raw.write(
                     part,
-                    shapely.to_wkb(placed),
+                    shapely.to_wkb(
+                        shapely.transform(np.asarray(polygons), ground.coordinates)
+                    ),
                     values,
                     np.array(list(fields), object),
                     geometry_type='Polygon',
@@ -136,7 +136,7 @@ def write_polygons(
     fields = {'class': str, 'area': float, 'score': float}
     written = 0
     with geopackage(path, 'polygons', fields, ground) as add:
-        for batch in chunks(regions, BATCH):
+        for batch in _batches(regions):
             values, pixels, scores, geometries = map(np.array, zip(*batch, strict=True))
             if ground.pixel_area is not None:
                 areas = pixels * ground.pixel_area
@@ -147,3 +147,19 @@ def write_polygons(
             add(geometries[kept], names, areas[kept], scores[kept].round(4))
             written += int(kept.sum())
     return written
+
+
+def _batches(regions: Iterable[Any]) -> Iterator[list[Any]]:
+    """Regions that are written together."""
+    import shapely
+
+    batch: list[Any] = []
+    corners = 0
+    for region in regions:
+        batch.append(region)
+        corners += shapely.get_num_coordinates(region.geometry)
+        if corners >= _CORNERS:
+            yield batch
+            batch, corners = [], 0
+    if batch:
+        yield batch
