@@ -68,6 +68,24 @@ def test_a_sentinel2_scene_is_one_image(tmp_path, level):
     np.testing.assert_array_equal(part, expected[7:29, 11:28])
 
 
+@pytest.mark.parametrize('maker', ['sentinel2', 'landsat'])
+def test_zeros_of_a_scene_are_no_data_though_its_files_do_not_say_so(tmp_path, maker):
+    if maker == 'sentinel2':
+        folder = sentinel2(tmp_path)
+    else:
+        folder = landsat(tmp_path, 'LE71930272000225EDC00', ['B1', 'B2', 'B3'], [])
+    for path in [*folder.rglob('*.jp2'), *folder.rglob('*.TIF')]:
+        with rasterio.open(path, 'r+') as band:
+            values = band.read()
+            values[:, : band.height // 2] = 0
+            band.write(values)
+            band.nodata = None
+    with ImageFile(folder) as image:
+        valid = image.read(Reading(len(image.header.band_names))).valid
+    assert valid is not None
+    assert not valid[: len(valid) // 2].any() and valid[len(valid) // 2 :].all()
+
+
 def test_bands_by_name_and_by_number(tmp_path):
     safe = sentinel2(tmp_path)
     by_name = read_values(safe, Reading(bands=['B04', 'B03', 'B02'])).values
