@@ -27,6 +27,7 @@ from ..images import (
     is_missing,
     read_header,
     tile_windows,
+    without_masks,
 )
 from ..images.finding import ACCEPTED
 from ..images.notices import say_once
@@ -171,7 +172,8 @@ class ImageryDataset(BaseDataset):
                 f'with images ({ACCEPTED}; subfolders are searched), or give a list '
                 'of paths as ann_file'
             )
-        paths = [str(path) for path in find_images(self.data_root)]
+        found = without_masks(find_images(self.data_root), self.reading.quality)
+        paths = [str(path) for path in found]
         if not paths:
             raise FileNotFoundError(
                 f'data_root {self.data_root!r} holds no image, at any depth. Accepted '

@@ -4,7 +4,8 @@
 =================================  =================================================
 question                           answered by
 =================================  =================================================
-which files are images             :func:`find_images`, :func:`named_images`
+which files are images             :func:`find_images`, :func:`named_images`,
+                                   :func:`without_masks`
 what a file says of itself         :class:`Header`, :func:`read_header`
 where its pixels lie               :class:`Place`
 which pixels hold data             :attr:`Pixels.valid`
@@ -25,6 +26,7 @@ from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
 from .names import beside, image_path, is_missing
 from .pixels import Header, Pixels, Quality, Reading, Window
 from .place import Place
+from .quality import without_masks
 from .reading import (
     load_array,
     load_image,
@@ -63,6 +65,7 @@ __all__ = [
     'read_stored',
     'read_values',
     'tile_windows',
+    'without_masks',
     'write_geotiff',
     'write_image',
 ]
