@@ -26,6 +26,7 @@ from ..images import (
     is_image,
     is_missing,
     read_header,
+    say_if_offsets_differ,
     tile_windows,
     without_masks,
 )
@@ -163,6 +164,7 @@ class ImageryDataset(BaseDataset):
     def _paths(self) -> list[str]:
         paths = self._listed_paths() if self.ann_file else self._found_paths()
         self._num_files = len(paths)
+        say_if_offsets_differ(paths)
         return paths
 
     def _found_paths(self) -> list[str]:

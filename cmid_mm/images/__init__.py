@@ -34,6 +34,7 @@ from .reading import (
     read_stored,
     read_values,
 )
+from .scene_folders import say_if_offsets_differ
 from .tiles import tile_windows
 from .writing import write_geotiff, write_image
 
@@ -64,6 +65,7 @@ __all__ = [
     'read_header',
     'read_stored',
     'read_values',
+    'say_if_offsets_differ',
     'tile_windows',
     'without_masks',
     'write_geotiff',

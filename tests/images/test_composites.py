@@ -18,6 +18,7 @@ from cmid_mm.images import (
     find_pairs,
     load_image,
     named_images,
+    notices,
     read_header,
     read_values,
 )
@@ -84,6 +85,21 @@ def test_zeros_of_a_scene_are_no_data_though_its_files_do_not_say_so(tmp_path, m
         valid = image.read(Reading(len(image.header.band_names))).valid
     assert valid is not None
     assert not valid[: len(valid) // 2].any() and valid[len(valid) // 2 :].all()
+
+
+@pytest.mark.parametrize(
+    'baselines, told',
+    [(('0214', '0301'), 0), (('0400', '0510'), 0), (('0301', '0400'), 1)],
+)
+def test_values_of_two_meanings_are_said(tmp_path, monkeypatch, baselines, told):
+    warned = []
+    monkeypatch.setattr(notices, '_said', set())
+    monkeypatch.setattr(notices, 'say', warned.append)
+    for tile, baseline in zip(('32TQM', '33TUL'), baselines, strict=True):
+        name = f'S2A_MSIL2A_20200101T101010_N{baseline}_R022_T{tile}_20230101T000000'
+        sentinel2(tmp_path, 'L2A').rename(tmp_path / f'{name}.SAFE')
+    ImageryDataset(str(tmp_path)).full_init()
+    assert len(warned) == told and all('N0400_R022' in text for text in warned)
 
 
 def test_bands_by_name_and_by_number(tmp_path):
