@@ -26,7 +26,9 @@ from ..images import (
     is_image,
     is_missing,
     read_header,
+    say_if_offsets_differ,
     tile_windows,
+    without_masks,
 )
 from ..images.finding import ACCEPTED
 from ..images.notices import say_once
@@ -162,6 +164,7 @@ class ImageryDataset(BaseDataset):
     def _paths(self) -> list[str]:
         paths = self._listed_paths() if self.ann_file else self._found_paths()
         self._num_files = len(paths)
+        say_if_offsets_differ(paths)
         return paths
 
     def _found_paths(self) -> list[str]:
@@ -171,7 +174,8 @@ class ImageryDataset(BaseDataset):
                 f'with images ({ACCEPTED}; subfolders are searched), or give a list '
                 'of paths as ann_file'
             )
-        paths = [str(path) for path in find_images(self.data_root)]
+        found = without_masks(find_images(self.data_root), self.reading.quality)
+        paths = [str(path) for path in found]
         if not paths:
             raise FileNotFoundError(
                 f'data_root {self.data_root!r} holds no image, at any depth. Accepted '

@@ -19,7 +19,7 @@ from ..images import ImageFile, Place, Reading, UnreadableImageError, read_heade
 from ..labels.errors import LabelError
 from ..labels.lists import read_list
 from ..labels.vectors import Area, placed
-from .imagery import ImageryDataset
+from .imagery import ImageryDataset, TooManyUnreadableError
 from .windows import RandomWindows
 
 #: Windows that are drawn for one sample before it is given up.
@@ -132,6 +132,11 @@ class SceneWindows(ImageryDataset):
                 result = (0, 0), None
             shapes.append(result[0])
             places.append(result[1])
+        if not any(map(any, shapes)):
+            raise TooManyUnreadableError(
+                f'no scene of {self.ann_file or self.data_root!r} can be read; '
+                f'{paths[0]}: {found[0]}'
+            )
         self._drawn = RandomWindows(
             shapes,
             self.tile_size or 0,
@@ -223,7 +228,7 @@ class SceneWindows(ImageryDataset):
             f'min_valid={self.min_valid:g} of valid pixels each, such as in '
             f'{", ".join(list(names)[:5]) or "none, as no scene can be read"}. Lower '
             'min_valid or tile_size of SceneWindows, leave scenes without data out, '
-            'or correct nodata of LoadImagery if it marks what is data'
+            'or correct nodata or quality of LoadImagery if it marks what is data'
         )
 
     def _record_empty(self, index: int) -> None:

@@ -4,7 +4,8 @@
 =================================  =================================================
 question                           answered by
 =================================  =================================================
-which files are images             :func:`find_images`, :func:`named_images`
+which files are images             :func:`find_images`, :func:`named_images`,
+                                   :func:`without_masks`
 what a file says of itself         :class:`Header`, :func:`read_header`
 where its pixels lie               :class:`Place`
 which pixels hold data             :attr:`Pixels.valid`
@@ -25,6 +26,7 @@ from .image_file import IMAGE_EXTENSIONS, ImageFile, read_header
 from .names import beside, image_path, is_missing
 from .pixels import Header, Pixels, Quality, Reading, Window
 from .place import Place
+from .quality import without_masks
 from .reading import (
     load_array,
     load_image,
@@ -32,6 +34,7 @@ from .reading import (
     read_stored,
     read_values,
 )
+from .scene_folders import say_if_offsets_differ
 from .tiles import tile_windows
 from .writing import write_geotiff, write_image
 
@@ -62,7 +65,9 @@ __all__ = [
     'read_header',
     'read_stored',
     'read_values',
+    'say_if_offsets_differ',
     'tile_windows',
+    'without_masks',
     'write_geotiff',
     'write_image',
 ]

@@ -14,6 +14,7 @@ an image itself.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from rasterio.errors import RasterioError
@@ -57,7 +58,7 @@ def _openable(name: str, within: tuple[str, ...]) -> str:
         raise UnreadableImageError(f'{name}: a list that names itself')
     if os.path.isdir(name):
         tiles = [
-            stack(name, [_part(str(path), (), band) for band, path in bands])
+            stack(name, [_filled(_part(str(path), (), band)) for band, path in bands])
             for bands in scene_bands(Path(name))
         ]
         if len(tiles) == 1:
@@ -77,6 +78,17 @@ def _openable(name: str, within: tuple[str, ...]) -> str:
 
 def _part(name: str, within: tuple[str, ...], band: str | None = None) -> Part:
     return _opened(name, _openable(name, within), band)
+
+
+def _filled(part: Part) -> Part:
+    """The band of a satellite's scene, of which 0 is no data, said or not.
+
+    So both products define it, but the files of Sentinel-2, and old ones of Landsat,
+    do not mark it.
+    """
+    if part.nodata != (None,) or not part.all_valid or 'uint' not in part.dtypes[0]:
+        return part
+    return replace(part, nodata=(0.0,), all_valid=False)
 
 
 def _opened(name: str, source: str, band: str | None = None) -> Part:

@@ -3,18 +3,23 @@
 
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UnreadableImageError
+from .names import is_local
 from .pixels import Pixels, Quality, Window
 from .place import Place
 from .rasters import Raster
 from .reducing import in_strips
 from .source import Source
 from .values import reduced_shape
+
+AnyPath = TypeVar('AnyPath', str, Path)
 
 
 def mask_of(scene: Path, quality: Quality) -> Path:
@@ -40,6 +45,29 @@ def mask_of(scene: Path, quality: Quality) -> Path:
         f'{scene}: its quality mask {quality.file} {reason} ({pattern}); correct file '
         'of quality in LoadImagery, or leave such scenes out'
     )
+
+
+def without_masks(paths: Sequence[AnyPath], quality: Quality | None) -> list[AnyPath]:
+    """The images among files of a folder, of which some are the masks of others.
+
+    Args:
+        paths: What was found.
+        quality: How masks are called.
+
+    Returns:
+        All that are not the mask of another one, in the same order.
+    """
+    if quality is None:
+        return list(paths)
+    masks = set()
+    for scene in filter(is_local, paths):
+        try:
+            mask = os.path.abspath(mask_of(Path(scene), quality))
+        except UnreadableImageError:
+            continue  # said by whoever reads it, unless it is a mask
+        if mask != os.path.abspath(scene):
+            masks.add(mask)
+    return [path for path in paths if os.path.abspath(path) not in masks]
 
 
 class Masked:

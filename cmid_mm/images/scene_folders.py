@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UnreadableImageError
+from .notices import say_once
 
 #: A band's name and its file.
 Band = tuple[str, Path]
 
 _SENTINEL2_BANDS = 'B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12'.split()
 _SENTINEL2 = re.compile(r'_(B\d\d|B8A)(?:_(\d\d)m)?\.(?:jp2|tiff?)$', re.I)
+_BASELINE = re.compile(r'S2.*_N(\d{4})_', re.I)
 _LANDSAT = re.compile(
     r'(?P<scene>L[COTEM]\d.*?)_'
     r'(?P<band>(?:(?:SR|ST)_)?B(?P<number>\d+)(?:_VCID_(?P<gain>\d))?'
@@ -20,6 +22,8 @@ _LANDSAT = re.compile(
     re.I,
 )
 _PANCHROMATIC = 8
+#: Processing baseline of Sentinel-2 from which 1000 is added to all values.
+_WITH_OFFSET = '0400'
 
 
 def is_scene_folder(folder: str | os.PathLike[str]) -> bool:
@@ -33,6 +37,29 @@ def is_sentinel2(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is a Sentinel-2 scene; Sentinel-1 has no granules."""
     ends = os.fspath(folder).rstrip('/').lower().endswith('.safe')
     return ends and os.path.isdir(os.path.join(folder, 'GRANULE'))
+
+
+def say_if_offsets_differ(names: Iterable[str | os.PathLike[str]]) -> None:
+    """Warn of Sentinel-2 scenes of which some mean by a value what others do not.
+
+    Since January 2022, in reprocessed products also before, a value is 1000 more.
+
+    Args:
+        names: Scenes that are read alike, of this kind among others.
+    """
+    kinds: dict[bool, str] = {}
+    for name in names:
+        match = _BASELINE.match(os.path.basename(name))
+        if match:
+            kinds.setdefault(match[1] >= _WITH_OFFSET, os.fspath(name))
+    if len(kinds) == 2:
+        say_once(
+            'Sentinel-2 with and without offset',
+            f'{kinds[True]}: values are 1000 higher than in {kinds[False]} for the '
+            'same reflectance, as in all Sentinel-2 scenes from processing baseline '
+            '04.00 on (N0400 and above in their names); no value_range fits both, so '
+            'use scenes of one kind, or get the older ones reprocessed (N0500)',
+        )
 
 
 def landsat_scene(names: Iterable[str]) -> str:

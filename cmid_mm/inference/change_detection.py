@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import find_pairs
+from ..images import find_pairs, without_masks
 from ..images.strips import Content
 from ..visualization.drawing import IGNORED, Picture
 from ..visualization.panels import change_panel
@@ -50,7 +50,9 @@ class ChangeDetection(Segmentation):
 
     def find(self, names: Sequence[str | Path]) -> list[Any]:
         """Pairs that files or folders name."""
-        return list(find_pairs(names))
+        pairs = dict(find_pairs(names))
+        scenes = without_masks(list(pairs), self.quality)
+        return [(scene, pairs[scene]) for scene in scenes]
 
     def open(self, image: Any) -> InputPair:
         """Open both images of a pair."""

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..configs import collate_function, innermost_dataset, scope_of, type_name
-from ..images import NoValidPixelError, Window, named_images
+from ..images import (
+    NoValidPixelError,
+    Quality,
+    Reading,
+    Window,
+    named_images,
+    without_masks,
+)
 from ..images.notices import say_once
 from ..labels.vectors import Area
 from ..visualization.drawing import class_names, palette_of
@@ -119,7 +126,13 @@ class Task:
 
     def find(self, names: Sequence[str | Path]) -> list[Any]:
         """Images that files, folders and patterns name."""
-        return list(named_images(names))
+        return without_masks(named_images(names), self.quality)
+
+    @property
+    def quality(self) -> Quality | None:
+        """How masks of missing pixels beside images are called."""
+        reading = getattr(self.loader, 'reading', None)
+        return reading.quality if isinstance(reading, Reading) else None
 
     def open(self, image: Any) -> AnyImage:
         """Open an image; only its header is read if that suffices."""

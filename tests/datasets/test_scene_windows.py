@@ -217,6 +217,14 @@ def test_unreadable_scenes_are_reported_once(root, warned):
         places(strict, range(40))
 
 
+def test_no_scene_can_be_read(tmp_path, warned):
+    (tmp_path / 'd.tif').write_bytes(b'no image')
+    with pytest.raises(
+        TooManyUnreadableError, match=r'no scene of .*d\.tif: .*not rec'
+    ):
+        len(scene_windows(tmp_path))
+
+
 def test_no_window_with_enough_data(tmp_path, warned):
     data = np.zeros((96, 96), bool)
     data[::2] = True

@@ -18,6 +18,7 @@ from cmid_mm.images import (
     find_pairs,
     load_image,
     named_images,
+    notices,
     read_header,
     read_values,
 )
@@ -66,6 +67,39 @@ def test_a_sentinel2_scene_is_one_image(tmp_path, level):
     # Windows that begin and end inside the larger pixels.
     part = read_values(safe, reading, (7, 11, 22, 17)).values
     np.testing.assert_array_equal(part, expected[7:29, 11:28])
+
+
+@pytest.mark.parametrize('maker', ['sentinel2', 'landsat'])
+def test_zeros_of_a_scene_are_no_data_though_its_files_do_not_say_so(tmp_path, maker):
+    if maker == 'sentinel2':
+        folder = sentinel2(tmp_path)
+    else:
+        folder = landsat(tmp_path, 'LE71930272000225EDC00', ['B1', 'B2', 'B3'], [])
+    for path in [*folder.rglob('*.jp2'), *folder.rglob('*.TIF')]:
+        with rasterio.open(path, 'r+') as band:
+            values = band.read()
+            values[:, : band.height // 2] = 0
+            band.write(values)
+            band.nodata = None
+    with ImageFile(folder) as image:
+        valid = image.read(Reading(len(image.header.band_names))).valid
+    assert valid is not None
+    assert not valid[: len(valid) // 2].any() and valid[len(valid) // 2 :].all()
+
+
+@pytest.mark.parametrize(
+    'baselines, told',
+    [(('0214', '0301'), 0), (('0400', '0510'), 0), (('0301', '0400'), 1)],
+)
+def test_values_of_two_meanings_are_said(tmp_path, monkeypatch, baselines, told):
+    warned = []
+    monkeypatch.setattr(notices, '_said', set())
+    monkeypatch.setattr(notices, 'say', warned.append)
+    for tile, baseline in zip(('32TQM', '33TUL'), baselines, strict=True):
+        name = f'S2A_MSIL2A_20200101T101010_N{baseline}_R022_T{tile}_20230101T000000'
+        sentinel2(tmp_path, 'L2A').rename(tmp_path / f'{name}.SAFE')
+    ImageryDataset(str(tmp_path)).full_init()
+    assert len(warned) == told and all('N0400_R022' in text for text in warned)
 
 
 def test_bands_by_name_and_by_number(tmp_path):

@@ -1,11 +1,14 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Pixels that a mask beside a scene counts out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from cmid_mm.datasets import ImageryDataset
 from cmid_mm.images import (
     ImageFile,
     NoValidPixelError,
@@ -13,8 +16,10 @@ from cmid_mm.images import (
     Quality,
     Reading,
     UnreadableImageError,
+    find_images,
     load_image,
     read_values,
+    without_masks,
 )
 
 from .miniatures import write_raster
@@ -162,3 +167,25 @@ def test_refusals(scene):
         Quality('a.tif')
     with pytest.raises(ValueError, match='name the values'):
         Quality('a.tif', bits=[-1])
+
+
+def test_masks_in_the_folder_of_their_scenes_are_no_scenes(scene):
+    other = write_raster(scene.with_name('other.tif'), clouds())
+    mask, second = write_mask(scene, clouds()), write_mask(other, clouds())
+    found = find_images(scene.parent)
+    classes = Quality(**CLASSES)
+    assert without_masks(found, classes) == [other, scene]
+    assert without_masks([str(path) for path in found], classes) == [
+        str(other),
+        str(scene),
+    ]
+    assert without_masks(found, None) == found == sorted([other, scene, mask, second])
+    # Of its own name, an image is none.
+    alone = replace(classes, file='{stem}.tif')
+    assert without_masks([scene], alone) == [scene]
+    dataset = ImageryDataset(
+        str(scene.parent),
+        pipeline=[dict(type='LoadImagery', num_bands=3, quality=CLASSES)],
+    )
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    assert paths == [str(other), str(scene)]

@@ -11,7 +11,14 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from numpy.typing import NDArray
 
-from ...images import ImageFile, Reading, Window, named_images
+from ...images import (
+    ImageFile,
+    Reading,
+    Window,
+    named_images,
+    say_if_offsets_differ,
+    without_masks,
+)
 from ...images.image_file import held_open
 from ...images.names import beside
 from ...images.notices import say_once
@@ -135,7 +142,8 @@ class LabelledScenes:
                 'and smaller than it'
             )
         self.size, self.overlap, self.reading = window, overlap, reading
-        self.names = find_scenes(data_root, images)
+        self.names = without_masks(find_scenes(data_root, images), reading.quality)
+        say_if_offsets_differ(self.names)
         self.layers = LayersOfScenes(kind, labels, data_root, self.names)
         self.area = None if aoi is None else Area(join(data_root, aoi))
 
