@@ -25,6 +25,7 @@ from ...images.notices import say_once
 from ...labels.errors import LabelError
 from ...labels.lists import read_list
 from ...labels.masks import IGNORED
+from ...labels.recent import Recent
 from ...labels.vectors import Area
 from .grid import grid_windows
 
@@ -87,24 +88,31 @@ class LayersOfScenes:
         if not self._options.get('path'):
             raise LabelError(f"labels={labels} names no file: labels=dict(path='...')")
         self.path = join(data_root, str(self._options.pop('path')))
-        self._layers: dict[str, Any] = {}
-        first = self.of(scenes[0])
-        self.classes = first.classes
-        self.palette = getattr(first, 'palette', None)
+        self._first = kind(self._path_of(scenes[0]), **self._options)
+        # Of many files a process can hold few open.
+        self._others: Recent[Any] = Recent()
+        self.classes = self._first.classes
+        self.palette = getattr(self._first, 'palette', None)
+
+    def _path_of(self, scene: str) -> str:
+        return self.path.replace('{stem}', Path(scene).stem)
 
     def of(self, scene: str) -> Any:
         """The layer that lies on a scene."""
-        path = self.path.replace('{stem}', Path(scene).stem)
-        if path not in self._layers:
-            self._layers[path] = layer = self._kind(path, **self._options)
-            first = next(iter(self._layers.values()))
-            if layer.classes != first.classes:
-                raise LabelError(
-                    f'{path} has the classes {", ".join(layer.classes)}, but '
-                    f'{first.path} has {", ".join(first.classes)}; name those of all '
-                    'files: labels=dict(classes=[...])'
-                )
-        return self._layers[path]
+        path = self._path_of(scene)
+        if path == self._first.path:
+            return self._first
+        return self._others.get(path, lambda: self._make(path))
+
+    def _make(self, path: str) -> Any:
+        layer = self._kind(path, **self._options)
+        if layer.classes != self.classes:
+            raise LabelError(
+                f'{path} has the classes {", ".join(layer.classes)}, but '
+                f'{self._first.path} has {", ".join(self.classes)}; name those of all '
+                'files: labels=dict(classes=[...])'
+            )
+        return layer
 
 
 class LabelledScenes:

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Segmentation straight from scenes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,17 @@ def test_windows_and_labels_are_on_the_pixels_that_the_loader_reads(ground, labe
         assert (mask != there).mean() < 0.1
         even = np.abs(image[0] - 25.5 * (mask + 1)) < 0.01
         assert even.mean() > 0.85
+
+
+def test_few_of_many_label_files_stay_open(tmp_path):
+    """A process may hold about a thousand files open."""
+    for index in range(40):
+        write_raster(tmp_path / 'scenes' / f'{index}.tif', np.ones((3, 8, 8), np.uint8))
+        write_raster(tmp_path / 'labels' / f'{index}.tif', np.ones((8, 8), np.uint8))
+    labels = dict(path='labels/{stem}.tif', classes=['other', 'rye'])
+    pipeline = [dict(type='LoadImagery'), *PIPELINE[1:]]
+    dataset = load(tmp_path, labels=labels, pipeline=pipeline)
+    assert len(dataset) == 40
+    links = [Path('/proc/self/fd', name) for name in os.listdir('/proc/self/fd')]
+    opened = [os.readlink(link) for link in links if link.is_symlink()]
+    assert 0 < sum(str(tmp_path / 'labels') in name for name in opened) < 20
