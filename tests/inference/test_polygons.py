@@ -184,7 +184,7 @@ def test_background_has_no_polygons(tmp_path):
 
 
 def test_all_batches_are_in_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr('cmid_mm.inference.vector_files._CORNERS', 20)
+    monkeypatch.setattr('cmid_mm.inference.vector_files._CORNERS', 300)
     mask = np.random.randint(0, 3, (20, 20)).astype(np.uint8)
     path, ground = tmp_path / 'a.gpkg', Ground(None, 20, 20)
     count = write_polygons(
