@@ -56,6 +56,32 @@ def test_strips_give_what_the_whole_raster_gives(shape, rows):
     assert total == pytest.approx(scores.sum())
 
 
+@pytest.mark.parametrize('rows', [1, 5, 16])
+def test_outlines_that_touch_themselves(rows, monkeypatch):
+    # Made some at a time, as those of large rasters are.
+    monkeypatch.setattr('cmid_mm.inference.polygons._TOGETHER', 12)
+    around = np.array(
+        [
+            [1, 1, 1, 1, 1, 1],
+            [1, 0, 1, 1, 1, 1],
+            [1, 1, 0, 1, 0, 0],  # two holes that touch
+            [1, 1, 1, 0, 1, 0],  # a hole that touches the outside
+            [0, 1, 1, 1, 1, 0],
+        ],
+        np.uint8,
+    )
+    mask = np.tile(np.kron(around, np.ones((2, 1), np.uint8)), (2, 2))
+    expected = {
+        (int(value), normal(shapely.geometry.shape(outline)))
+        for outline, value in shapes(mask, connectivity=4)
+    }
+    found = list(regions(mask, rows=rows))
+    assert {(each.value, normal(each.geometry)) for each in found} == expected
+    assert any(len(each.geometry.interiors) > 1 for each in found)
+    # Counterclockwise on the map, where rows go down.
+    assert not any(each.geometry.exterior.is_ccw for each in found)
+
+
 def test_scores_are_means_of_the_region():
     mask = np.zeros((9, 8), np.uint8)
     mask[2:7, 3:6] = 1
@@ -155,6 +181,18 @@ def test_background_has_no_polygons(tmp_path):
     with pytest.raises(ValueError, match="'sea' is none of the classes: field, lake"):
         options = PolygonOptions(background=['sea'])
         write_polygons(tmp_path / 'b.gpkg', strips(mask), classes, ground, options)
+
+
+def test_all_batches_are_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr('cmid_mm.inference.vector_files._CORNERS', 300)
+    mask = np.random.randint(0, 3, (20, 20)).astype(np.uint8)
+    path, ground = tmp_path / 'a.gpkg', Ground(None, 20, 20)
+    count = write_polygons(
+        path, strips(mask), ['field', 'lake', 'isle'], ground, PolygonOptions()
+    )
+    frame = pyogrio.read_dataframe(path)
+    assert len(frame) == count == len(list(shapes(mask, connectivity=4)))
+    assert frame['area'].sum() == mask.size
 
 
 def test_nothing_found_is_an_empty_layer(tmp_path):
