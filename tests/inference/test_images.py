@@ -16,6 +16,8 @@ from cmid_mm.images import (
 )
 from cmid_mm.inference.images import InputImage, InputPair, output_names
 
+from .tiny_segmentation import change_detection, segmentation
+
 
 def noise(height=40, width=60, bands=3):
     return np.random.randint(0, 256, (height, width, bands), np.uint8)
@@ -186,3 +188,18 @@ def test_results_never_replace_what_is_read(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(NotADirectoryError, match='file is a file'):
         output_names([first], tmp_path / 'file')
+
+
+@pytest.mark.parametrize('task', [segmentation, change_detection])
+def test_masks_beside_images_are_not_predicted(tmp_path, task):
+    for name in ('A/1.tif', 'A/1_SCL.tif', 'B/1.tif', 'B/1_SCL.tif'):
+        write(tmp_path / name, noise())
+    predictor = task()
+    scene = tmp_path / 'A' / '1.tif'
+    names, expected = [tmp_path / 'A'], [scene]
+    if task is change_detection:
+        names, expected = [tmp_path], [(scene, tmp_path / 'B' / '1.tif')]
+    assert len(predictor.find(names)) == 2
+    quality = dict(file='{stem}_SCL.tif', values=[3])
+    predictor.loader = type(predictor.loader)(quality=quality)
+    assert predictor.find(names) == expected
