@@ -185,7 +185,7 @@ def label_options(args: argparse.Namespace) -> dict[str, Any]:
         'background': args.background,
     }
     if args.label_map:
-        options['label_map'] = {number(v): number(c) for v, c in args.label_map.items()}
+        options['label_map'] = {number(v): c for v, c in args.label_map.items()}
     if args.ignore:
         options['ignore'] = [number(value) for value in args.ignore]
     return {name: value for name, value in options.items() if value is not None}
