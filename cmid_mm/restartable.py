@@ -88,9 +88,17 @@ class RestartableFolder:
     def _require_same(self, found: Any) -> None:
         wanted = json.loads(json.dumps(self.settings))
         if found != wanted:
+            had, has = (
+                ', '.join(
+                    f'{key}={value!r}'
+                    for key, value in these.items()
+                    if key not in others or others[key] != value
+                )
+                for these, others in ((found, wanted), (wanted, found))
+            )
             raise OtherSettingsError(
-                f'{self.path} was made with {found}, not with {wanted}; give another '
-                'folder, or remove it first'
+                f'{self.path} was made with {had or "less"}, not with '
+                f'{has or "less"}; give another folder, or remove it first'
             )
 
     def begin(self) -> None:

@@ -42,15 +42,17 @@ class FieldClasses:
                     'name it (field=...)'
                 )
         else:
-            column = read_attributes(path, [field], layer)[field]
-            values = sorted(map(_plain, column.dropna().unique()), key=_sorting)
-            unnamed = int(column.isna().sum())
+            found = _plain_values(read_attributes(path, [field], layer)[field])
+            values = sorted(set(found) - {None}, key=_sorting)
+            unnamed = found.count(None)
             if unnamed:
                 say_once(
                     f'polygons without class in {path}',
-                    f'{path}: {unnamed} features have no {field}; ground under them is '
-                    'ignored',
+                    f'{path}: {unnamed} features have no {field}, so no class: ground '
+                    'under them is ignored, and of objects they are left out',
                 )
+            label_map = {self._stored(k, values): c for k, c in label_map.items()}
+            ignore = [self._stored(value, values) for value in ignore]
         kept = [value for value in values if value not in ignore]
         meant = {value: label_map.get(value, value) for value in kept}
         if classes is None:
@@ -67,9 +69,22 @@ class FieldClasses:
         if field is None:
             meant = {values[0]: self._only_class(values[0])}
         self._indices = {
-            value: class_index(path, f'{field}={value}', name, self.classes)
+            value: class_index(path, f'{field}={value}', name, self.classes, value)
             for value, name in meant.items()
         }
+
+    def _stored(self, named: Any, values: Sequence[Any]) -> Any:
+        """The value of the field that an option names: 10 or '10' of either type."""
+        for value in values:
+            if str(value) == str(_plain(named)):
+                return value
+        listed = ', '.join(map(str, values[:10])) + ', ...' * (len(values) > 10)
+        say_once(
+            f'value {named!r} of {self.path}',
+            f'{self.path}: label_map or ignore names {named!r}, but {self.field} has '
+            f'no such value; it has {listed}',
+        )
+        return named
 
     def _only_class(self, name: str) -> int | str:
         others = [i for i in range(len(self.classes)) if i != self.background]
@@ -87,12 +102,21 @@ class FieldClasses:
         if self.field is None:
             (index,) = self._indices.values()
             return np.full(len(frame), index, np.uint8)
-        values = map(_plain, frame[self.field])
+        values = _plain_values(frame[self.field])
         return np.array([self._indices.get(v, IGNORED) for v in values], np.uint8)
 
 
-def class_index(path: str, value: Any, meant: Any, classes: Sequence[str]) -> int:
+def class_index(
+    path: str, what: str, meant: Any, classes: Sequence[str], value: Any = None
+) -> int:
     """The index of a class by its name or, if no class is called so, by its index.
+
+    Args:
+        path: Of the labels.
+        what: What stands for the class.
+        meant: Its name or index.
+        classes: Names of all.
+        value: The stored value that stands for it, if it is one.
 
     Raises:
         LabelError: If it is neither.
@@ -101,10 +125,15 @@ def class_index(path: str, value: Any, meant: Any, classes: Sequence[str]) -> in
         return list(classes).index(str(meant))
     if isinstance(meant, int) and (0 <= meant < len(classes) or meant == IGNORED):
         return meant
+    hint = ''
+    if value is not None:
+        hint = (
+            f'. Say what it means: label_map={{{value!r}: CLASS, ...}} '
+            f'(--label-map {value}=CLASS), or ignore=[{value!r}, ...] (--ignore)'
+        )
     raise LabelError(
-        f'{path}: {value} stands for {meant!r}, which is none of the {len(classes)} '
-        f'classes ({", ".join(classes)}) and no index of one. Say what it means: '
-        f'label_map={{{value!r}: CLASS, ...}}, or ignore=[...]'
+        f'{path}: {what} stands for {meant!r}, which is none of the {len(classes)} '
+        f'classes ({", ".join(classes)}) and no index of one{hint}'
     )
 
 
@@ -121,9 +150,23 @@ def check_number(path: str, classes: Sequence[str]) -> None:
         )
 
 
+def _plain_values(column: Any) -> list[Any]:
+    """The values of a field, None where there is none."""
+    return [
+        None if missing else _plain(value)
+        for value, missing in zip(column, column.isna(), strict=True)
+    ]
+
+
 def _plain(value: Any) -> Any:
-    """A value as Python writes it; whole numbers as such."""
+    """A value as Python writes it; whole numbers as such.
+
+    Blanks at the ends of a text, which some formats cut and others do not, say nothing,
+    nor does a text of nothing else, for which it is None.
+    """
     value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        return value.strip() or None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

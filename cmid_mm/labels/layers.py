@@ -12,6 +12,7 @@ from ..images import ImageFile, UnreadableImageError, Window, is_image_name
 from ..polygons import share_inside
 from .attribute_tables import Colour
 from .dota import MIN_BOX_SHARE, MIN_SIDE
+from .errors import LabelError
 from .field_classes import FieldClasses
 from .masks import IGNORED
 from .polygon_labels import LayerPolygons, PolygonLabels
@@ -72,6 +73,16 @@ class LabelLayer:
         self.path = str(path)
         self._source: RasterLabels | PolygonLabels
         if _is_raster(self.path):
+            of_polygons = dict(
+                field=field, layer=layer, background=background, order=order
+            )
+            given = [k for k, value in of_polygons.items() if value is not None]
+            if given:
+                raise LabelError(
+                    f'{path} is a raster; {", ".join(given)} are about polygons. Leave '
+                    'them out (--field, --background, ...); label_map, ignore and '
+                    'classes say what its values are'
+                )
             self._source = RasterLabels(self.path, classes, label_map or {}, ignore)
         else:
             named = FieldClasses(

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,15 @@ class RasterLabels:
         self,
         path: str,
         classes: Sequence[str] | None,
-        label_map: Mapping[int, int | str],
-        ignore: Sequence[int],
+        label_map: Mapping[Any, int | str],
+        ignore: Sequence[Any],
     ) -> None:
         self.path = path
         with ImageFile(path) as labels:
             self._header, self._place = labels.header, labels.place
         table = read_value_table(path)
+        label_map = {_number(path, value): name for value, name in label_map.items()}
+        ignore = [_number(path, value) for value in ignore]
         ignored = {*ignore, self._header.nodata} - label_map.keys()
         names = {
             value: name for value, name in _names(table).items() if value not in ignored
@@ -48,12 +51,13 @@ class RasterLabels:
             if not classes:
                 raise LabelError(
                     f'{path} names no classes (no attribute table, no category names, '
-                    'no colour table of a few colours); name them: classes=[...]'
+                    'no colour table of a few colours); name them: classes=[...] '
+                    '(--classes)'
                 )
         self.classes = tuple(classes)
         check_number(path, self.classes)
         self._declared = {
-            value: class_index(path, value, name, self.classes)
+            value: class_index(path, str(value), name, self.classes, value)
             for value, name in meant.items()
             if value in label_map or name in self.classes
         } | dict.fromkeys(ignore, IGNORED)
@@ -131,6 +135,23 @@ def _names(table: ValueTable) -> dict[int, str]:
     if table.names or 255 in listed:  # all 256: a scale of colours, no list of classes
         return table.names
     return {value: str(value) for value in listed}
+
+
+def _number(path: str, value: Any) -> int:
+    """A value of a raster that an option names, also as text.
+
+    Raises:
+        LabelError: If it is no whole number.
+    """
+    try:
+        if int(value) == float(value):
+            return int(value)
+    except (TypeError, ValueError):
+        pass
+    raise LabelError(
+        f'{path} is a raster, whose values are whole numbers, but label_map or ignore '
+        f'names {value!r}'
+    )
 
 
 def _is_name(meant: int | str) -> bool:

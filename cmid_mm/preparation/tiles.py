@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +54,14 @@ class SceneTiles:
 
     def settings(self) -> dict[str, Any]:
         """What the tiles depend on, as JSON has it."""
-        return {**vars(self), 'dataset': 'tiles', 'reading': repr(self.reading)}
+        paths = [str(self.labels['path']), *filter(None, self.parts.values())]
+        contents = {
+            f'content of {path}': _checksum(path)
+            for named in paths
+            for path in _files_of(named)
+        }
+        reading = repr(self.reading)
+        return {**vars(self), 'dataset': 'tiles', 'reading': reading, **contents}
 
     def scenes(self, area: str | None) -> LabelledScenes:
         """The scenes and labels, within an area."""
@@ -66,6 +75,21 @@ class SceneTiles:
             '',
             self.reading,
         )
+
+
+def _files_of(named: str) -> list[str]:
+    """The files that hold labels or areas; of a Shapefile with its attributes."""
+    paths = map(Path, sorted(glob(escape(named).replace('{stem}', '*'))))
+    held = [file for path in paths for file in (path, path.with_suffix('.dbf'))]
+    return [str(file) for file in dict.fromkeys(held) if file.is_file()]
+
+
+def _checksum(path: str) -> int:
+    checksum = 0
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 20):
+            checksum = crc32(chunk, checksum)
+    return checksum
 
 
 def parts_of(split: Path | None) -> dict[str, str | None]:
@@ -131,8 +155,8 @@ def write_tiles(tiles: SceneTiles, folder: Path, workers: int = 1) -> str:
             _check_names(scenes.names)
             jobs += _jobs(scenes, folder, part)
         classes = scenes.layers.classes
-        write_list(folder / CLASS_LIST, map(_word, classes) if tiles.boxes else classes)
         run_jobs(jobs, workers)
+        write_list(folder / CLASS_LIST, map(_word, classes) if tiles.boxes else classes)
         for part, area in tiles.parts.items():
             records = _records(folder, part)
             if not any(record['tiles'] for record in records):

@@ -2,6 +2,7 @@
 """Label rasters and vector layers on the pixel grid of an image."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from rasterio.warp import transform as transform_points
 from cmid_mm.images import ImageFile, PlaceMismatchError, notices
 from cmid_mm.labels.attribute_tables import read_value_table
 from cmid_mm.labels.errors import LabelError
-from cmid_mm.labels.layers import LabelLayer
+from cmid_mm.labels.layers import BoxLayer, LabelLayer
 from cmid_mm.labels.masks import read_index_mask
 from cmid_mm.labels.recent import Recent
 from cmid_mm.labels.vectors import read_vectors
@@ -439,9 +440,50 @@ def test_numbers_as_classes(tmp_path):
     layer = LabelLayer(path, ABC, {10: 'c', 311: 0}, field='code')
     assert layer.window(image, row)[0, ::10].tolist() == [2, 2, 0]
     with pytest.raises(
-        LabelError, match='code=10 stands for 10, which is none of the 3'
+        LabelError, match=r'code=10 stands for 10, .* 3 classes .*label_map=\{10: CLASS'
     ):
         LabelLayer(path, ABC, field='code')
+
+
+def test_blanks_at_the_ends_of_a_text_say_nothing(tmp_path):
+    shapes = [block(10 * i, 0, 10 * i + 10, 10) for i in range(4)]
+    path = write_vectors(tmp_path / 'a.gpkg', shapes, kind=['b', ' b ', '', 'Öl'])
+    layer = LabelLayer(path, field='kind', background='rest', ignore=['Öl '])
+    assert layer.classes == ('rest', 'b')
+    found = layer.window(scene(tmp_path), (5, 0, 1, 40))
+    assert found[0, ::10].tolist() == [1, 1, 255, 255]
+    assert BoxLayer(path, field='kind').classes == ('b', 'Öl')
+
+
+@pytest.mark.parametrize('codes', [['10', '2', '33'], [10, 2, 33], [10.0, 2.0, 33.0]])
+@pytest.mark.parametrize('name', [int, str])
+def test_values_are_named_as_numbers_or_texts(tmp_path, monkeypatch, codes, name):
+    said = []
+    monkeypatch.setattr(notices, '_said', set())
+    monkeypatch.setattr(notices, 'print_log', lambda text, *_, **__: said.append(text))
+    shapes = [block(10 * i, 0, 10 * i + 10, 10) for i in range(3)]
+    path = write_vectors(tmp_path / 'a.gpkg', shapes, code=codes)
+    options = dict(label_map={name(10): 'water'}, ignore=[name(2)])
+    layer = LabelLayer(path, field='code', **options)
+    assert sorted(layer.classes) == ['33', 'water']
+    found = layer.window(scene(tmp_path), (5, 0, 1, 30))[0, ::10]
+    assert found[1] == 255
+    assert layer.classes[found[0]] == 'water'
+    assert not said
+    LabelLayer(path, field='code', label_map={'ten': 255})
+    assert re.search(r"names 'ten', but code has no such value; it has .*33", said[0])
+
+
+def test_values_of_a_raster_may_be_written_as_text(tmp_path):
+    values = np.array([[0, 10, 20]], np.uint8)
+    path = write_raster(tmp_path / 'l.tif', values, None, None)
+    image = ImageFile(write_raster(tmp_path / 'i.tif', values, None, None))
+    layer = LabelLayer(path, ('x', 'y'), {'10': 'y'}, ['20'])
+    assert layer.window(image, (0, 0, 1, 3)).tolist() == [[0, 1, 255]]
+    with pytest.raises(LabelError, match="whole numbers, but .* names 'water'"):
+        LabelLayer(path, ('x', 'y'), {'water': 1})
+    with pytest.raises(LabelError, match='is a raster; field, background are about'):
+        LabelLayer(path, ('x', 'y'), field='kind', background=0)
 
 
 def test_one_class_without_a_field(tmp_path):

@@ -129,7 +129,28 @@ def test_a_complete_folder_is_left_and_other_settings_refused(ground, run, capsy
     assert run(*fields(ground)) is None
     assert run(*fields(ground)) is None
     assert 'is complete' in capsys.readouterr().out
-    assert 'was made with' in str(run(*fields(ground), '--overlap', 4))
+    assert 'was made with overlap=0, not with overlap=4;' in str(
+        run(*fields(ground), '--overlap', 4)
+    )
+
+
+def test_tiles_of_other_labels_or_areas_are_not_mixed(ground, run):
+    area = ground / 'split' / 'train.gpkg'
+    area.parent.mkdir()
+    write_polygons(area, [(0, 0, 60, 50)])
+    options = (*fields(ground), '--split', area.parent)
+    assert run(*options) is None
+    assert run(*options) is None
+    write_polygons(area, [(0, 50, 60, 100)])
+    assert f'was made with content of {area}=' in str(run(*options))
+
+
+def test_what_failed_before_the_first_tile_can_be_corrected(ground, run):
+    values = np.zeros((1, 60, 100), np.uint8) + 2
+    write_raster(ground / 'l.tif', values)
+    options = ('--labels', ground / 'l.tif', '--window', 32, '--classes', 'a', 'b')
+    assert '2 are none of the 2 classes' in str(run(*options))
+    assert run(*options, 'c', '--label-map', '2=c', '1=255') is None
 
 
 def test_parts_of_a_split_have_folders_of_their_own(ground, run, capsys):

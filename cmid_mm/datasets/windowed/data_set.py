@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from ...images import NoValidPixelError, Window
+from ...labels.errors import LabelError
 from ...labels.layers import LabelLayer
 from ...labels.masks import IGNORED
 from ..transforms import window_labels  # noqa: F401  registers the transforms
@@ -71,6 +72,14 @@ class WindowedDataset(BaseDataset):
     ) -> None:
         options = {'path': labels} if isinstance(labels, str) else dict(labels)
         meta = {**self.METAINFO, **(metainfo or {})}
+        named = metainfo and metainfo.get('classes')
+        if named and tuple(options.get('classes', named)) != tuple(named):
+            raise LabelError(
+                f'{options["path"]}: labels and metainfo name other classes, or in '
+                f'another order: {", ".join(options["classes"])}, and '
+                f'{", ".join(named)}; name them in one place, and number the colours '
+                'and num_classes of the heads alike'
+            )
         if 'classes' in meta:
             options.setdefault('classes', meta['classes'])
         self.scenes = LabelledScenes(

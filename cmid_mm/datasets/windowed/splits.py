@@ -41,7 +41,8 @@ class Length:
     def __post_init__(self) -> None:
         if self.unit not in ('m', 'px') or not self.value > 0:
             raise ValueError(
-                f'found a length of {self}; expected more than 0, in m or px (pixels)'
+                f'found {self} for the length of a block or guard strip; expected more '
+                'than 0, in m or px (pixels), such as 1px'
             )
 
     @classmethod

@@ -64,6 +64,13 @@ def pixels_and_labels(sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 LABELS = [FIELDS, dict(path='fields.tif', classes=['other', 'rye', 'hay'])]
 
 
+def test_two_orders_of_the_classes_are_refused(ground):
+    names = dict(classes=('hay', 'rye', 'other'), palette=[[0] * 3, [1] * 3, [2] * 3])
+    with pytest.raises(LabelError, match='other, rye, hay, and hay, rye, other'):
+        load(ground, metainfo=names)
+    assert len(load(ground, metainfo=dict(classes=FIELDS['classes']))) == 8
+
+
 @pytest.mark.parametrize('labels', LABELS, ids=['vector', 'raster'])
 def test_windows_cover_the_scene_with_the_labels_of_its_pixels(ground, labels):
     dataset = load(ground, labels=labels)
