@@ -149,7 +149,7 @@ def test_large_raster_to_a_geotiff(run, trained, large, tmp_path, capsys):
     assert run('predict.py', *again, '--resume') is None
     told = capsys.readouterr().out
     assert 'wrote the results of 1 images' in told
-    assert 'skipped 1 images whose results are in' in told
+    assert 'skipped 1 image with results in' in told
     largest = ('--probabilities', 'largest', '--probability-bits', 16)
     assert run('predict.py', *again, '--resume', *largest) is None
     assert 'wrote the results of 2 images' in capsys.readouterr().out
