@@ -35,127 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out', required=True, metavar='DIR', help='folder to write to'
     )
     parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        metavar='S',
-        help='detections below this score are left out (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--device', default='cpu', help='such as cuda (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--half',
-        action='store_true',
-        help='compute in half precision (16 bits), on a GPU',
-    )
-    parser.add_argument(
-        '--shard',
-        default='1/1',
-        metavar='K/N',
-        help='do the K-th part of the work that N processes share, on any machines '
-        'with the same --out; torchrun divides it further among its processes',
-    )
-    parser.add_argument(
-        '--ensemble',
-        nargs='+',
-        default=[],
-        metavar='CKPT',
-        help='further checkpoints of this config: the mean of their probabilities is '
-        'predicted, of detectors the boxes of all, merged',
-    )
-    parser.add_argument(
-        '--tta',
-        choices=('mirrored', 'all'),
-        help='test-time augmentation: predict each image also in its two mirror '
-        'images, or in all eight mirrored and turned views, merged likewise',
-    )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        metavar='N',
-        help='images or windows predicted together (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--window',
-        type=int,
-        metavar='N',
-        help='larger images are predicted in windows of this side in pixels; 0: never; '
-        'default: the size that the config is made for',
-    )
-    parser.add_argument(
-        '--overlap',
-        type=int,
-        metavar='M',
-        help='pixels that neighbouring windows share; default: a quarter of the window',
-    )
-    parser.add_argument(
-        '--bands',
-        type=int,
-        nargs='+',
-        metavar='B',
-        help='bands of multi-band images to show in pictures, counted from 1 among '
-        'the loaded ones (default: the first three)',
-    )
-    parser.add_argument(
-        '--probabilities',
-        nargs='?',
-        choices=('classes', 'largest'),
-        const='classes',
-        help='segmentation and change detection: also write NAME_prob.tif, one band '
-        'for each class, or one with the largest probability',
-    )
-    parser.add_argument(
-        '--probability-bits',
-        type=int,
-        choices=(8, 16),
-        default=8,
-        help='of each probability (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--polygons',
-        action='store_true',
-        help='segmentation and change detection: also write NAME.gpkg, the regions of '
-        'each class (or of change) with class, area and mean score',
-    )
-    parser.add_argument(
-        '--min-area',
-        type=float,
-        default=0.0,
-        metavar='A',
-        help='smaller polygons are left out; square metres, or pixels of images '
-        'without a reference system (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--background',
-        nargs='+',
-        default=[],
-        metavar='CLASS',
-        help='classes of which no polygons are written',
-    )
-    parser.add_argument(
-        '--aoi',
-        metavar='FILE',
-        help='predict only inside the polygons of this vector layer (GeoPackage, '
-        'GeoJSON, Shapefile, ... in any reference system)',
-    )
-    parser.add_argument(
-        '--format',
-        choices=('geojson', 'gpkg'),
-        default='geojson',
-        help='of boxes and tiles of georeferenced images (default: %(default)s)',
-    )
-    parser.add_argument(
         '--resume',
         action='store_true',
         help='skip images whose results are in the folder and newer than the image; '
         'one that was begun with the same settings is gone on with in any case',
-    )
-    parser.add_argument(
-        '--align',
-        action='store_true',
-        help='change detection: warp the second date onto the pixels of the first',
     )
     parser.add_argument(
         '--cfg-options',
@@ -163,6 +46,124 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=ConfigOptions,
         metavar='K=V',
         help='override settings',
+    )
+    large = parser.add_argument_group('images, windows, area')
+    large.add_argument(
+        '--window',
+        type=int,
+        metavar='N',
+        help='larger images are predicted in windows of this side in pixels; 0: never; '
+        'default: the size that the config is made for',
+    )
+    large.add_argument(
+        '--overlap',
+        type=int,
+        metavar='M',
+        help='pixels that neighbouring windows share; default: a quarter of the window',
+    )
+    large.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images or windows predicted together (default: %(default)s)',
+    )
+    large.add_argument(
+        '--aoi',
+        metavar='FILE',
+        help='predict only inside the polygons of this vector layer (GeoPackage, '
+        'GeoJSON, Shapefile, ... in any reference system)',
+    )
+    large.add_argument(
+        '--align',
+        action='store_true',
+        help='change detection: warp the second date onto the pixels of the first',
+    )
+    results = parser.add_argument_group('results')
+    results.add_argument(
+        '--score-thr',
+        type=float,
+        metavar='S',
+        help='detections below this score are left out (default: 0.3)',
+    )
+    results.add_argument(
+        '--probabilities',
+        nargs='?',
+        choices=('classes', 'largest'),
+        const='classes',
+        help='segmentation and change detection: also write NAME_prob.tif, one band '
+        'for each class, or one with the largest probability',
+    )
+    results.add_argument(
+        '--probability-bits',
+        type=int,
+        choices=(8, 16),
+        help='of each probability (default: 8)',
+    )
+    results.add_argument(
+        '--polygons',
+        action='store_true',
+        help='segmentation and change detection: also write NAME.gpkg, the regions of '
+        'each class (or of change) with class, area and mean score',
+    )
+    results.add_argument(
+        '--min-area',
+        type=float,
+        default=0.0,
+        metavar='A',
+        help='smaller polygons are left out; square metres, or pixels of images '
+        'without a reference system (default: all are written)',
+    )
+    results.add_argument(
+        '--background',
+        nargs='+',
+        default=[],
+        metavar='CLASS',
+        help='classes of which no polygons are written',
+    )
+    results.add_argument(
+        '--format',
+        choices=('geojson', 'gpkg'),
+        help='of boxes and tiles of georeferenced images (default: geojson); polygons '
+        'are always gpkg',
+    )
+    results.add_argument(
+        '--bands',
+        type=int,
+        nargs='+',
+        metavar='B',
+        help='bands of multi-band images to show in pictures, counted from 1 among '
+        'the loaded ones (default: the first three)',
+    )
+    machines = parser.add_argument_group('network and machines')
+    machines.add_argument(
+        '--device', default='cpu', help='such as cuda (default: %(default)s)'
+    )
+    machines.add_argument(
+        '--half',
+        action='store_true',
+        help='compute in half precision (16 bits), on a GPU',
+    )
+    machines.add_argument(
+        '--ensemble',
+        nargs='+',
+        default=[],
+        metavar='CKPT',
+        help='further checkpoints of this config: the mean of their probabilities is '
+        'predicted, of detectors the boxes of all, merged',
+    )
+    machines.add_argument(
+        '--tta',
+        choices=('mirrored', 'all'),
+        help='test-time augmentation: predict each image also in its two mirror '
+        'images, or in all eight mirrored and turned views, merged likewise',
+    )
+    machines.add_argument(
+        '--shard',
+        default='1/1',
+        metavar='K/N',
+        help='do the K-th part of the work that N processes share, on any machines '
+        'with the same --out; torchrun divides it further among its processes',
     )
 
 
@@ -195,7 +196,11 @@ def main(args: argparse.Namespace) -> None:
     inferencer = Inferencer(cfg, checkpoints, device, args.tta or 'none', args.half)
     task, folder = inferencer.task, Path(args.out)
     task.bands = args.bands
-    if hasattr(task, 'score_threshold'):
+    if args.score_thr is not None:
+        if not hasattr(task, 'score_threshold'):
+            raise ValueError(f'--score-thr is for detection, not for {task.name}')
+        if not 0 <= args.score_thr <= 1:
+            raise ValueError(f'--score-thr {args.score_thr:g}: scores are 0 to 1')
         task.score_threshold = args.score_thr
     if args.align:
         if not hasattr(task.loader, 'align'):
@@ -207,7 +212,12 @@ def main(args: argparse.Namespace) -> None:
                 '--probabilities is for segmentation and change detection, not for '
                 f'{task.name}'
             )
-        task.probabilities = Probabilities(args.probabilities, args.probability_bits)
+        bits = args.probability_bits or 8
+        task.probabilities = Probabilities(args.probabilities, bits)
+    elif args.probability_bits:
+        raise ValueError('--probability-bits is of --probabilities: give that')
+    if not args.min_area >= 0:
+        raise ValueError(f'--min-area {args.min_area:g}: expected an area, 0 or more')
     if args.polygons:
         if not hasattr(task, 'polygons'):
             raise ValueError(
@@ -218,7 +228,13 @@ def main(args: argparse.Namespace) -> None:
         task.polygons.left_out(task.classes)  # refuses a class that is none
     elif args.min_area or args.background:
         raise ValueError('--min-area and --background are of --polygons: give that')
-    task.vector_format = args.format
+    if args.format:
+        if hasattr(task, 'polygons'):
+            raise ValueError(
+                '--format is of boxes and tiles, that is for detection and '
+                f'classification, not for {task.name}; --polygons writes gpkg'
+            )
+        task.vector_format = args.format
     if args.polygons or args.format == 'gpkg':
         vector_library()
     task.area = Area(args.aoi) if args.aoi else None
@@ -249,20 +265,26 @@ def main(args: argparse.Namespace) -> None:
     made = sum(result.is_new and bool(result.files) for result in saved)
     waiting = sum(not result.files for result in saved)
     if made:
-        print(f'wrote the results of {made} images to {folder}')
+        print(f'wrote the results of {images_in_words(made)} to {folder}')
     if waiting:
-        print(f'did the part of shard {shard} of {waiting} images; others go on')
+        parts = images_in_words(waiting)
+        print(f'did the part of shard {shard} of {parts}; others go on')
     if skipped := len(saved) - made - waiting:
-        print(f'skipped {skipped} images whose results are in {folder}')
+        print(f'skipped {images_in_words(skipped)} with results in {folder}')
     if len(outside) == len(images):
         raise ValueError(f'no image lies in the area of {args.aoi}')
     if outside:
-        print(f'left out {len(outside)} images outside of {args.aoi}')
+        print(f'left out {images_in_words(len(outside))} outside of {args.aoi}')
     if failed:
         raise ValueError(
             f'{len(failed)} of {len(images)} images could not be predicted:\n'
             + '\n'.join(failed)
         )
+
+
+def images_in_words(count: int) -> str:
+    """So many images."""
+    return '1 image' if count == 1 else f'{count} images'
 
 
 COMMAND = Command(__doc__, add_arguments, main, EPILOG)

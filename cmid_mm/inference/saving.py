@@ -199,6 +199,7 @@ class Saver:
             with bounded_cache():
                 return self._predict_share(image, grid, batch_size, to)
         except Exception as error:
+            to.give_up()
             # Whoever works on the same strips, by mistake, may have been first.
             if files := self._finished_by_others(image):
                 return Saved(image.path, files)

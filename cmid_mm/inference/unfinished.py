@@ -52,7 +52,7 @@ class Unfinished:
 
         Returns:
             What to tell: that the work goes on, or why it begins anew. None if
-            nothing was there.
+            nothing was done.
 
         Raises:
             OtherSettingsError: If other settings have begun it and, as it is shared,
@@ -65,6 +65,8 @@ class Unfinished:
             if self._shared:
                 return None  # those that are done may be of the others
             done = len(list(self.path.glob('*.done')))
+            if not done:
+                return None
             return f'{self.target}: goes on after {done} strips that are done'
         if self.path.exists() and (before or not self._shared):
             changed = ', '.join(
@@ -166,6 +168,17 @@ class Unfinished:
     def final(self, ending: str) -> Path:
         """A result under its name."""
         return self.target.with_name(f'{self.target.name}{ending}')
+
+    def give_up(self) -> None:
+        """After an error, remove what this process has not finished.
+
+        Strips that are done stay, to go on with. If nothing stays, the folder goes.
+        """
+        shutil.rmtree(self._own, ignore_errors=True)
+        if self._shared or not self.path.exists():
+            return
+        if [entry.name for entry in self.path.iterdir()] == [_SETTINGS]:
+            self.remove()
 
     def remove(self) -> None:
         """Remove the folder with all in it, and its name at once."""

@@ -144,12 +144,12 @@ def test_large_raster_to_a_geotiff(run, trained, large, tmp_path, capsys):
     corner = Inferencer(cfg, checkpoint)(corner_image)[0].mask
     assert (predicted[:64, :64] == corner[:64, :64]).all()
     assert len(np.unique(predicted)) > 1
-    assert 'wrote the results of 1 images' in capsys.readouterr().out
+    assert 'wrote the results of 1 image' in capsys.readouterr().out
     again = (config, checkpoint, large, corner_image, '--out', out, *window)
     assert run('predict.py', *again, '--resume') is None
     told = capsys.readouterr().out
-    assert 'wrote the results of 1 images' in told
-    assert 'skipped 1 images whose results are in' in told
+    assert 'wrote the results of 1 image' in told
+    assert 'skipped 1 image with results in' in told
     largest = ('--probabilities', 'largest', '--probability-bits', 16)
     assert run('predict.py', *again, '--resume', *largest) is None
     assert 'wrote the results of 2 images' in capsys.readouterr().out

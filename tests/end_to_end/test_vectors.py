@@ -285,7 +285,7 @@ def test_command_with_polygons_in_an_area(command, trained, scene, tmp_path, cap
     polygons = ('--polygons', '--min-area', 2, '--background', background)
     assert command(scene, far, *out, *polygons) is None
     said = capsys.readouterr().out
-    assert f'left out 1 images outside of {area}' in said
+    assert f'left out 1 image outside of {area}' in said
     assert {'scene.tif', 'scene.gpkg'} < files(tmp_path / 'out')
     assert not {'far.tif', 'far.gpkg'} & files(tmp_path / 'out')
     frame = pyogrio.read_dataframe(tmp_path / 'out' / 'scene.gpkg')
@@ -301,6 +301,12 @@ def test_command_with_what_does_not_fit(command, data, scene, tmp_path):
     polygons = ('--polygons', '--background', 'sea')
     assert "'sea' is none of the classes" in command(scene, *out, *polygons)
     assert '--min-area and --background' in command(scene, *out, '--min-area', 2)
+    polygons = ('--polygons', '--min-area', -1)
+    assert '--min-area -1: expected an area' in command(scene, *out, *polygons)
+    polygons = ('--polygons', '--format', 'geojson')
+    assert '--polygons writes gpkg' in command(scene, *out, *polygons)
+    assert 'is of --probabilities' in command(scene, *out, '--probability-bits', 16)
+    assert '--score-thr is for detection' in command(scene, *out, '--score-thr', 0.5)
     assert not (tmp_path / 'out').exists()
     area = write_area(tmp_path / 'area.gpkg', shapely.box(10, 10, 75, 140))
     picture = sorted((data / 'segmentation/test/img').glob('*.png'))[0]
