@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..images import image_path
+from ..images import NoValidPixelError, image_path
+from .images import AnyImage
 
 ErrorHandler = Callable[[Path, Exception], None]
 
@@ -29,3 +30,8 @@ def ignore(path: Path, error: Exception) -> None:
 def path_of(item: Any) -> Path:
     """The image, or the first date of a pair."""
     return image_path(item[0] if isinstance(item, (tuple, list)) else item)
+
+
+def no_data(image: AnyImage) -> NoValidPixelError:
+    """The error of an image without data."""
+    return NoValidPixelError(f'{image.path}: no window holds data in all bands')

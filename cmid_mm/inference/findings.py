@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ..images import NoValidPixelError, Window
 from .areas import OutsideAreaError
+from .booking import no_data
 from .images import AnyImage
-from .task import Task, no_data
+from .task import Task
 from .unfinished import Unfinished
 from .windows import WindowGrid
 

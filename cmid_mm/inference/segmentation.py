@@ -25,11 +25,12 @@ from ..images.values import resize_nearest
 from ..visualization.drawing import IGNORED, Picture, resized_mask, to_picture
 from ..visualization.panels import mask_panel
 from .background import in_background
+from .booking import no_data
 from .ground import Ground
 from .images import AnyImage, InputImage, picture_side
 from .merging import Opinions, mean_of_pixels, probabilities
 from .rasters import Piece, join_pieces, write_pieces
-from .task import Task, no_data
+from .task import Task
 from .unfinished import Unfinished
 from .vector_files import PolygonOptions, write_polygons
 from .windows import Cell, Scored, Scores, WindowGrid, blend

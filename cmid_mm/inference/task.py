@@ -389,11 +389,6 @@ class Task:
         """Write what sums up several results. Most tasks have no such file."""
 
 
-def no_data(image: AnyImage) -> NoValidPixelError:
-    """The error of an image without data."""
-    return NoValidPixelError(f'{image.path}: no window holds data in all bands')
-
-
 def image_pipeline(cfg: Config) -> list[Any]:
     """Configs of the transforms of the test pipeline that new images go through.
 
