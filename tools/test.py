@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Test."""
+    from mmengine.config import Config
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
@@ -91,7 +92,10 @@ def main(args: argparse.Namespace) -> None:
     read: dict[str, dict[str, Any]] = {}
     launch.refuse_unsafe_checkpoints(read)
     check_data(cfg, 'test_dataloader')
-    runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
+    # Named by the time in the work folder: the config of the training beside it stays,
+    # which has no test-time augmentation.
+    nameless = Config(cfg.to_dict())
+    runner = (Runner if args.verbose else QuietRunner).from_cfg(nameless)
     # The runner itself would load what fits and go on with the rest untrained.
     read[args.checkpoint] = read_fitting_checkpoint(model_of(runner), args.checkpoint)
     if args.show_dir:

@@ -114,6 +114,9 @@ class Task:
 
     def default_window(self, pipeline: Sequence[dict[str, Any]]) -> int:
         """Side of the windows for which the config is made, in pixels; 0 for none."""
+        windowed = innermost_dataset(self.cfg, 'test').get('window')
+        if windowed:
+            return int(windowed)  # of own scenes, as in training
         for step in pipeline:
             if type_name(step) == 'Resize' and step.get('scale'):
                 scale = step['scale']
@@ -373,11 +376,8 @@ class Task:
 
         Args:
             result: One of the results of :meth:`predict`.
-            folder (Path): Where to.
-            name (str): Name of the files, without extension.
-
-        Returns:
-            list[Path]: The files.
+            folder: Where to.
+            name: Name of the files, without extension.
         """
         raise NotImplementedError
 

@@ -12,6 +12,7 @@ pytest.importorskip('mmseg')
 pytest.importorskip('geopandas')
 
 from cmid_mm.checkpoints import read_checkpoint
+from cmid_mm.inference import Inferencer
 from tests.datasets.windowed.ground import classes_of, write_polygons, write_raster
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'segmentation/upernet_r18_windows.py'
@@ -80,6 +81,8 @@ def test_from_scenes_and_polygons_to_scores(ground, run, tmp_path, capsys):
     assert all(re.fullmatch(r'(west|east)_\d+_\d+', name) for name in names)
     meta = read_checkpoint(checkpoint)['meta']['dataset_meta']
     assert tuple(meta['classes']) == ('other', 'field', 'forest')
+    # Maps are made in windows as large as those of the training.
+    assert Inferencer(work / CONFIG.name, checkpoint).task.window == 64
 
 
 def test_frozen_features_of_each_pixel(ground, run, tmp_path, capsys):
