@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 
 from cmid_mm.engine import launch
 from cmid_mm.images.writing import write_image
+from tests.datasets.windowed.ground import write_scenes
 from tests.toy import SMALL_VIT
 
 pytest.importorskip('mmseg')
@@ -50,7 +51,12 @@ def write_set(root: Path, label_dir: str, count: int = 4, size: int = 64) -> Non
 def small(cfg: Config, root: Path) -> Config:
     """Point a config at small data, and make crops and windows as small."""
     init_default_scope(cfg.default_scope)
-    write_set(root, cfg.train_dataloader.dataset.get('label_dir', 'label'))
+    if cfg.train_dataloader.dataset.type == 'WindowedChangeDetection':
+        for part in ('train', 'val', 'test'):
+            write_scenes(root, cfg[f'{part}_dataloader'].dataset)
+        cfg.train_dataloader.dataset.window = 48
+    else:
+        write_set(root, cfg.train_dataloader.dataset.get('label_dir', 'label'))
     launch.set_data_root(cfg, str(root))
     for transform in cfg.train_dataloader.dataset.pipeline:
         if transform['type'] == 'RandomCrop':
@@ -80,6 +86,7 @@ def test_the_promised_configs_exist():
         'bit_rvsa-vitae-b_cdd',
         'bit_r50_folder',
         'bit_r18_demo',
+        'bit_r18_windows',
     }
     assert promised == set(CONFIGS)
 

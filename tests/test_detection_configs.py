@@ -18,6 +18,7 @@ pytest.importorskip('mmcv.ops')
 from cmid_mm.preparation import prepare
 from cmid_mm.preparation.dior import DIORRPreparation
 from cmid_mm.preparation.dota import DOTAPreparation
+from tests.datasets.windowed.ground import write_scenes
 from tests.toy import SMALL_VIT
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'detection'
@@ -62,7 +63,15 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     dota = DOTAPreparation(size=64, gap=16, complete='no')
     prepare(dota, root / 'dota', root / 'split')
     prepare(DIORRPreparation(complete='no'), root / 'dior', root / 'DIOR')
-    return {'demo': root / 'demo', 'dota': root / 'split', 'dior': root / 'DIOR'}
+    windows = Config.fromfile(CONFIGS / 'oriented-rcnn_r18_windows.py')
+    for part in ('train', 'val', 'test'):
+        write_scenes(root / 'windows', windows[f'{part}_dataloader'].dataset)
+    return {
+        'demo': root / 'demo',
+        'dota': root / 'split',
+        'dior': root / 'DIOR',
+        'windows': root / 'windows',
+    }
 
 
 def small(name: str, roots: dict[str, Path], work_dir: Path) -> Config:

@@ -13,7 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from mmengine.structures import PixelData
 
-from tests.datasets.windowed.ground import write_polygons, write_raster
+from tests.datasets.windowed.ground import write_scenes
 from tests.toy import SMALL_VIT
 
 mmseg = pytest.importorskip('mmseg')
@@ -45,7 +45,7 @@ def make_tiles(root: Path, cfg: Config, size: int = 64, count: int = 2) -> None:
         dataset = loader.dataset
         dataset.data_root = str(root)
         if dataset.type == 'WindowedSegmentation':
-            make_scenes(root, dataset, size, count)
+            write_scenes(root, dataset, size, count)
             continue
         suffix = dataset.get('img_suffix', '.png')
         names = [f'{index}' for index in range(count)]
@@ -56,18 +56,6 @@ def make_tiles(root: Path, cfg: Config, size: int = 64, count: int = 2) -> None:
             write(root / dataset.data_prefix.img_path / (name + suffix), image)
             label = rng.integers(0, 5, (size, size), np.uint8)
             write(root / dataset.data_prefix.seg_map_path / f'{name}.png', label)
-
-
-def make_scenes(root: Path, dataset: Config, size: int, count: int) -> None:
-    """Random scenes side by side, and a polygon on each, all in the area."""
-    rng = np.random.default_rng(0)
-    boxes = [(size * i + 5, 5, size * i + size, 40) for i in range(count)]
-    for index in range(count):
-        image = rng.integers(0, 256, (3, size, size), np.uint8)
-        write_raster(root / dataset.images / f'{index}.tif', image, size * index)
-    names = [dataset.metainfo.classes[1 + i % 2] for i in range(count)]
-    write_polygons(root / dataset.labels.path, boxes, **{dataset.labels.field: names})
-    write_polygons(root / dataset.aoi, [(0, 0, count * size, size)])
 
 
 def shrink(cfg: Config) -> None:

@@ -12,10 +12,23 @@ pytest.importorskip('mmseg')
 pytest.importorskip('geopandas')
 
 from cmid_mm.checkpoints import read_checkpoint
+from cmid_mm.configs import load_config
 from cmid_mm.inference import Inferencer
-from tests.datasets.windowed.ground import classes_of, write_polygons, write_raster
+from tests.datasets.windowed.ground import (
+    classes_of,
+    write_polygons,
+    write_raster,
+    write_scenes,
+)
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'segmentation/upernet_r18_windows.py'
+CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIG = CONFIGS / 'segmentation/upernet_r18_windows.py'
+PARTS = 'train', 'val', 'test'
+WINDOWS_OF_64 = [
+    f'{part}_dataloader.{setting}'
+    for part in PARTS
+    for setting in ('dataset.window=64', 'num_workers=0', 'persistent_workers=False')
+]
 
 
 @pytest.fixture
@@ -57,9 +70,7 @@ def test_from_scenes_and_polygons_to_scores(ground, run, tmp_path, capsys):
         'model.auxiliary_head.in_channels=32',
         'model.auxiliary_head.channels=16',
         'model.data_preprocessor.size=(64,64)',
-        *(f'{s}_dataloader.dataset.window=64' for s in ('train', 'val', 'test')),
-        *(f'{s}_dataloader.num_workers=0' for s in ('train', 'val', 'test')),
-        *(f'{s}_dataloader.persistent_workers=False' for s in ('train', 'val', 'test')),
+        *WINDOWS_OF_64,
         'train_dataloader.batch_size=4',
         'train_cfg.max_iters=4',
         'train_cfg.val_interval=4',
@@ -83,6 +94,67 @@ def test_from_scenes_and_polygons_to_scores(ground, run, tmp_path, capsys):
     assert tuple(meta['classes']) == ('other', 'field', 'forest')
     # Maps are made in windows as large as those of the training.
     assert Inferencer(work / CONFIG.name, checkpoint).task.window == 64
+
+
+@pytest.mark.parametrize(
+    ('name', 'settings', 'checkpoint', 'metric'),
+    [
+        (
+            'change_detection/bit_r18_windows.py',
+            [
+                'model.data_preprocessor.size=(64,64)',
+                'model.backbone.base_channels=8',
+                'model.backbone.stem_channels=8',
+                'model.decode_head.in_channels=32',
+                'train_cfg.max_iters=2',
+                'train_cfg.val_interval=2',
+                'default_hooks.checkpoint.interval=2',
+                'default_hooks.checkpoint.save_best=OA',  # F1 may be nan
+            ],
+            'iter_2.pth',
+            'OA',
+        ),
+        (
+            'detection/oriented-rcnn_r18_windows.py',
+            [
+                *(f'{part}_dataloader.dataset.overlap=16' for part in PARTS),
+                'model.backbone.base_channels=8',
+                'model.backbone.stem_channels=8',
+                'model.neck.in_channels=[8,16,32]',
+                'train_cfg.max_epochs=1',
+                'train_cfg.val_interval=1',
+            ],
+            'epoch_1.pth',
+            'dota/mAP',
+        ),
+    ],
+    ids=['change', 'boxes'],
+)
+def test_changes_and_boxes_from_scenes(
+    name, settings, checkpoint, metric, run, tmp_path
+):
+    """They train, validate and test by the areas, and predict in the same windows."""
+    if name.startswith('detection'):
+        pytest.importorskip('mmrotate')
+    for part in PARTS:
+        dataset = load_config(str(CONFIGS / name))[f'{part}_dataloader'].dataset
+        write_scenes(tmp_path, dataset, size=96)
+    write_polygons(tmp_path / 'split' / 'val.gpkg', [(0, 0, 96, 96)])
+    write_polygons(tmp_path / 'split' / 'test.gpkg', [(96, 0, 192, 96)])
+    work = tmp_path / 'work'
+    arguments = '--data-root', tmp_path, '--work-dir', work
+    options = '--cfg-options', *WINDOWS_OF_64, *settings
+    assert run('train.py', CONFIGS / name, *arguments, *options) is None
+    (log,) = work.glob('*/vis_data/scalars.json')
+    scores = [json.loads(line) for line in log.read_text().splitlines()]
+    assert 0 <= scores[-1][metric] <= 100
+    pictures = tmp_path / 'pictures'
+    tested = 'test.py', CONFIGS / name, work / checkpoint, '--show-dir', pictures
+    assert run(*tested, '--tta', *arguments, *options) is None
+    names = [path.stem for path in pictures.iterdir()]
+    assert sorted(names) == [f'1_{top}_{left}' for top in (0, 32) for left in (0, 32)]
+    task = Inferencer(work / Path(name).name, work / checkpoint).task
+    assert task.window == 64
 
 
 def test_frozen_features_of_each_pixel(ground, run, tmp_path, capsys):

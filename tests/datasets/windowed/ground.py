@@ -78,3 +78,27 @@ def classes_of(boxes: Mapping[Box, int], height: int, width: int) -> np.ndarray:
     for (left, top, right, bottom), value in boxes.items():
         mask[int(top) : int(bottom), int(left) : int(right)] = value
     return mask
+
+
+def write_scenes(
+    root: Path, dataset: Mapping[str, Any], size: int = 64, count: int = 2
+) -> None:
+    """Write random scenes side by side, and a polygon on each, all in the area.
+
+    They lie where the data set of a config looks for them below its ``data_root``.
+    """
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        for date in ('images', 'images2'):
+            if date in dataset:
+                image = rng.integers(1, 256, (3, size, size), np.uint8)
+                path = root / dataset[date] / f'{index}.tif'
+                write_raster(path, image, size * index)
+    boxes = [(size * i + 5, 5, size * i + size, 40) for i in range(count)]
+    labels = dataset['labels']
+    fields = {}
+    if 'field' in labels:
+        classes = dataset['metainfo']['classes']
+        fields[labels['field']] = [classes[1 + i % 2] for i in range(count)]
+    write_polygons(root / labels['path'], boxes, **fields)
+    write_polygons(root / dataset['aoi'], [(0, 0, count * size, size)])
