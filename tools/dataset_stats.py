@@ -63,7 +63,11 @@ def report(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    parser.add_argument('root', help='folder that is searched for images')
+    parser.add_argument(
+        'root',
+        help='folder that is searched for images; or one scene, a quoted pattern, or '
+        'an address',
+    )
     parser.add_argument(
         '--list', default='', metavar='FILE', help='text file with the images to use'
     )

@@ -1,10 +1,12 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Unlabelled imagery: any folder, or a list of paths."""
 
+import glob
 import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,6 +27,7 @@ from ..images import (
     find_images,
     is_image,
     is_missing,
+    named_images,
     read_header,
     say_if_offsets_differ,
     tile_windows,
@@ -62,7 +65,8 @@ class ImageryDataset(BaseDataset):
     alone: no sample is seen more often because of what lies beside it.
 
     Args:
-        data_root (str): Folder that is searched for images at any depth.
+        data_root (str): Folder that is searched for images at any depth; or one scene,
+            a pattern such as ``scenes/*.tif``, or an address.
         ann_file (str): Text file with one image path a line, absolute or relative
             to ``data_root``; blank lines and lines that begin with ``#`` are
             ignored. An ann_file that is not absolute is itself relative to
@@ -168,14 +172,15 @@ class ImageryDataset(BaseDataset):
         return paths
 
     def _found_paths(self) -> list[str]:
-        if not os.path.isdir(self.data_root):
+        if is_missing(self.data_root) and not glob.has_magic(self.data_root):
             raise FileNotFoundError(
-                f'data_root {self.data_root!r} is not a folder. Set it to a folder '
-                f'with images ({ACCEPTED}; subfolders are searched), or give a list '
-                'of paths as ann_file'
+                f'data_root {self.data_root!r} does not exist. Set it to a folder '
+                f'with images ({ACCEPTED}; subfolders are searched), to one scene or a '
+                'pattern, or give a list of paths as ann_file'
             )
-        found = without_masks(find_images(self.data_root), self.reading.quality)
-        paths = [str(path) for path in found]
+        is_folder = os.path.isdir(self.data_root)
+        images = (find_images if is_folder else _named)(self.data_root)
+        paths = [str(path) for path in without_masks(images, self.reading.quality)]
         if not paths:
             raise FileNotFoundError(
                 f'data_root {self.data_root!r} holds no image, at any depth. Accepted '
@@ -348,6 +353,10 @@ class ImageryDataset(BaseDataset):
             f'max_unreadable={self.max_unreadable:g} permits:\n{shown}\n'
             'Replace or remove them, or raise max_unreadable of ImageryDataset'
         )
+
+
+def _named(name: str) -> list[Path]:
+    return named_images([name])
 
 
 def _seed(key: int) -> None:

@@ -115,8 +115,15 @@ def test_indices_choose_a_subset(folder):
     assert names(ImageryDataset(str(folder), indices=2)) == ['0.jpg', '1.jpg']
 
 
+@pytest.mark.parametrize(('name', 'found'), [('3.jpg', '3'), ('[24].jpg', '24')])
+def test_one_scene_or_a_pattern(folder, name, found):
+    dataset = ImageryDataset(str(folder / name))
+    paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+    assert paths == [str(folder / f'{number}.jpg') for number in found]
+
+
 def test_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'absent.*is not a folder.*\.jpg'):
+    with pytest.raises(FileNotFoundError, match=r'absent.*does not exist.*\.jpg'):
         ImageryDataset(str(tmp_path / 'absent'))
 
 

@@ -1,6 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """What the windowed data sets share: scenes, the labels on them, the windows."""
 
+import difflib
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -88,6 +90,14 @@ class LayersOfScenes:
         if not self._options.get('path'):
             raise LabelError(f"labels={labels} names no file: labels=dict(path='...')")
         self.path = join(data_root, str(self._options.pop('path')))
+        known = list(inspect.signature(kind).parameters)
+        for name in set(self._options) - set(known):
+            close = difflib.get_close_matches(name, known, 1)
+            raise LabelError(
+                f'labels has the key {name!r}; '
+                + (f'did you mean {close[0]!r}? ' if close else '')
+                + f'It has {", ".join(known)}'
+            )
         self._first = kind(self._path_of(scenes[0]), **self._options)
         # Of many files a process can hold few open.
         self._others: Recent[Any] = Recent()

@@ -186,3 +186,9 @@ def test_a_scene_without_a_place_is_refused(ground):
     layers = LayersOfScenes(LabelLayer, dict(path=path, classes=CLASSES), '', [path])
     with pytest.raises(LabelError, match='is not georeferenced'):
         split_ground([path], layers, Length(4, 'px'), Length(1, 'px'), SHARES)
+
+
+def test_a_misspelt_option_of_labels_is_named():
+    labels = dict(path='labels.gpkg', feild='class')
+    with pytest.raises(LabelError, match="'feild'; did you mean 'field'"):
+        LayersOfScenes(LabelLayer, labels, '', ['a.tif'])
