@@ -1,6 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import json
-import resource
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from cmid_mm.images.strips import (
     reduced_values,
     write_raster,
 )
+from tests.full_disk import full_disk
 
 PLACE = Place(CRS.from_epsg(32650), from_origin(500000, 3000000, 0.5, 0.5))
 CLASSES = Content(
@@ -132,24 +132,11 @@ def test_failure_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def disk(monkeypatch):
-    """Limits the size of files, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize('room', [1000, 300_000, 600_000, 880_000])
 @pytest.mark.parametrize('name', ['a.tif', 'a.png'])
-def test_full_disk(tmp_path, disk, room, name):
+def test_full_disk(tmp_path, room, name):
     noise = np.random.default_rng(0).integers(0, 250, (1000, 900), np.uint8)
-    disk(room)
     message = f'{tmp_path}.*: cannot be written: .* MB free; make room'
-    with pytest.raises(UnwrittenRasterError, match=message):
+    with full_disk(room), pytest.raises(UnwrittenRasterError, match=message):
         write_raster(tmp_path / name, noise, Content(), None)
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,6 @@
 import contextlib
 import os
 import random
-import resource
 import signal
 import time
 
@@ -18,6 +17,7 @@ from cmid_mm.images.strips import UnwrittenRasterError
 from cmid_mm.inference import saving
 from cmid_mm.inference.saving import Saver
 from cmid_mm.inference.segmentation import Probabilities
+from tests.full_disk import full_disk
 
 from .tiny_segmentation import change_detection, segmentation, write_raster
 
@@ -263,13 +263,9 @@ def test_windows_without_data(tmp_path, monkeypatch):
 def test_full_disk(tmp_path, image, said):
     task = segmentation()
     save(task, tmp_path / 'whole', [image])
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
-    try:
-        with pytest.raises(UnwrittenRasterError, match='MB free; make room and repeat'):
-            save(task, tmp_path / 'out', [image])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = 'MB free; make room and repeat'
+    with full_disk(600), pytest.raises(UnwrittenRasterError, match=message):
+        save(task, tmp_path / 'out', [image])
     assert not list((tmp_path / 'out').iterdir())
     save(task, tmp_path / 'out', [image])
     assert not said
