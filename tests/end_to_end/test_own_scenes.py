@@ -145,12 +145,11 @@ def test_changes_and_boxes_from_scenes(
     arguments = '--data-root', tmp_path, '--work-dir', work
     options = '--cfg-options', *WINDOWS_OF_64, *settings
     assert run('train.py', CONFIGS / name, *arguments, *options) is None
-    (log,) = work.glob('*/vis_data/scalars.json')
-    scores = [json.loads(line) for line in log.read_text().splitlines()]
-    assert 0 <= scores[-1][metric] <= 100
-    pictures = tmp_path / 'pictures'
+    assert len(list(work.glob('best_*.pth'))) == 1  # chosen by a validation
+    pictures, scores = tmp_path / 'pictures', tmp_path / 'scores.json'
     tested = 'test.py', CONFIGS / name, work / checkpoint, '--show-dir', pictures
-    assert run(*tested, '--tta', *arguments, *options) is None
+    assert run(*tested, '--tta', '--json', scores, *arguments, *options) is None
+    assert 0 <= json.loads(scores.read_text())['metrics'][metric] <= 100
     names = [path.stem for path in pictures.iterdir()]
     assert sorted(names) == [f'1_{top}_{left}' for top in (0, 32) for left in (0, 32)]
     task = Inferencer(work / Path(name).name, work / checkpoint).task
