@@ -13,6 +13,7 @@ from rasterio.warp import transform_bounds
 
 from ..dependencies import vector_library
 from ..images import Place, Window
+from ..images.names import is_missing
 from ..images.notices import say_once
 from .errors import LabelError
 from .pixel_polygons import HELD_CORNERS, PixelPolygons, placed
@@ -172,8 +173,7 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
     import pyogrio
 
     name = str(path)
-    is_local = '://' not in name and not name.startswith('/vsi')
-    if is_local and not Path(path).exists():
+    if is_missing(path):
         raise FileNotFoundError(f'{path}: no such vector layer')
     try:
         layers = [layer_name for layer_name, kind in pyogrio.list_layers(name) if kind]

@@ -223,6 +223,7 @@ class MoCoHead(BranchHead):
             key: Unit vectors of ``org`` and ``view``, (2B, D).
         """
         key = key.detach()
+        queue = self.queue.clone()  # as it is for the backward pass
         projected = self.project(self.student_projector, crops)
         losses = []
         for query in unit(self.predictor(projected)).chunk(len(crops)):
@@ -232,7 +233,7 @@ class MoCoHead(BranchHead):
                 info_nce(
                     query,
                     key,
-                    self.queue.clone(),
+                    queue,
                     self.temperature,
                     negatives,
                     self.decoupled,
