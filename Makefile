@@ -1,5 +1,6 @@
 # make demo   pre-train on procedural aerial scenes, minutes on a laptop
 # make test   full environment (compiled operators) and all tests
+# make faults  faults injected into whole runs; writes docs/reliability.md
 # make lint   style and types
 # Both environments live in .venv; every target can be interrupted and repeated.
 
@@ -16,7 +17,7 @@ HEADLESS := version=$$($(PIP) show opencv-python 2>/dev/null | sed -n 's/^Versio
 		$(PIP) uninstall -q -y opencv-python && $(PIP) install -q --force-reinstall \
 			--no-deps "opencv-python-headless==$$version"; fi
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow faults lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/core-ready
@@ -27,6 +28,9 @@ test: $(VENV)/full-ready
 
 test-slow: $(VENV)/full-ready
 	$(BIN)/python -m pytest -m slow
+
+faults: $(VENV)/full-ready
+	$(BIN)/python -m pytest tests/faults -m faults --reliability docs/reliability.md
 
 lint: $(VENV)/full-ready
 	$(BIN)/ruff check .
