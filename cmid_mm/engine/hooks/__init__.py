@@ -10,6 +10,7 @@ from .reconstruction_hook import ReconstructionHook
 from .teacher_update_hook import TeacherUpdateHook
 from .throughput_hook import ThroughputHook
 from .unreadable_images_hook import UnreadableImagesHook
+from .verified_checkpoint_hook import VerifiedCheckpointHook
 
 __all__ = [
     'ConfusionMatrixHook',
@@ -23,4 +24,5 @@ __all__ = [
     'TeacherUpdateHook',
     'ThroughputHook',
     'UnreadableImagesHook',
+    'VerifiedCheckpointHook',
 ]
