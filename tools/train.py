@@ -107,6 +107,7 @@ def main(args: argparse.Namespace) -> None:
     if args.amp:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
+    launch.guard_steps(cfg)
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)

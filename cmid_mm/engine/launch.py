@@ -11,7 +11,7 @@ import torch
 import torch.distributed
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 from mmengine.runner import CheckpointLoader
 
 from ..checkpoints import read_checkpoint
@@ -23,6 +23,7 @@ from ..configs import (
     wrapped_datasets,
 )
 from ..files import check_writable
+from .hooks import StepGuardHook
 from .latest_checkpoint import check_whole, latest_checkpoint
 
 #: How alike names are that are taken for one another: variables such as
@@ -117,6 +118,18 @@ def fall_back_to_float32(cfg: Config) -> None:
         wrapper.type = 'OptimWrapper'
         wrapper.pop('loss_scale', None)
         wrapper.pop('dtype', None)
+
+
+def guard_steps(cfg: Config) -> None:
+    """Skip iterations that are not finite, unless the config says how or that not.
+
+    A config sets ``default_hooks.step_guard``, None for none, or has a
+    :class:`~cmid_mm.engine.hooks.StepGuardHook` among its custom hooks.
+    """
+    custom = cfg.get('custom_hooks') or []
+    if not any(is_type(HOOKS, hook.get('type'), StepGuardHook) for hook in custom):
+        hooks = cfg.setdefault('default_hooks', {}) or {}
+        hooks.setdefault('step_guard', dict(type='StepGuardHook'))
 
 
 def use_tta(cfg: Config) -> None:

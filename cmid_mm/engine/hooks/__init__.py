@@ -7,6 +7,7 @@ from .input_bands_hook import InputBandsHook
 from .log_history_hook import LogHistoryHook
 from .num_classes_hook import NumClassesHook
 from .reconstruction_hook import ReconstructionHook
+from .step_guard_hook import SickTrainingError, StepGuardHook
 from .teacher_update_hook import TeacherUpdateHook
 from .throughput_hook import ThroughputHook
 from .unreadable_images_hook import UnreadableImagesHook
@@ -21,6 +22,8 @@ __all__ = [
     'LogHistoryHook',
     'NumClassesHook',
     'ReconstructionHook',
+    'SickTrainingError',
+    'StepGuardHook',
     'TeacherUpdateHook',
     'ThroughputHook',
     'UnreadableImagesHook',
