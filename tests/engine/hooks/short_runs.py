@@ -22,11 +22,19 @@ class NoisyImages(Dataset):
         return dict(inputs=torch.from_numpy(noise).float())
 
 
-def train(model, work_dir, *hooks, max_epochs=3, by_epoch=True, **kwargs):
+def train(
+    model,
+    work_dir,
+    *hooks,
+    max_epochs=3,
+    by_epoch=True,
+    runner_type=Runner,
+    **kwargs,
+):
     train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
     if not by_epoch:
         train_cfg = dict(by_epoch=False, max_iters=max_epochs)
-    runner = Runner(
+    runner = runner_type(
         model,
         str(work_dir),
         train_dataloader=dict(
