@@ -14,6 +14,7 @@ default_hooks = dict(
     log_history=dict(type='LogHistoryHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     input_bands=dict(type='InputBandsHook'),
+    preemption=dict(type='PreemptionHook'),
 )
 custom_hooks = [dict(type='ThroughputHook')]
 

@@ -22,10 +22,14 @@ class NoisyImages(Dataset):
         return dict(inputs=torch.from_numpy(noise).float())
 
 
-def train(model, work_dir, *hooks, max_epochs=3, by_epoch=True, **kwargs):
+def train(
+    model, work_dir, *hooks, max_epochs=3, by_epoch=True, val_interval=None, **kwargs
+):
     train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
     if not by_epoch:
         train_cfg = dict(by_epoch=False, max_iters=max_epochs)
+    if val_interval:
+        train_cfg['val_interval'] = val_interval
     runner = Runner(
         model,
         str(work_dir),
