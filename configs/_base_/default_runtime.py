@@ -15,6 +15,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     input_bands=dict(type='InputBandsHook'),
     step_guard=dict(type='StepGuardHook'),
+    preemption=dict(type='PreemptionHook'),
 )
 custom_hooks = [dict(type='ThroughputHook')]
 

@@ -6,6 +6,7 @@ from .fixed_predictor_rate_hook import FixedPredictorRateHook
 from .input_bands_hook import InputBandsHook
 from .log_history_hook import LogHistoryHook
 from .num_classes_hook import NumClassesHook
+from .preemption_hook import PreemptionHook
 from .reconstruction_hook import ReconstructionHook
 from .step_guard_hook import SickTrainingError, StepGuardHook
 from .teacher_update_hook import TeacherUpdateHook
@@ -21,6 +22,7 @@ __all__ = [
     'InputBandsHook',
     'LogHistoryHook',
     'NumClassesHook',
+    'PreemptionHook',
     'ReconstructionHook',
     'SickTrainingError',
     'StepGuardHook',

@@ -28,12 +28,15 @@ def train(
     *hooks,
     max_epochs=3,
     by_epoch=True,
+    val_interval=None,
     runner_type=Runner,
     **kwargs,
 ):
     train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
     if not by_epoch:
         train_cfg = dict(by_epoch=False, max_iters=max_epochs)
+    if val_interval:
+        train_cfg['val_interval'] = val_interval
     runner = runner_type(
         model,
         str(work_dir),
