@@ -22,7 +22,7 @@ class NoisyImages(Dataset):
         return dict(inputs=torch.from_numpy(noise).float())
 
 
-def train(model, work_dir, *hooks, max_epochs=3, by_epoch=True, **kwargs):
+def train(model, work_dir, *hooks, max_epochs=3, by_epoch=True, lr=0.1, **kwargs):
     train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
     if not by_epoch:
         train_cfg = dict(by_epoch=False, max_iters=max_epochs)
@@ -37,7 +37,7 @@ def train(model, work_dir, *hooks, max_epochs=3, by_epoch=True, **kwargs):
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
         custom_hooks=list(hooks),
         randomness=dict(seed=3),
         log_processor=dict(by_epoch=by_epoch),
