@@ -22,15 +22,15 @@ def _no_environment(monkeypatch):
 class Sick(BaseModel):
     """Gives a loss that is not finite at some iterations, counted from 0."""
 
-    def __init__(self, at=(), score=()) -> None:
+    def __init__(self, at=()) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
         self.register_buffer('seen', torch.zeros(1))
-        self.at, self.score, self.calls = at, list(score), 0
+        self.at, self.calls = at, 0
 
     def forward(self, inputs, mode='loss'):
         if mode == 'predict':
-            return [self.score]
+            return inputs
         self.calls += 1
         self.seen += 1
         fault = math.nan if self.calls - 1 in self.at else 0
@@ -88,13 +88,17 @@ def test_lost_weights_are_not_saved_and_stop_the_run(tmp_path):
 
 
 class Scores(BaseMetric):
-    """The scores that the model has for each validation."""
+    """Gives a score for each validation, whatever the model does."""
+
+    def __init__(self, scores) -> None:
+        super().__init__()
+        self.scores = list(scores)
 
     def process(self, data_batch, data_samples):
-        self.results += data_samples
+        self.results.append(0)
 
     def compute_metrics(self, results):
-        return {'score': results[0].pop(0)}
+        return {'score': self.scores.pop(0)}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_metric_that_is_not_finite_is_never_the_best(tmp_path, rule, scores, bes
         'score', rule=rule, min_delta=0, patience=9, check_finite=False
     )
     train(
-        Sick(score=scores),
+        Sick(),
         tmp_path,
         StepGuardHook(),
         stopping,
@@ -120,7 +124,7 @@ def test_metric_that_is_not_finite_is_never_the_best(tmp_path, rule, scores, bes
             batch_size=1,
             sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
         ),
-        val_evaluator=Scores(),
+        val_evaluator=[Scores(scores)],
         val_cfg=dict(),
         default_hooks=dict(
             checkpoint=dict(
