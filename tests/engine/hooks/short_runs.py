@@ -29,6 +29,7 @@ def train(
     max_epochs=3,
     by_epoch=True,
     val_interval=None,
+    lr=0.1,
     runner_type=Runner,
     **kwargs,
 ):
@@ -48,7 +49,7 @@ def train(
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
         custom_hooks=list(hooks),
         randomness=dict(seed=3),
         log_processor=dict(by_epoch=by_epoch),
