@@ -2,7 +2,6 @@
 """One image file: the one place where an image is opened."""
 
 import os
-import stat
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .distance import AtDistance, at_distance
-from .errors import NoValidPixelError, UnreadableImageError
+from .errors import NoValidPixelError
+from .limits import check_no_pipe
 from .names import image_path, is_local
 from .notices import say_once
 from .photographs import (
@@ -74,7 +74,7 @@ class ImageFile:
         reading: Reading | None = None,
     ) -> None:
         self.path = image_path(path)
-        _check_regular(path)
+        check_no_pipe(path)
         source: Any = None
         if onto is None and _is_photograph(path):
             source = open_photograph(self.path, keep)
@@ -256,16 +256,6 @@ class ImageFile:
         self.close()
 
 
-def _check_regular(path: str | Path) -> None:
-    """Refuse what exists but is neither file nor folder: a pipe would be waited for."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return  # missing, or the name of something that GDAL knows
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UnreadableImageError(f'{path}: not a regular file')
-
-
 def _is_photograph(path: str | Path) -> bool:
     """Whether it is to be read as JPEG or PNG, which GDAL does elsewhere."""
     ending = os.path.splitext(path)[1].lower()
@@ -328,7 +318,7 @@ def read_header(path: str | Path, reading: Reading | None = None) -> Header:
         UnreadableImageError: If it is missing or its header is broken.
         PlaceMismatchError: If it has no place, which the distance needs.
     """
-    _check_regular(path)
+    check_no_pipe(path)
     at_own_distance = reading is None or reading.gsd is None
     if at_own_distance and _is_photograph(path):
         header = photograph_header(Path(path))
