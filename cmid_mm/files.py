@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .being_read import being_read
+
 #: Texts (labels, lists) that are larger are none: they are read whole.
 MAX_TEXT_BYTES = 1 << 30
 
@@ -31,10 +33,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return  # missing, or no name of a file
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise NotAFileError(
-            f'{path}: not a regular file (a pipe, socket or device); remove it'
-        )
+    _check_mode(path, mode)
 
 
 def read_regular(path: str | os.PathLike[str], most: int = MAX_TEXT_BYTES) -> bytes:
@@ -48,17 +47,27 @@ def read_regular(path: str | os.PathLike[str], most: int = MAX_TEXT_BYTES) -> by
         FileNotFoundError: If it does not exist.
         NotAFileError: If it is no file, or too large.
     """
-    check_regular(path)
-    # Not waiting, should it have become a pipe by now.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 'rb') as file:
-        check_regular(path)
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
+    with being_read(path), open(path, 'rb', opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        _check_mode(path, status.st_mode)
+        if status.st_size > most:
             raise NotAFileError(
-                f'{path}: {size:,} bytes, more than the {most:,} that are read at '
-                'once; divide it, or remove it if it is no such file'
+                f'{path}: {status.st_size:,} bytes, more than the {most:,} that are '
+                'read at once; divide it, or remove it if it is no such file'
             )
         return file.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_mode(path: str | os.PathLike[str], mode: int) -> None:
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NotAFileError(
+            f'{path}: not a regular file (a pipe, socket or device); remove it'
+        )
 
 
 def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..being_read import being_read
 from .distance import AtDistance, at_distance
 from .errors import NoValidPixelError
 from .limits import check_no_pipe
@@ -74,25 +75,31 @@ class ImageFile:
         reading: Reading | None = None,
     ) -> None:
         self.path = image_path(path)
-        check_no_pipe(path)
-        source: Any = None
-        if onto is None and _is_photograph(path):
-            source = open_photograph(self.path, keep)
-        if source is None:
-            grid = None
-            if onto is not None:
-                grid = (
-                    (onto.header, onto.place)
-                    if nearest
-                    else (onto._stored.header, onto._own_place)
-                )
-            source = Raster(path, grid, nearest)
+        with being_read(path):
+            self._stored = self._opened(path, keep, onto, nearest)
         # Beyond its edges a warped image has transparency that the file has not.
         self._warped = onto is not None
-        self._stored: Source = source
         self._reading = reading or Reading()
         self._source = self._as_read(self._reading)
         self.header: Header = self._source.header
+
+    def _opened(
+        self, path: str | Path, keep: bool, onto: 'ImageFile | None', nearest: bool
+    ) -> Source:
+        """Open the file, warped onto the pixels of another image if there is one."""
+        check_no_pipe(path)
+        if onto is None and _is_photograph(path):
+            photograph = open_photograph(self.path, keep)
+            if photograph is not None:
+                return photograph
+        grid = None
+        if onto is not None:
+            grid = (
+                (onto.header, onto.place)
+                if nearest
+                else (onto._stored.header, onto._own_place)
+            )
+        return Raster(path, grid, nearest)
 
     def _as_read(self, reading: Reading) -> Source:
         """The file with its mask, on the grid of a distance on the ground."""
@@ -185,7 +192,8 @@ class ImageFile:
                 'interpretation: it says which pixels hold data and is no band itself',
             )
         whole = (0, 0, header.height, header.width)
-        pixels = self._source.read(bands, window or whole, min_size, reading.nodata)
+        with being_read(self.path):
+            pixels = self._source.read(bands, window or whole, min_size, reading.nodata)
         if pixels.valid is not None and pixels.valid.all():
             pixels.valid = None
         return pixels
@@ -243,7 +251,8 @@ class ImageFile:
 
     def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        return self._source.read_indices(window)
+        with being_read(self.path):
+            return self._source.read_indices(window)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -321,7 +330,8 @@ def read_header(path: str | Path, reading: Reading | None = None) -> Header:
     check_no_pipe(path)
     at_own_distance = reading is None or reading.gsd is None
     if at_own_distance and _is_photograph(path):
-        header = photograph_header(Path(path))
+        with being_read(path):
+            header = photograph_header(Path(path))
         if header is not None:
             return header
     with ImageFile(path, reading=reading) as image:
