@@ -59,6 +59,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.data_faults import set_timeouts
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.setting_ranges import check_settings
     from cmid_mm.files import check_writable, write_bytes
@@ -86,6 +87,7 @@ def main(args: argparse.Namespace) -> None:
         launch.set_data_root(cfg, args.data_root)
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
+    set_timeouts(cfg)
     if args.tta:
         launch.use_tta(cfg)
     cfg.load_from = args.checkpoint
