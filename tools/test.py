@@ -56,6 +56,7 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
+    from cmid_mm.checkpoints.openmmlab import register_loaders
     from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.data_check import check_data
@@ -92,7 +93,7 @@ def main(args: argparse.Namespace) -> None:
         launch.use_tta(cfg)
     cfg.load_from = args.checkpoint
     read: dict[str, dict[str, Any]] = {}
-    launch.refuse_unsafe_checkpoints(read)
+    register_loaders(read)
     check_data(cfg, 'test_dataloader')
     # Named by the time in the work folder: the config of the training beside it stays,
     # which has no test-time augmentation.

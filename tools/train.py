@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Train."""
+    from cmid_mm.checkpoints.openmmlab import register_loaders
     from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.backbone_checkpoint import (
@@ -114,7 +115,7 @@ def main(args: argparse.Namespace) -> None:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)
     read: dict[str, dict[str, Any]] = {}
-    launch.refuse_unsafe_checkpoints(read)
+    register_loaders(read)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = (FaultTolerantRunner if args.verbose else QuietRunner).from_cfg(cfg)
     for report in check_backbones(runner.model):

@@ -132,12 +132,12 @@ def read_content(
         )
     if isinstance(content, ModuleWeights):
         content = dict(state_dict=content)
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise CheckpointError(
             f'{path} holds a {type(content).__name__}, expected a dict with a state '
             'dict'
         )
-    return InertContent(dict(content), inert.left)
+    return InertContent(content, inert.left)
 
 
 def write_checkpoint(
