@@ -18,6 +18,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
 from ..files import whole_file
+from .damage import damaged_entry
 from .inert import InertContent, InertObject, ModuleWeights, read_inert
 
 
@@ -57,8 +58,9 @@ def read_checkpoint(
         ``meta``, a module that was saved whole ``state_dict``.
 
     Raises:
-        CheckpointError: If the file is missing, empty, truncated, no checkpoint, is
-            or holds an object that only code from outside PyTorch could rebuild.
+        CheckpointError: If the file is missing, empty, truncated, changed since it
+            was written, no checkpoint, is or holds an object that only code from
+            outside PyTorch could rebuild.
     """
     inert = read_content(path, map_location, mmap, skip_objects)
     if inert.left:
@@ -75,6 +77,7 @@ def read_content(
     map_location: Any = 'cpu',
     mmap: bool = False,
     skip_objects: bool = True,
+    verify: bool = True,
 ) -> InertContent:
     """Read a checkpoint and tell what was left inert.
 
@@ -83,6 +86,7 @@ def read_content(
         map_location: Where tensors go.
         mmap: Whether to read tensors from the file only when they are used.
         skip_objects: Whether to read objects as data.
+        verify: Whether to look at the checksums, for which the whole file is read.
 
     Returns:
         A dict as the content, and what it has that was left inert.
@@ -110,6 +114,11 @@ def read_content(
         raise CheckpointError(
             f'{path} is truncated: the end of the archive is missing after '
             f'{path.stat().st_size} bytes; download or copy it once more'
+        )
+    if starts_as_zip and verify and (entry := damaged_entry(path)):
+        raise CheckpointError(
+            f'{path} is damaged: the bytes of {entry} are not those that were written '
+            '(their checksum differs); download or copy it once more, or take another'
         )
     if starts_as_zip:
         _refuse_torchscript(path)
