@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.data_check import check_data
     from cmid_mm.engine.data_faults import set_timeouts
     from cmid_mm.engine.quiet_runner import QuietRunner
-    from cmid_mm.engine.setting_ranges import check_settings
+    from cmid_mm.engine.settings import check_settings
     from cmid_mm.files import check_writable, write_bytes
     from cmid_mm.inference import read_fitting_checkpoint
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook

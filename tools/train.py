@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.initializers import check_backbones
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
-    from cmid_mm.engine.setting_ranges import check_settings
+    from cmid_mm.engine.settings import check_settings
     from cmid_mm.engine.start import read_start
     from cmid_mm.overrides import merge_options
 

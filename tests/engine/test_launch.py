@@ -4,6 +4,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 
+from cmid_mm.checkpoints import CheckpointError
 from cmid_mm.configs import load_config
 from cmid_mm.engine import launch
 
