@@ -5,7 +5,7 @@ import functools
 import inspect
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
@@ -16,8 +16,8 @@ from pydantic import ValidationError as PydanticError
 _CHECKED = (f'{__package__}.', 'mmengine.hooks.')
 
 
-class WrongSettingError(TypeError):
-    """A setting is of another type than its class takes."""
+class WrongSettingError(TypeError, ValueError):
+    """A setting is of another type or range than its class takes."""
 
 
 class BuildStep(NamedTuple):
@@ -87,11 +87,7 @@ def _check_types(step: BuildStep) -> None:
             raise TypeError(f'got an unexpected keyword argument {name!r}')
     for name, value in step.cfg.items():
         if name in types and not has_type(value, types[name]):
-            raise WrongSettingError(
-                f'{name}={value!r} is of type {type(value).__name__}, expected '
-                # Names without their modules.
-                + re.sub(r'\w+\.', '', inspect.formatannotation(types[name]))
-            )
+            raise WrongSettingError(wrong_setting(name, value, types[name]))
 
 
 @functools.cache
@@ -109,7 +105,7 @@ def setting_types(cls: Any) -> Mapping[str, Any]:
     for owner in reversed(cls.__mro__ if inspect.isclass(cls) else ()):
         init = vars(owner).get('__init__')
         if init and owner.__module__.startswith(_CHECKED):
-            hints = get_type_hints(init)
+            hints = get_type_hints(init, include_extras=True)
             types |= {
                 name: hints[name] for name in named_parameters(init) if name in hints
             }
@@ -139,7 +135,7 @@ def accepted_names(kind: Any) -> list[str]:
 
 @functools.cache
 def _adapter(expected: Any) -> TypeAdapter | None:
-    config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+    config = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
     try:
         return TypeAdapter(expected, config=config)
     except PydanticSchemaGenerationError:
@@ -147,7 +143,13 @@ def _adapter(expected: Any) -> TypeAdapter | None:
 
 
 def has_type(value: Any, expected: Any) -> bool:
-    """Whether a value is of a type, taken strictly: 1.0 is no int, 1 no bool."""
+    """Whether a value is of a type, taken strictly: 1.0 is no int, 1 no bool.
+
+    Args:
+        value: Any.
+        expected: A type, perhaps with a range as those of :mod:`cmid_mm.ranges`. No
+            range holds a number that is not finite.
+    """
     adapter = _adapter(expected)
     try:
         if adapter is not None:
@@ -155,3 +157,36 @@ def has_type(value: Any, expected: Any) -> bool:
     except PydanticError:
         return False
     return True
+
+
+def wrong_setting(name: str, value: Any, expected: Any) -> str:
+    """What an error says of a setting that is not of its type or outside its range.
+
+    Args:
+        name: Its name or path.
+        value: What was found.
+        expected: Its type.
+    """
+    words = describe(expected)
+    if words is not None:
+        return f'{name}={value!r}: expected {words}'
+    # Names without their modules.
+    text = re.sub(r'\w+\.', '', inspect.formatannotation(expected))
+    return f'{name}={value!r} is of type {type(value).__name__}, expected {text}'
+
+
+def describe(expected: Any) -> str | None:
+    """A range in words; None if the type has none.
+
+    Args:
+        expected: A type, or several with ``|``.
+    """
+    parts = get_args(expected)
+    if get_origin(expected) is Annotated:
+        return next(part for part in parts if isinstance(part, str))
+    found = [words for part in parts if (words := describe(part))]
+    if not found:
+        return None
+    if type(None) in parts:
+        return f'{found[0]}, or None'
+    return f'{found[0]}, for each of the {"two" if len(found) > 1 else "items"}'

@@ -71,8 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Train."""
-    from mmengine.runner import Runner
-
     from cmid_mm.checkpoints.openmmlab import register_loaders
     from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
@@ -82,6 +80,7 @@ def main(args: argparse.Namespace) -> None:
         stem_option,
     )
     from cmid_mm.engine.data_check import check_batches, check_data
+    from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
     from cmid_mm.engine.initializers import check_backbones
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
@@ -109,13 +108,14 @@ def main(args: argparse.Namespace) -> None:
     if args.amp:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
+    launch.guard_steps(cfg)
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)
     read: dict[str, dict[str, Any]] = {}
     register_loaders(read)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
-    runner = (Runner if args.verbose else QuietRunner).from_cfg(cfg)
+    runner = (FaultTolerantRunner if args.verbose else QuietRunner).from_cfg(cfg)
     for report in check_backbones(runner.model):
         compare_images(cfg, report)
     read |= read_start(runner)

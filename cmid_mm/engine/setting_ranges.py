@@ -1,77 +1,40 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Values of settings that mmengine and torch take unseen: checked before a run."""
 
-import math
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.config import Config
 
+from ..building import has_type, wrong_setting
 from ..explaining import nodes_of
-
-
-class Range(NamedTuple):
-    """What a setting may be.
-
-    Attributes:
-        what: A number of which kind.
-        low: Least value.
-        is_open: Whether it must be above ``low``.
-        may_be_none: Whether None is taken, too.
-    """
-
-    what: type
-    low: float
-    is_open: bool = False
-    may_be_none: bool = True
-
-    def __str__(self) -> str:
-        kind = 'a whole number' if self.what is int else 'a number'
-        bound = 'above' if self.is_open else 'of at least'
-        return f'{kind} {bound} {self.low:g}'
-
-    def has(self, value: Any) -> bool:
-        """Whether a value is within it."""
-        if value is None:
-            return self.may_be_none
-        kinds = int if self.what is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            return False
-        if not math.isfinite(value):
-            return False
-        return value > self.low if self.is_open else value >= self.low
-
-
-_COUNT = Range(int, 1)
-_INDEX = Range(int, 0)
-_SHARE = Range(float, 0)
-_POSITIVE = Range(float, 0, is_open=True)
+from ..ranges import Count, Index, NonNegative, Positive
 
 #: By the path of the setting, ``*`` being anything; classes of this package check their
 #: own.
 _RANGES = {
     re.compile(path.replace('.', r'\.').replace('*', '.*')): found
     for path, found in {
-        'randomness.seed': _INDEX,
-        'optim_wrapper.accumulative_counts': _COUNT._replace(may_be_none=False),
-        'optim_wrapper.optimizer.lr': _SHARE,
-        'optim_wrapper.optimizer.weight_decay': _SHARE,
-        'optim_wrapper.clip_grad.max_norm': _POSITIVE,
-        'auto_scale_lr.base_batch_size': _COUNT,
-        '*_dataloader.num_workers': _INDEX._replace(may_be_none=False),
-        '*_dataloader.batch_size': _COUNT,
-        '*_dataloader.prefetch_factor': _COUNT,
-        'param_scheduler*.begin': _INDEX,
-        'param_scheduler*.end': _COUNT,
-        'param_scheduler*.T_max': _COUNT,
-        'param_scheduler*.total_steps': _COUNT,
-        'param_scheduler*.step_size': _COUNT,
-        'param_scheduler*.start_factor': _POSITIVE,
-        'param_scheduler*.end_factor': _SHARE,
-        'param_scheduler*.gamma': _POSITIVE,
-        'param_scheduler*.eta_min': _SHARE,
-        'param_scheduler*.eta_min_ratio': _SHARE,
-        'param_scheduler*.power': _POSITIVE,
+        'randomness.seed': Index | None,
+        'optim_wrapper.accumulative_counts': Count,
+        'optim_wrapper.optimizer.lr': NonNegative | None,
+        'optim_wrapper.optimizer.weight_decay': NonNegative | None,
+        'optim_wrapper.clip_grad.max_norm': Positive | None,
+        'auto_scale_lr.base_batch_size': Count | None,
+        '*_dataloader.num_workers': Index,
+        '*_dataloader.batch_size': Count | None,
+        '*_dataloader.prefetch_factor': Count | None,
+        'param_scheduler*.begin': Index | None,
+        'param_scheduler*.end': Count | None,
+        'param_scheduler*.T_max': Count | None,
+        'param_scheduler*.total_steps': Count | None,
+        'param_scheduler*.step_size': Count | None,
+        'param_scheduler*.start_factor': Positive | None,
+        'param_scheduler*.end_factor': NonNegative | None,
+        'param_scheduler*.gamma': Positive | None,
+        'param_scheduler*.eta_min': NonNegative | None,
+        'param_scheduler*.eta_min_ratio': NonNegative | None,
+        'param_scheduler*.power': Positive | None,
     }.items()
 }
 _INDICES = re.compile(r'\w+_dataloader\.(.+\.)?dataset\.indices')
@@ -94,8 +57,8 @@ def check_settings(cfg: Config) -> None:
 
 def _check(path: str, value: Any) -> None:
     for pattern, expected in _RANGES.items():
-        if pattern.fullmatch(path) and not expected.has(value):
-            raise ValueError(f'{path}={value!r}: expected {expected}')
+        if pattern.fullmatch(path) and not has_type(value, expected):
+            raise ValueError(wrong_setting(path, value, expected))
     if _INDICES.fullmatch(path) and not _are_indices(value):
         raise ValueError(
             f'{path}={value!r}: expected how many images to take, other than 0 '

@@ -7,9 +7,11 @@ from .input_bands_hook import InputBandsHook
 from .log_history_hook import LogHistoryHook
 from .num_classes_hook import NumClassesHook
 from .reconstruction_hook import ReconstructionHook
+from .step_guard_hook import SickTrainingError, StepGuardHook
 from .teacher_update_hook import TeacherUpdateHook
 from .throughput_hook import ThroughputHook
 from .unreadable_images_hook import UnreadableImagesHook
+from .verified_checkpoint_hook import VerifiedCheckpointHook
 
 __all__ = [
     'ConfusionMatrixHook',
@@ -20,7 +22,10 @@ __all__ = [
     'LogHistoryHook',
     'NumClassesHook',
     'ReconstructionHook',
+    'SickTrainingError',
+    'StepGuardHook',
     'TeacherUpdateHook',
     'ThroughputHook',
     'UnreadableImagesHook',
+    'VerifiedCheckpointHook',
 ]
