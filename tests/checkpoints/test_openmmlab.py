@@ -10,8 +10,10 @@ import json
 import os
 import pickle
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -178,15 +180,21 @@ ADDRESSES = [
 ]  # fmt: skip
 
 
+def refusal(opener: Callable[[str], Any], path: str, marker: Path) -> str:
+    with pytest.raises(Exception, match='') as error:
+        opener(path)
+    assert not marker.exists()
+    assert isinstance(error.value, CheckpointError)
+    return str(error.value)
+
+
 @pytest.mark.parametrize('kind', ADDRESSES)
 def test_no_address_runs_a_file(address, kind, hostile, marker):
     place = address(kind, hostile)
-    with pytest.raises(CheckpointError) as error:
-        CheckpointLoader.load_checkpoint(place)
-    assert not marker.exists()
-    assert '\n' not in str(error.value)
+    message = refusal(CheckpointLoader.load_checkpoint, place, marker)
+    assert '\n' not in message
     if kind in ('http', 's3'):
-        assert place in str(error.value)
+        assert place in message
 
 
 @pytest.mark.parametrize('kind', ADDRESSES)
@@ -250,9 +258,7 @@ OPENERS = {
 @pytest.mark.parametrize('opener', OPENERS)
 def test_nothing_that_opens_a_file_runs_it(address, opener, kind, tmp_path, marker):
     path = address(kind, save_hostile(tmp_path / 'a.pth', marker))
-    with pytest.raises(CheckpointError, match='was refused'):
-        OPENERS[opener](path)
-    assert not marker.exists()
+    assert 'was refused' in refusal(OPENERS[opener], path, marker)
 
 
 @pytest.mark.parametrize('from_file', [True, False])
@@ -281,9 +287,9 @@ def test_config_in_a_checkpoint_is_not_run_by_inferencers(tmp_path, marker):
 
     source = f'import os\nos.mkdir({str(marker)!r})\nmodel = dict(type="None")'
     torch.save(dict(state_dict={}, meta=dict(cfg=source)), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match=r'Stock\(model=CONFIG'):
-        Stock(weights=str(tmp_path / 'a.pth'), scope='mmengine')
-    assert not marker.exists()
+    path = str(tmp_path / 'a.pth')
+    message = refusal(lambda path: Stock(weights=path, scope='mmengine'), path, marker)
+    assert 'Stock(model=CONFIG' in message
 
 
 def test_objects_beside_weights_are_left_alone(tmp_path):
