@@ -1,13 +1,73 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Files that are either complete or not there."""
+"""Files that are either complete or not there, and what is no file."""
 
 import contextlib
 import os
 import platform
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from .being_read import being_read
+
+#: Texts (labels, lists) that are larger are none: they are read whole.
+MAX_TEXT_BYTES = 1 << 30
+
+
+class NotAFileError(OSError):
+    """A pipe, socket or device, or too large, where a file is expected."""
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what is neither file nor folder: a pipe would be waited for.
+
+    Args:
+        path: What need not exist.
+
+    Raises:
+        NotAFileError: If it is a pipe, a socket or a device; names it.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # missing, or no name of a file
+    _check_mode(path, mode)
+
+
+def read_regular(path: str | os.PathLike[str], most: int = MAX_TEXT_BYTES) -> bytes:
+    """Read a whole file, and nothing that is none.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        NotAFileError: If it is no file, or too large.
+    """
+    with being_read(path), open(path, 'rb', opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        _check_mode(path, status.st_mode)
+        if status.st_size > most:
+            raise NotAFileError(
+                f'{path}: {status.st_size:,} bytes, more than the {most:,} that are '
+                'read at once; divide it, or remove it if it is no such file'
+            )
+        return file.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_mode(path: str | os.PathLike[str], mode: int) -> None:
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NotAFileError(
+            f'{path}: not a regular file (a pipe, socket or device); remove it'
+        )
 
 
 def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:
@@ -66,8 +126,9 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[Path]:
 
     Args:
         path: The file to be.
-        sync: Whether the content has to have reached the disk first, so that not even
-            a crash of the machine can leave an empty file. Defaults to False.
+        sync: Whether the content has to have reached the disk first, and the name
+            has to reach it before this returns, so that not even a crash of the
+            machine can leave an empty file or none. Defaults to False.
 
     Yields:
         The file to write.
@@ -76,12 +137,62 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[Path]:
     try:
         yield part
         if sync:
-            with part.open('rb+') as file:
-                os.fsync(file.fileno())
+            send_to_disk(part)
         part.replace(path)
+        if sync:
+            # Some file systems do not open folders.
+            with contextlib.suppress(OSError):
+                send_to_disk(path.parent)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def send_to_disk(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk.
+
+    A file is then read from there again, not from memory, where the system can do so.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        if path.is_file() and hasattr(os, 'posix_fadvise'):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def remove_part_files(folder: Path, pattern: str) -> list[Path]:
+    """Remove what processes that were killed have left half-written.
+
+    Args:
+        folder: Where; nothing happens if there is none.
+        pattern: Names of the whole files.
+
+    Returns:
+        What was removed. Those of another process of this machine that still runs
+        are left.
+    """
+    removed = []
+    for part in sorted(folder.glob(f'{pattern}.*.part')):
+        node, _, process = part.name.removesuffix('.part').rpartition('-')
+        is_here = node.endswith(f'.{platform.node()}') and process.isdigit()
+        if is_here and int(process) != os.getpid() and _runs(int(process)):
+            continue
+        with contextlib.suppress(OSError):
+            part.unlink()
+            removed.append(part)
+    return removed
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_bytes(path: Path, content: bytes, sync: bool = False) -> None:

@@ -14,6 +14,7 @@ default_hooks = dict(
     log_history=dict(type='LogHistoryHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     input_bands=dict(type='InputBandsHook'),
+    step_guard=dict(type='StepGuardHook'),
     preemption=dict(type='PreemptionHook'),
 )
 custom_hooks = [dict(type='ThroughputHook')]

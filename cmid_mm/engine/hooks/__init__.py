@@ -8,9 +8,11 @@ from .log_history_hook import LogHistoryHook
 from .num_classes_hook import NumClassesHook
 from .preemption_hook import PreemptionHook
 from .reconstruction_hook import ReconstructionHook
+from .step_guard_hook import SickTrainingError, StepGuardHook
 from .teacher_update_hook import TeacherUpdateHook
 from .throughput_hook import ThroughputHook
 from .unreadable_images_hook import UnreadableImagesHook
+from .verified_checkpoint_hook import VerifiedCheckpointHook
 
 __all__ = [
     'ConfusionMatrixHook',
@@ -22,7 +24,10 @@ __all__ = [
     'NumClassesHook',
     'PreemptionHook',
     'ReconstructionHook',
+    'SickTrainingError',
+    'StepGuardHook',
     'TeacherUpdateHook',
     'ThroughputHook',
     'UnreadableImagesHook',
+    'VerifiedCheckpointHook',
 ]

@@ -18,6 +18,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ...ranges import Count, Index, Positive, Several, Share
 from .branch_head import BranchHead, PairedViews
 
 
@@ -191,17 +192,17 @@ class AssignmentHead(BranchHead):
 
     def __init__(
         self,
-        in_channels: int,
-        hidden_channels: int = 2048,
-        bottleneck_channels: int = 256,
-        num_prototypes: int = 2048,
+        in_channels: Count,
+        hidden_channels: Count = 2048,
+        bottleneck_channels: Count = 256,
+        num_prototypes: Several = 2048,
         batch_norm: bool = True,
-        num_matches: int = 20,
+        num_matches: Count = 20,
         location: str = 'pixel',
-        student_temperature: float = 0.1,
-        teacher_temperature: tuple[float, float] = (0.04, 0.07),
-        temperature_epochs: int = 50,
-        center_momentum: float = 0.9,
+        student_temperature: Positive = 0.1,
+        teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07),
+        temperature_epochs: Index = 50,
+        center_momentum: Share = 0.9,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

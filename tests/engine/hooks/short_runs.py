@@ -23,14 +23,22 @@ class NoisyImages(Dataset):
 
 
 def train(
-    model, work_dir, *hooks, max_epochs=3, by_epoch=True, val_interval=None, **kwargs
+    model,
+    work_dir,
+    *hooks,
+    max_epochs=3,
+    by_epoch=True,
+    val_interval=None,
+    lr=0.1,
+    runner_type=Runner,
+    **kwargs,
 ):
     train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
     if not by_epoch:
         train_cfg = dict(by_epoch=False, max_iters=max_epochs)
     if val_interval:
         train_cfg['val_interval'] = val_interval
-    runner = Runner(
+    runner = runner_type(
         model,
         str(work_dir),
         train_dataloader=dict(
@@ -41,7 +49,7 @@ def train(
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
         custom_hooks=list(hooks),
         randomness=dict(seed=3),
         log_processor=dict(by_epoch=by_epoch),
