@@ -9,21 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from safetensors.torch import save_file
 from torch import nn
 
 from cmid_mm.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
-
-
-class Regression(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 1)
-
-    def forward(self, *samples, mode):
-        return dict(loss=self.layer(torch.stack(samples)).square().mean())
+from tests.hostile import Regression
 
 
 @pytest.fixture(scope='module')
