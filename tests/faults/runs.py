@@ -16,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mmcv.transforms import BaseTransform
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.registry import HOOKS, TRANSFORMS
 
 from cmid_mm.engine import launch
+from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
+from cmid_mm.engine.layout import keep_step_size
 from tests.end_to_end.pretraining import toy_run
 
 
@@ -43,17 +45,28 @@ class Tell(Hook):
         print('finished', runner.iter + 1, flush=True)
 
 
+@TRANSFORMS.register_module()
+class TellImage(BaseTransform):
+    """Tells the tests which image is loaded."""
+
+    def transform(self, results):
+        print('image', Path(results['img_path']).stem, flush=True)
+        return results
+
+
 def train(work_dir: Path, images: str, tell: dict[str, Any], changes: dict) -> None:
     """Train, from the latest checkpoint if there is one."""
     cfg = toy_run(Path(images), work_dir, **changes)
-    cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1, max_keep_ckpts=1)
+    cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1, max_keep_ckpts=2)
     cfg.default_hooks.preemption = dict(type='PreemptionHook')
     cfg.custom_hooks.append(dict(type='Tell', **tell))
     cfg.experiment_name = f'faults-{os.getpid()}'
     if int(os.environ['WORLD_SIZE']) > 1:
         launch.set_launcher(cfg, 'pytorch')
+    cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='TellImage'))
     launch.set_resume(cfg, 'auto')
-    Runner.from_cfg(cfg).train()
+    keep_step_size(cfg)
+    FaultTolerantRunner.from_cfg(cfg).train()
 
 
 class Processes:
@@ -109,6 +122,19 @@ class Processes:
     def outputs(self) -> str:
         """What all of them have said."""
         return ''.join(self.output(rank) for rank in range(len(self.processes)))
+
+    def images(self, iterations: range, rank: int) -> list[str]:
+        """Images of some iterations of a process."""
+        loaded: dict[int, list[str]] = {}
+        images: list[str] = []
+        for word, _, value in (
+            line.partition(' ') for line in self.output(rank).splitlines()
+        ):
+            if word == 'image':
+                images.append(value)
+            elif word == 'begun':
+                loaded[int(value)], images = images, []
+        return [image for iteration in iterations for image in loaded[iteration]]
 
     def wait_until(self, condition: Callable[[], object], seconds: int = 120) -> None:
         """Wait for something while all run."""
