@@ -47,9 +47,17 @@ class Tell(Hook):
 
 @TRANSFORMS.register_module()
 class TellImage(BaseTransform):
-    """Tells the tests which image is loaded."""
+    """Tells the tests which image is loaded; one of them takes for ever."""
+
+    def __init__(self, hangs_at: int | None = None) -> None:
+        self.left = hangs_at
 
     def transform(self, results):
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                print('hangs', flush=True)
+                time.sleep(600)
         print('image', Path(results['img_path']).stem, flush=True)
         return results
 
@@ -59,11 +67,12 @@ def train(work_dir: Path, images: str, tell: dict[str, Any], changes: dict) -> N
     cfg = toy_run(Path(images), work_dir, **changes)
     cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1, max_keep_ckpts=2)
     cfg.default_hooks.preemption = dict(type='PreemptionHook')
+    tell_image = dict(type='TellImage', hangs_at=tell.pop('hangs_at', None))
     cfg.custom_hooks.append(dict(type='Tell', **tell))
     cfg.experiment_name = f'faults-{os.getpid()}'
     if int(os.environ['WORLD_SIZE']) > 1:
         launch.set_launcher(cfg, 'pytorch')
-    cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='TellImage'))
+    cfg.train_dataloader.dataset.pipeline.insert(0, tell_image)
     launch.set_resume(cfg, 'auto')
     keep_step_size(cfg)
     FaultTolerantRunner.from_cfg(cfg).train()
@@ -76,7 +85,7 @@ class Processes:
         work_dir: Its folder; ``output_0.txt``, ... there hold what they say.
         images: Folder of the images.
         count: How many there are.
-        tell: Settings of :class:`Tell`.
+        tell: Settings of :class:`Tell`, and ``hangs_at`` of :class:`TellImage`.
         changes: Settings of the config.
     """
 
@@ -114,6 +123,10 @@ class Processes:
         """Send a signal to some of them."""
         for rank in ranks:
             os.kill(self.processes[rank].pid or 0, number)
+
+    def send_to_group(self, number: signal.Signals) -> None:
+        """Send a signal to a process and to all that it has started."""
+        os.killpg(self.processes[0].pid or 0, number)
 
     def output(self, rank: int = 0) -> str:
         """What one of them has said."""
