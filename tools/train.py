@@ -83,12 +83,15 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.data_faults import saved_on_data_fault, set_timeouts
     from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
     from cmid_mm.engine.initializers import check_backbones
+    from cmid_mm.engine.layout import keep_step_size
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
     from cmid_mm.engine.settings import check_settings
     from cmid_mm.engine.start import read_start
+    from cmid_mm.engine.stopping import stop_before_training
     from cmid_mm.overrides import merge_options
 
+    stop_before_training()
     cfg = load_config(args.config)
     launch.warn_of_misspelt_keys(cfg)
     merge_options(cfg, args.cfg_options)
@@ -111,9 +114,11 @@ def main(args: argparse.Namespace) -> None:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
     launch.guard_steps(cfg)
+    launch.save_on_signals(cfg)
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)
+    keep_step_size(cfg)
     read: dict[str, dict[str, Any]] = {}
     register_loaders(read)
     check_data(cfg, 'train_dataloader', 'val_dataloader')

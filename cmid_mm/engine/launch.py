@@ -131,6 +131,12 @@ def guard_steps(cfg: Config) -> None:
         cfg.default_hooks.setdefault('step_guard', dict(type='StepGuardHook'))
 
 
+def save_on_signals(cfg: Config) -> None:
+    """Save when a signal stops a run, unless ``default_hooks.preemption`` says how."""
+    hooks = cfg.setdefault('default_hooks', {}) or {}
+    hooks.setdefault('preemption', dict(type='PreemptionHook'))
+
+
 def use_tta(cfg: Config) -> None:
     """Test with the config's test-time augmentation.
 

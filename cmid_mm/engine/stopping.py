@@ -3,6 +3,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,7 @@ class StopSignals:
             raise KeyboardInterrupt
         if self.received is None:
             self.received = signal.Signals(number)
-            if number == signal.SIGINT:
+            if number == signal.SIGINT and self.when_idle is None:
                 os.write(2, _AGAIN)  # print() must not be used in a signal handler
         if self.when_idle is not None:
             self.when_idle(frame)
@@ -86,6 +87,20 @@ def _end_for_parent() -> None:
 #: The signals of this process.
 stop_signals = StopSignals()
 os.register_at_fork(after_in_child=stop_signals.leave_to_parent)
+
+
+def stop_before_training() -> None:
+    """Take the signals from the start of a run on, when there is nothing to save."""
+
+    def end(frame: FrameType | None) -> None:
+        received = stop_signals.received
+        if received is None or received == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.stderr.write(f'Stopped by {received.name} before training began.\n')
+        raise SystemExit(exit_status(received))
+
+    stop_signals.install()
+    stop_signals.when_idle = end
 
 
 def exit_status(received: signal.Signals) -> int:

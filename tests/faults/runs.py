@@ -16,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mmcv.transforms import BaseTransform
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.registry import HOOKS, TRANSFORMS
 
 from cmid_mm.engine import launch
+from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
+from cmid_mm.engine.layout import keep_step_size
 from tests.end_to_end.pretraining import toy_run
 
 
@@ -43,17 +45,37 @@ class Tell(Hook):
         print('finished', runner.iter + 1, flush=True)
 
 
+@TRANSFORMS.register_module()
+class TellImage(BaseTransform):
+    """Tells the tests which image is loaded; one of them takes for ever."""
+
+    def __init__(self, hangs_at: int | None = None) -> None:
+        self.left = hangs_at
+
+    def transform(self, results):
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                print('hangs', flush=True)
+                time.sleep(600)
+        print('image', Path(results['img_path']).stem, flush=True)
+        return results
+
+
 def train(work_dir: Path, images: str, tell: dict[str, Any], changes: dict) -> None:
     """Train, from the latest checkpoint if there is one."""
     cfg = toy_run(Path(images), work_dir, **changes)
-    cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1, max_keep_ckpts=1)
+    cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1, max_keep_ckpts=2)
     cfg.default_hooks.preemption = dict(type='PreemptionHook')
+    tell_image = dict(type='TellImage', hangs_at=tell.pop('hangs_at', None))
     cfg.custom_hooks.append(dict(type='Tell', **tell))
     cfg.experiment_name = f'faults-{os.getpid()}'
     if int(os.environ['WORLD_SIZE']) > 1:
         launch.set_launcher(cfg, 'pytorch')
+    cfg.train_dataloader.dataset.pipeline.insert(0, tell_image)
     launch.set_resume(cfg, 'auto')
-    Runner.from_cfg(cfg).train()
+    keep_step_size(cfg)
+    FaultTolerantRunner.from_cfg(cfg).train()
 
 
 class Processes:
@@ -63,7 +85,7 @@ class Processes:
         work_dir: Its folder; ``output_0.txt``, ... there hold what they say.
         images: Folder of the images.
         count: How many there are.
-        tell: Settings of :class:`Tell`.
+        tell: Settings of :class:`Tell`, and ``hangs_at`` of :class:`TellImage`.
         changes: Settings of the config.
     """
 
@@ -102,6 +124,10 @@ class Processes:
         for rank in ranks:
             os.kill(self.processes[rank].pid or 0, number)
 
+    def send_to_group(self, number: signal.Signals) -> None:
+        """Send a signal to a process and to all that it has started."""
+        os.killpg(self.processes[0].pid or 0, number)
+
     def output(self, rank: int = 0) -> str:
         """What one of them has said."""
         return (self.work_dir / f'output_{rank}.txt').read_text()
@@ -109,6 +135,19 @@ class Processes:
     def outputs(self) -> str:
         """What all of them have said."""
         return ''.join(self.output(rank) for rank in range(len(self.processes)))
+
+    def images(self, iterations: range, rank: int) -> list[str]:
+        """Images of some iterations of a process."""
+        loaded: dict[int, list[str]] = {}
+        images: list[str] = []
+        for word, _, value in (
+            line.partition(' ') for line in self.output(rank).splitlines()
+        ):
+            if word == 'image':
+                images.append(value)
+            elif word == 'begun':
+                loaded[int(value)], images = images, []
+        return [image for iteration in iterations for image in loaded[iteration]]
 
     def wait_until(self, condition: Callable[[], object], seconds: int = 120) -> None:
         """Wait for something while all run."""

@@ -5,12 +5,22 @@ import signal
 
 import pytest
 
+from cmid_mm.checkpoints import read_checkpoint
 from tests.end_to_end.pretraining import write_images
 from tests.end_to_end.test_resume import assert_same
 from tests.faults.rows import fault
 from tests.faults.runs import Processes
 
 PART = 'Several processes'
+SCHEDULE = [
+    dict(
+        type='LinearLR',
+        start_factor=1.0,
+        end_factor=0.1,
+        end=1,
+        convert_to_iter_based=True,
+    )
+]
 
 
 @pytest.fixture(scope='module')
@@ -69,3 +79,40 @@ def test_an_error_in_one_process_ends_the_other(images, tmp_path):
     assert run.statuses(30) == [1, 1]
     assert 'MemoryError' in run.output(1)
     assert 'error: process 1' in run.output(0)
+
+
+# An epoch of 24 images, with 2 of each process in an iteration at first. Then steps
+# keep their images, by fewer in each process or by gathering; only 2 to 3 cannot.
+@pytest.mark.parametrize(
+    ('before', 'after', 'per_iteration'),
+    [(1, 2, 2), (2, 1, 2), (2, 3, 6), (3, 2, 6), (3, 1, 2)],
+)
+@fault(
+    PART,
+    'resumed in another number of processes, in the middle of an epoch (1, 2, 3)',
+    'the images that remain are seen once each; schedules end where they would',
+)
+def test_another_number_of_processes_shares_the_rest(
+    before, after, per_iteration, tmp_path
+):
+    images = str(write_images(tmp_path / 'images', count=24))
+    options = {'train_cfg.max_epochs': 1, 'param_scheduler': SCHEDULE}
+    run = Processes(tmp_path, images, before, dict(seconds=0.5), **options)
+    run.wait_for_iteration(1)
+    run.send(signal.SIGTERM, 0)
+    assert run.statuses()[0] == 75, run.outputs()
+    (file,) = tmp_path.glob('iter_*.pth')
+    done = int(file.stem[5:])
+    seen = [name for rank in range(before) for name in run.images(range(done), rank)]
+    assert len(seen) == done * before * 2
+    run = Processes(tmp_path, images, after, **options)
+    assert run.statuses() == [0] * after, run.outputs()
+    end = read_checkpoint(tmp_path / 'epoch_1.pth')
+    total = end['meta']['iter']
+    first = total - (24 - len(seen)) // per_iteration
+    assert total == 24 // per_iteration
+    for rank in range(after):
+        seen += run.images(range(first, total), rank)
+    assert len(seen) == len(set(seen)) and 24 - len(seen) < per_iteration
+    # A straight line from 1e-3 to a tenth of it, over the iterations of the run.
+    assert end['optimizer']['param_groups'][0]['lr'] == pytest.approx(1e-4)

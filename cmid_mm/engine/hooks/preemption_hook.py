@@ -4,12 +4,12 @@
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from mmengine import dist
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -19,10 +19,10 @@ from ...files import write_bytes
 from ..peers import Peers
 from ..resumable_train_loop import ResumableTrainLoop
 from ..stopping import exit_status, stop_signals
+from .verified_checkpoint_hook import VerifiedCheckpointHook
 
-#: In the message hub, and so in checkpoints: a validation that was cut short, and the
-#: file that was written for a stop.
-_DUE, _FILE = 'validation_due', 'stop_checkpoint'
+#: In the message hub, and so in checkpoints: whether a validation was cut short.
+_DUE = 'validation_due'
 
 
 @HOOKS.register_module()
@@ -36,8 +36,7 @@ class PreemptionHook(Hook):
 
     A run resumed from that checkpoint goes on in the middle of the epoch: bit for bit
     with ``ResumableTrainLoop``, with the images that remain and in their order in
-    mmengine's loops. A validation that was cut short is done again first. The file is
-    removed when the next regular checkpoint has been written.
+    mmengine's loops. A validation that was cut short is done again first.
 
     In a run of several processes a signal to one of them is enough, and one that dies
     ends the others: see :class:`cmid_mm.engine.peers.Peers`.
@@ -51,7 +50,6 @@ class PreemptionHook(Hook):
 
     def __init__(self, patience: int = 60) -> None:
         self.patience = patience
-        self._left_behind: str | None = None
         self._peers: Peers | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -61,11 +59,10 @@ class PreemptionHook(Hook):
             stop_signals.when_idle = None
 
     def before_train(self, runner: Runner) -> None:
-        """Do a validation that was cut short, and keep what a stop has left behind."""
+        """Do a validation that was cut short."""
         if dist.get_world_size() > 1:
             self._peers = Peers(self.patience)
         info = runner.message_hub.runtime_info
-        self._left_behind = info.pop(_FILE, None)
         if info.pop(_DUE, False) and runner.val_loop is not None:
             runner.val_loop.run()
 
@@ -92,16 +89,11 @@ class PreemptionHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Stop if a signal has come, or as soon as one comes while waiting for data."""
-        self._tidy(runner)
         done = runner.iter + 1
         if not _ends_a_part(runner, done):
             self._wait(runner, done)
         elif isinstance(runner.train_loop, ResumableTrainLoop):
             self._stop_if_asked(runner, done)  # resumed, it does the end of the epoch
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """See whether there is a regular checkpoint now."""
-        self._tidy(runner)
 
     def after_val_iter(
         self,
@@ -147,7 +139,7 @@ class PreemptionHook(Hook):
         if dist.get_rank() != 0:
             return  # the first process holds all of the state, and ends the others
         stop_signals.when_idle = None
-        path = self._save(runner, iteration)
+        path = _save(runner, iteration)
         runner.logger.warning(
             f'Stopped by {received.name} after {iteration} iterations, saved {path}; '
             'the same command with --resume goes on from there'
@@ -157,36 +149,6 @@ class PreemptionHook(Hook):
         if self._peers and not self._peers.tell_saved():
             status = 1  # another process has died: whoever looks shall know
         raise SystemExit(status)
-
-    def _save(self, runner: Runner, iteration: int) -> str:
-        hook = _checkpoint_hook(runner)
-        folder = hook.out_dir if hook else runner.work_dir
-        backend_args = hook.backend_args if hook else None
-        name = f'iter_{iteration}.pth'
-        path = f'{folder}/{name}'
-        if not (hook and _name(hook.last_ckpt) == name):
-            runner.message_hub.update_info(_FILE, name)
-        runner.save_checkpoint(
-            folder,
-            name,
-            meta=dict(epoch=runner.epoch, iter=iteration),
-            backend_args=backend_args or dict(backend='atomic_local'),
-        )
-        write_bytes(Path(runner.work_dir, 'last_checkpoint'), path.encode())
-        return path
-
-    def _tidy(self, runner: Runner) -> None:
-        hook = _checkpoint_hook(runner)
-        if self._left_behind and hook and hook.last_ckpt:
-            file = hook.file_backend.join_path(hook.out_dir, self._left_behind)
-            is_regular = _name(hook.last_ckpt) == self._left_behind
-            if (
-                dist.is_main_process()
-                and not is_regular
-                and hook.file_backend.isfile(file)
-            ):
-                hook.file_backend.remove(file)
-            self._left_behind = None
 
 
 class _Rest:
@@ -215,6 +177,22 @@ def _leave_out(loader: DataLoader, batches: int) -> None:
     )
 
 
+def _save(runner: Runner, iteration: int) -> str:
+    """Save as the run's own checkpoints are, which then count this one."""
+    for hook in runner.hooks:
+        if isinstance(hook, VerifiedCheckpointHook):
+            return hook.save_in_first(runner, iteration)
+    path = Path(runner.work_dir, f'iter_{iteration}.pth')
+    runner.save_checkpoint(
+        runner.work_dir,
+        path.name,
+        meta=dict(epoch=runner.epoch, iter=iteration),
+        backend_args=dict(backend='atomic_local'),
+    )
+    write_bytes(Path(runner.work_dir, 'last_checkpoint'), str(path).encode())
+    return str(path)
+
+
 def _trains(runner: Runner) -> bool:
     """Whether a run is a training and no test: otherwise its loop is never built."""
     return isinstance(runner._train_loop, BaseLoop)
@@ -233,12 +211,3 @@ def _ends_a_part(runner: Runner, done: int) -> bool:
         return done % len(loop.dataloader) == 0
     is_validated = runner.val_loop is not None and done % loop.val_interval == 0
     return done == runner.max_iters or is_validated
-
-
-def _checkpoint_hook(runner: Runner) -> Any:
-    hooks = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
-    return next(hooks, None)
-
-
-def _name(path: str | None) -> str | None:
-    return path and PurePosixPath(path).name

@@ -105,12 +105,27 @@ class VerifiedCheckpointHook(CheckpointHook):
         Raises:
             CheckpointError: If it could not be saved.
         """
-        step = runner.iter + 1
+        self._save_at(runner, runner.iter + 1)
+        self._agree(1)
+        return str(self.last_ckpt)
+
+    def save_in_first(self, runner: Runner, iteration: int) -> str:
+        """Save after a number of iterations, between two, in the first process alone.
+
+        Returns:
+            Path of the checkpoint.
+
+        Raises:
+            CheckpointError: If it could not be saved.
+        """
+        self._save_at(runner, iteration)
+        self._refuse(self._writer.failures, 1)
+        return str(self.last_ckpt)
+
+    def _save_at(self, runner: Runner, step: int) -> None:
         name = f'iter_{step}.pth' if self.by_epoch else self.filename_tmpl.format(step)
         self._save(runner, name, dict(epoch=runner.epoch, iter=step))
         self._writer.wait()
-        self._agree(1)
-        return str(self.last_ckpt)
 
     def _save_checkpoint(self, runner: Runner) -> None:
         self._writer.wait()
@@ -189,10 +204,13 @@ class VerifiedCheckpointHook(CheckpointHook):
         """Stop all processes if the one that writes has failed so often in a row."""
         failures = [self._writer.failures]
         dist.broadcast_object_list(failures)
-        if len(failures[0]) >= limit:
+        self._refuse(failures[0], limit)
+
+    def _refuse(self, failures: list[str], limit: int) -> None:
+        if len(failures) >= limit:
             raise CheckpointError(
-                f'{len(failures[0])} saves in a row failed, the last that of '
-                f'{failures[0][-1]}; the reasons stand above. The last checkpoint '
+                f'{len(failures)} saves in a row failed, the last that of '
+                f'{failures[-1]}; the reasons stand above. The last checkpoint '
                 f'that stands is {self._proven}. Make room, or make '
                 f'{self.out_dir} writable, and go on with --resume; to let more saves '
                 'fail, set default_hooks.checkpoint.max_failures'
