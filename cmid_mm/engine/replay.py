@@ -72,7 +72,7 @@ def replay_batch(
     """
     path = Path(path)
     content = read_batch(path)
-    file = config or str(path.resolve().parents[1] / content['config'])
+    file = config or str(path.resolve().parents[1] / Path(content['config']).name)
     if not config and not Path(file).is_file():
         raise FileNotFoundError(
             f'{file}, the config of the run, is not there; name it with --config'

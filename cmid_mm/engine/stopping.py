@@ -6,7 +6,8 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any
 
 #: Exit status of a run that a scheduler stopped and that goes on with ``--resume``:
 #: ``EX_TEMPFAIL`` of sysexits.h, "try again later".
@@ -29,13 +30,13 @@ class StopSignals:
 
     Attributes:
         received: The first of them.
-        when_idle: Called from the signal handler, when nothing is under way that has to
-            be finished first.
+        when_idle: Called from the signal handler with the frame that it interrupts,
+            when nothing is under way that has to be finished first.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.when_idle: Callable[[], None] | None = None
+        self.when_idle: Callable[[FrameType | None], None] | None = None
         self._replaced: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
@@ -65,7 +66,7 @@ class StopSignals:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_for_parent, daemon=True).start()
 
-    def _receive(self, number: int, frame: Any) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.received is None:
@@ -73,7 +74,7 @@ class StopSignals:
             if number == signal.SIGINT:
                 os.write(2, _AGAIN)  # print() must not be used in a signal handler
         if self.when_idle is not None:
-            self.when_idle()
+            self.when_idle(frame)
 
 
 def _end_for_parent() -> None:
@@ -87,16 +88,14 @@ stop_signals = StopSignals()
 os.register_at_fork(after_in_child=stop_signals.leave_to_parent)
 
 
-def end_process(received: signal.Signals) -> NoReturn:
-    """End the process after what had to be saved was.
+def exit_status(received: signal.Signals) -> int:
+    """Status with which a process ends when what had to be saved was.
 
-    Raises:
-        SystemExit: Always, with the status for the signal. If a launcher asked for the
-            status in a file, it is written there, and the exit itself is a success, of
-            which launchers make no words.
+    If a launcher asked for the status in a file, it is written there, and the exit
+    itself is a success, of which launchers make no words.
     """
     status = INTERRUPTED if received == signal.SIGINT else TRY_AGAIN
     if file := os.environ.get(STATUS_VARIABLE):
         Path(file).write_text(f'{status}\n')
         status = 0
-    raise SystemExit(status)
+    return status

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets.scenes import SceneDataset
 from ..datasets.transforms.loading import LoadImagery
 from ..isolation import modes_unchanged, rng_unchanged
+from ..worker_faults import TIMEOUT
 
 LINEAR_PROBE_C = 0.01
 """Inverse L2 strength of the linear probe, as in scikit-learn.
@@ -124,7 +125,8 @@ def extract_features(
     if device is None:
         device = next(model.parameters()).device
     features, labels = [], []
-    loader = DataLoader(dataset, batch_size, num_workers=num_workers)
+    timeout = TIMEOUT if num_workers else 0
+    loader = DataLoader(dataset, batch_size, num_workers=num_workers, timeout=timeout)
     # Not inference_mode: what a module caches in it could not be trained on later.
     with rng_unchanged(), modes_unchanged(model), torch.no_grad():
         model.eval()

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from types import FrameType
 from typing import Any
 
+from mmengine import dist
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
@@ -14,8 +16,9 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ...files import write_bytes
+from ..peers import Peers
 from ..resumable_train_loop import ResumableTrainLoop
-from ..stopping import end_process, stop_signals
+from ..stopping import exit_status, stop_signals
 
 #: In the message hub, and so in checkpoints: a validation that was cut short, and the
 #: file that was written for a stop.
@@ -35,12 +38,21 @@ class PreemptionHook(Hook):
     with ``ResumableTrainLoop``, with the images that remain and in their order in
     mmengine's loops. A validation that was cut short is done again first. The file is
     removed when the next regular checkpoint has been written.
+
+    In a run of several processes a signal to one of them is enough, and one that dies
+    ends the others: see :class:`cmid_mm.engine.peers.Peers`.
+
+    Args:
+        patience: Seconds without a sign of life after which a process counts as dead.
+            Defaults to 60.
     """
 
     priority = 'LOWEST'  # after the checkpoints and all that changes the model
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = 60) -> None:
+        self.patience = patience
         self._left_behind: str | None = None
+        self._peers: Peers | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Take the signals."""
@@ -50,6 +62,8 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Do a validation that was cut short, and keep what a stop has left behind."""
+        if dist.get_world_size() > 1:
+            self._peers = Peers(self.patience)
         info = runner.message_hub.runtime_info
         self._left_behind = info.pop(_FILE, None)
         if info.pop(_DUE, False) and runner.val_loop is not None:
@@ -101,6 +115,11 @@ class PreemptionHook(Hook):
             runner.message_hub.update_info(_DUE, True)
             self._stop_if_asked(runner, runner.iter)
 
+    def after_train(self, runner: Runner) -> None:
+        """Take leave of the other processes."""
+        if self._peers:
+            self._peers.close()
+
     def after_run(self, runner: Runner) -> None:
         """Leave the signals alone again."""
         stop_signals.restore()
@@ -108,13 +127,25 @@ class PreemptionHook(Hook):
     def _wait(self, runner: Runner, iteration: int) -> None:
         """From here on nothing is under way, until the next iteration begins."""
         # The loop's own count is behind until it has added this iteration.
-        stop_signals.when_idle = partial(self._stop_if_asked, runner, iteration)
+        stop_signals.when_idle = partial(self._stop_unless_in_hook, runner, iteration)
+        self._stop_if_asked(runner, iteration)
+
+    def _stop_unless_in_hook(
+        self, runner: Runner, iteration: int, frame: FrameType | None
+    ) -> None:
+        """Stop at a signal, unless it interrupts a hook, which may be half done."""
+        while frame is not None:
+            if frame.f_code is Runner.call_hook.__code__:
+                return
+            frame = frame.f_back
         self._stop_if_asked(runner, iteration)
 
     def _stop_if_asked(self, runner: Runner, iteration: int) -> None:
         received = stop_signals.received
         if received is None or not _is_after_step(runner.optim_wrapper):
             return
+        if dist.get_rank() != 0:
+            return  # the first process holds all of the state, and ends the others
         stop_signals.when_idle = None
         path = self._save(runner, iteration)
         runner.logger.warning(
@@ -122,7 +153,10 @@ class PreemptionHook(Hook):
             'the same command with --resume goes on from there'
         )
         stop_signals.restore()
-        end_process(received)
+        status = exit_status(received)
+        if self._peers and not self._peers.tell_saved():
+            status = 1  # another process has died: whoever looks shall know
+        raise SystemExit(status)
 
     def _save(self, runner: Runner, iteration: int) -> str:
         hook = _checkpoint_hook(runner)
@@ -145,7 +179,12 @@ class PreemptionHook(Hook):
         hook = _checkpoint_hook(runner)
         if self._left_behind and hook and hook.last_ckpt:
             file = hook.file_backend.join_path(hook.out_dir, self._left_behind)
-            if _name(hook.last_ckpt) != self._left_behind:
+            is_regular = _name(hook.last_ckpt) == self._left_behind
+            if (
+                dist.is_main_process()
+                and not is_regular
+                and hook.file_backend.isfile(file)
+            ):
                 hook.file_backend.remove(file)
             self._left_behind = None
 
