@@ -33,7 +33,9 @@ class CollapseHook(PeriodicHook):
         interval: Iterations between two looks.
         images: How many are looked at, as far as an interval gives so many.
         min_std: Limit of the standard deviation, whose greatest value is about 1.
-        min_rank: Limit of the effective rank.
+            Untrained networks have 0.15 and more.
+        min_rank: Limit of the effective rank, if there are eight times as many images.
+            Untrained networks have a third of the number of images, trained ones more.
 
     Raises:
         ValueError: If ``interval`` is not positive.
@@ -47,7 +49,7 @@ class CollapseHook(PeriodicHook):
         interval: int = 500,
         images: int = 256,
         min_std: float = 0.05,
-        min_rank: float = 2.0,
+        min_rank: float = 4.0,
     ) -> None:
         super().__init__(interval, by_epoch=False, at_end=False)
         self.images = images
@@ -89,7 +91,7 @@ class CollapseHook(PeriodicHook):
         signs = []
         if std < self.min_std:
             signs.append(f'standard deviation {std:.3f}, below {self.min_std:g}')
-        if rank < self.min_rank:
+        if rank < self.min_rank <= len(found) / 8:
             signs.append(f'effective rank {rank:.1f}, below {self.min_rank:g}')
         if 'train/prototypes_used' in hub.log_scalars:
             used = hub.get_scalar('train/prototypes_used').mean(self.interval)

@@ -15,7 +15,7 @@ def _no_environment(monkeypatch):
 
 
 class Encoder(BaseModel):
-    """Features are the pixels of the first row, times a weight per direction."""
+    """Each row of an image is one to it: features are weighted pixels."""
 
     def __init__(self, *weights: float, used: float = 0.5) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Encoder(BaseModel):
         assert not self.training
         self.looked_at.append(len(images))
         torch.rand(1)
-        pixels = images[:, 0, 0, : len(self.weights)]
+        pixels = images[:, 0, :, : len(self.weights)].flatten(0, 1)
         return 1 + pixels * self.weights
 
     def forward(self, inputs, mode='loss'):
@@ -46,21 +46,21 @@ def run(model, folder):
 
 
 def test_healthy_features_are_logged_and_nothing_is_said(tmp_path):
-    model = Encoder(1.0, 1.0, 1.0, 1.0)
+    model = Encoder(*[1.0] * 8)
     runner, warnings = run(model, tmp_path)
     assert warnings == []
     assert model.looked_at == [2, 2, 2, 2]  # two batches for three images, twice
     hub = runner.message_hub
-    assert 2 < hub.get_scalar('train/effective_rank').current() <= 3
+    assert 4 < hub.get_scalar('train/effective_rank').current() <= 8
     assert hub.get_scalar('train/feature_std').current() > 0.05
 
 
 @pytest.mark.parametrize(
     ('weights', 'used', 'sign'),
     [
-        ([1e-4] * 4, 0.5, 'standard deviation 0.0'),
-        ([1.0, 0, 0, 0], 0.5, 'effective rank 1.0'),
-        ([1.0] * 4, 0.001, 'share of prototypes in use 0.0010'),
+        ([1e-4] * 8, 0.5, 'standard deviation 0.0'),
+        ([1.0, *[0.0] * 7], 0.5, 'effective rank 1.0'),
+        ([1.0] * 8, 0.001, 'share of prototypes in use 0.0010'),
     ],
 )
 def test_each_sign_is_warned_of_once_an_interval(tmp_path, weights, used, sign):
