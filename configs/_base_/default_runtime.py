@@ -15,7 +15,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     input_bands=dict(type='InputBandsHook'),
 )
-custom_hooks = [dict(type='ThroughputHook')]
+custom_hooks = [dict(type='UnreadableImagesHook'), dict(type='ThroughputHook')]
 
 env_cfg = dict(
     cudnn_benchmark=True,
