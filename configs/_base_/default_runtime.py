@@ -12,7 +12,7 @@ default_hooks = dict(
     step_guard=dict(type='StepGuardHook'),
     preemption=dict(type='PreemptionHook'),
 )
-custom_hooks = [dict(type='ThroughputHook')]
+custom_hooks = [dict(type='UnreadableImagesHook'), dict(type='ThroughputHook')]
 
 env_cfg = dict(
     cudnn_benchmark=True,
