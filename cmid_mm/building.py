@@ -1,10 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Building parts of configs: wrong settings are refused by their names."""
 
+import difflib
 import functools
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from mmengine.hooks import CheckpointHook
@@ -112,6 +113,12 @@ def setting_types(cls: Any) -> Mapping[str, Any]:
     return types
 
 
+def is_known(cls: Any) -> bool:
+    """Whether a class is one of ours or of mmengine's hooks, or is derived from one."""
+    owners = cls.__mro__ if inspect.isclass(cls) else ()
+    return any(owner.__module__.startswith(_CHECKED) for owner in owners)
+
+
 def named_parameters(function: Any) -> list[str]:
     """Names of the parameters that a function takes by name."""
     parameters = inspect.signature(function).parameters.values()
@@ -131,6 +138,28 @@ def accepted_names(kind: Any) -> list[str]:
         if not inspect.getfullargspec(function).varkw:
             break
     return names
+
+
+def takes_any_name(kind: Any) -> bool:
+    """Whether a type takes arguments that none of its bases names."""
+    for cls in kind.__mro__ if inspect.isclass(kind) else ():
+        init = vars(cls).get('__init__')
+        if init and not inspect.getfullargspec(init).varkw:
+            return False
+    return True
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """What an error adds about a name that is not known: the one that is meant.
+
+    Args:
+        name: As it is written; of a type, perhaps with its package.
+        known: Names that there are.
+    """
+    close = difflib.get_close_matches(name.rpartition('.')[2], known, 1)
+    if close:
+        return f'; did you mean {close[0]!r}?'
+    return f'; known are {", ".join(known)}' if 0 < len(known) <= 20 else ''
 
 
 @functools.cache

@@ -60,8 +60,9 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.data_faults import set_timeouts
     from cmid_mm.engine.quiet_runner import QuietRunner
-    from cmid_mm.engine.setting_ranges import check_settings
+    from cmid_mm.engine.settings import check_settings
     from cmid_mm.files import check_writable, write_bytes
     from cmid_mm.inference import read_fitting_checkpoint
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook
@@ -87,6 +88,7 @@ def main(args: argparse.Namespace) -> None:
         launch.set_data_root(cfg, args.data_root)
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
+    set_timeouts(cfg)
     if args.tta:
         launch.use_tta(cfg)
     cfg.load_from = args.checkpoint

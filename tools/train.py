@@ -80,11 +80,12 @@ def main(args: argparse.Namespace) -> None:
         stem_option,
     )
     from cmid_mm.engine.data_check import check_batches, check_data
+    from cmid_mm.engine.data_faults import saved_on_data_fault, set_timeouts
     from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
     from cmid_mm.engine.initializers import check_backbones
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
-    from cmid_mm.engine.setting_ranges import check_settings
+    from cmid_mm.engine.settings import check_settings
     from cmid_mm.engine.start import read_start
     from cmid_mm.overrides import merge_options
 
@@ -95,6 +96,7 @@ def main(args: argparse.Namespace) -> None:
     set_run_length(cfg, args.max_epochs, args.max_iters, args.cfg_options or ())
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
+    set_timeouts(cfg)
     launch.set_work_dir(cfg, args.work_dir, args.config)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
@@ -120,7 +122,8 @@ def main(args: argparse.Namespace) -> None:
         compare_images(cfg, report)
     read |= read_start(runner)
     check_batches(runner.train_loop)
-    runner.train()
+    with saved_on_data_fault(runner):
+        runner.train()
 
 
 COMMAND = Command(

@@ -122,7 +122,7 @@ def read_content(
             f'{path} is truncated: the end of the archive is missing after '
             f'{path.stat().st_size} bytes; download or copy it once more'
         )
-    if starts_as_zip and verify and (entry := damaged_entry(path)):
+    if starts_as_zip and (entry := damaged_entry(path, contents=verify)):
         raise CheckpointError(
             f'{path} is damaged: the bytes of {entry} are not those that were written '
             '(their checksum differs); download or copy it once more, or take another'

@@ -224,7 +224,7 @@ class ImageryDataset(BaseDataset):
         except UnreadableImageError:
             # Reported, once, when it is loaded.
             height, width = tile, tile
-        yield from tile_windows(height, width, tile, self.tile_overlap)
+        yield from tile_windows(height, width, tile, self.tile_overlap, path)
 
     # -- Loading a sample --------------------------------------------------------
 

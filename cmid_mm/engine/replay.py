@@ -99,11 +99,10 @@ def replay_batch(
         parts = {name: log[name] for name in list(log)[1:] if 'loss' in name}
         replay.note('loss', '', parts or log)
         (total * content['loss_scale']).backward()
-    replay.parameters = [
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not parameter.grad.isfinite().all()
-    ]
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            replay.parameters.append(name)
+            replay.note('gradient', name, parameter.grad)  # if no feature's was
     return replay
 
 

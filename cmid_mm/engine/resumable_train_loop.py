@@ -41,9 +41,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def run(self) -> torch.nn.Module:
         """Train, from the beginning or from the resumed iteration."""
         length = len(self.dataloader)
-        if self._iter == (self._epoch + 1) * length:
-            self._epoch += 1  # a checkpoint by iterations, at the end of an epoch
-        elif self._iter // length != self._epoch:
+        # At the end of an epoch, a checkpoint by iterations leaves what follows the
+        # last of them still to be done.
+        if not 0 <= self._iter - self._epoch * length <= length:
             self.runner.logger.warning(
                 f'The checkpoint finished {self._epoch} epochs in {self._iter} '
                 f'iterations, but an epoch has {length} iterations now (other '

@@ -1,14 +1,15 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Values of settings that mmengine and torch take unseen: checked before a run."""
+"""Numbers that mmengine, torch and the OpenMMLab packages take unseen."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 
-from ..building import has_type, wrong_setting
-from ..explaining import nodes_of
-from ..ranges import Count, Index, NonNegative, Positive
+from ...building import has_type, wrong_setting
+from ...explaining import nodes_of
+from ...ranges import Count, Index, NonNegative, Positive, Share
 
 #: By the path of the setting, ``*`` being anything; classes of this package check their
 #: own.
@@ -20,6 +21,7 @@ _RANGES = {
         'optim_wrapper.optimizer.lr': NonNegative | None,
         'optim_wrapper.optimizer.weight_decay': NonNegative | None,
         'optim_wrapper.clip_grad.max_norm': Positive | None,
+        'optim_wrapper.optimizer.eps': NonNegative | None,
         'auto_scale_lr.base_batch_size': Count | None,
         '*_dataloader.num_workers': Index,
         '*_dataloader.batch_size': Count | None,
@@ -35,32 +37,35 @@ _RANGES = {
         'param_scheduler*.eta_min': NonNegative | None,
         'param_scheduler*.eta_min_ratio': NonNegative | None,
         'param_scheduler*.power': Positive | None,
+        # of mmpretrain's algorithms, their heads and losses
+        'model.momentum': Share,
+        'model.queue_len': Count,
+        'model.*temperature': Positive | tuple[Positive, Positive] | None,
+        'model.*epsilon': Positive | None,
+        'model.*sinkhorn_iterations': Count,
+        'model.*mask_ratio': Share,
     }.items()
 }
 _INDICES = re.compile(r'\w+_dataloader\.(.+\.)?dataset\.indices')
 
 
-def check_settings(cfg: Config) -> None:
-    """Refuse values that would fail late, or unseen, in other packages.
+def faults_of_ranges(cfg: Config) -> Iterator[str]:
+    """Numbers that other packages take unseen, and should not.
 
     Args:
         cfg: The config of a run.
-
-    Raises:
-        ValueError: If a value is not of the kind or within the range that is sensible;
-            names its key.
     """
     for place, node in nodes_of(cfg):
         for key, value in node.items():
-            _check(f'{place}.{key}', value)
+            yield from _faults_of(f'{place}.{key}', value)
 
 
-def _check(path: str, value: Any) -> None:
+def _faults_of(path: str, value: Any) -> Iterator[str]:
     for pattern, expected in _RANGES.items():
         if pattern.fullmatch(path) and not has_type(value, expected):
-            raise ValueError(wrong_setting(path, value, expected))
+            yield wrong_setting(path, value, expected)
     if _INDICES.fullmatch(path) and not _are_indices(value):
-        raise ValueError(
+        yield (
             f'{path}={value!r}: expected how many images to take, other than 0 '
             '(below 0: of the last), or a list of their numbers'
         )
