@@ -203,6 +203,8 @@ def test_pickles_are_refused_without_a_warning(tmp_path):
 def test_missing_file_folder_and_list(tmp_path):
     with pytest.raises(CheckpointError, match='absent.pth does not exist'):
         read_checkpoint(tmp_path / 'absent.pth')
+    with pytest.raises(CheckpointError, match='^http://a/b.pth is an address'):
+        read_checkpoint('http://a/b.pth')
     with pytest.raises(CheckpointError, match='is a folder'):
         read_checkpoint(tmp_path)
     for name in ('fsdp/__0_0.distcp', 'zero/step9/mp_rank_00_model_states.pt'):
