@@ -17,6 +17,7 @@ import torch
 from mmengine.hooks import Hook
 
 from cmid_mm.checkpoints import read_checkpoint
+from cmid_mm.checkpoints.openmmlab import register_loaders
 from cmid_mm.engine import checkpoint_writer, launch
 from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
 from cmid_mm.engine.hooks import LogHistoryHook, verified_checkpoint_hook
@@ -42,7 +43,7 @@ def train(images: Path, work_dir: Path, *hooks: Hook, **changes) -> None:
     cfg.log_level = 'INFO'
     cfg.experiment_name = f'{work_dir.name}-{time.time_ns()}'
     launch.set_resume(cfg, 'auto')
-    launch.refuse_unsafe_checkpoints(read := {})
+    register_loaders(read := {})
     runner = FaultTolerantRunner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
