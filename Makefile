@@ -30,7 +30,7 @@ test: $(VENV)/full-ready
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/full-ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow or properties' --hypothesis-profile thorough
 
 faults: $(VENV)/full-ready
 	$(BIN)/python -m pytest tests/faults -m faults --reliability docs/reliability.md

@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +84,27 @@ def leave_if_hanging(text: str) -> None:
         text: What to say before.
     """
     children = multiprocessing.active_children()
-    for child in children:
-        child.kill()
-    for child in children:
-        child.join(_END_SECONDS / len(children))
+    with _deaths_untold():
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join(_END_SECONDS / len(children))
     if multiprocessing.active_children():
         os.write(2, f'{text}\n'.encode())
         os._exit(1)
+
+
+@contextmanager
+def _deaths_untold() -> Iterator[None]:
+    """Leave out torch's handler, which raises an error for each death of a worker."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _text_of_late(seconds: float, workers: dict[int, Any]) -> str:

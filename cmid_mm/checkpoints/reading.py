@@ -95,6 +95,10 @@ def read_content(
     Raises:
         CheckpointError: As :func:`read_checkpoint`.
     """
+    if '://' in os.fspath(path):
+        raise CheckpointError(
+            f'{path} is an address, expected a file; download it and give its path'
+        )
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(

@@ -64,10 +64,13 @@ class FaultTolerantRunner(Runner):
         super().register_default_hooks(hooks)
 
     def train(self) -> nn.Module:
-        """Train; say at the end how much of the log was lost."""
+        """Train; say at the end how much of the log was lost, however it ended."""
         try:
             return super().train()
         finally:
+            for hook in self.hooks:
+                if isinstance(hook, VerifiedCheckpointHook):
+                    hook.finish_writing()
             self._lost.say_at_end()
 
 

@@ -126,8 +126,9 @@ def guard_steps(cfg: Config) -> None:
     """
     custom = cfg.get('custom_hooks') or []
     if not any(is_type(HOOKS, hook.get('type'), StepGuardHook) for hook in custom):
-        hooks = cfg.setdefault('default_hooks', {}) or {}
-        hooks.setdefault('step_guard', dict(type='StepGuardHook'))
+        if cfg.get('default_hooks') is None:
+            cfg.default_hooks = {}
+        cfg.default_hooks.setdefault('step_guard', dict(type='StepGuardHook'))
 
 
 def save_on_signals(cfg: Config) -> None:

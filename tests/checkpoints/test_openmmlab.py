@@ -8,10 +8,7 @@ import argparse
 import contextlib
 import json
 import os
-import pickle
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +34,7 @@ from torch import nn
 
 from cmid_mm.checkpoints import CheckpointError
 from cmid_mm.checkpoints.openmmlab import register_loaders
-
-from .test_reading import Regression
-
-
-class Payload:
-    """Makes a folder where it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
+from tests.hostile import Regression, save_hostile, serving
 
 
 @pytest.fixture
@@ -62,47 +48,10 @@ def hostile(request, tmp_path, marker) -> Path:
     return save_hostile(tmp_path / 'hostile' / 'a.pth', marker, request.param)
 
 
-def save_hostile(path: Path, marker: Path, form: str = 'zip') -> Path:
-    path.parent.mkdir(exist_ok=True, parents=True)
-    content = dict(
-        state_dict=Regression().state_dict(),
-        meta=dict(epoch=1, iter=1),
-        message_hub=dict(log_scalars=Payload(marker)),
-    )
-    if form == 'pickle':
-        path.write_bytes(pickle.dumps(dict(content, state_dict={})))
-    else:
-        torch.save(content, path, _use_new_zipfile_serialization=form == 'zip')
-    return path
-
-
 @pytest.fixture(scope='module')
 def server():
-    """Serves the file that is set as its ``path``; ``/moved/`` leads to it."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            if self.path.startswith('/moved/'):
-                self.send_response(302)
-                self.send_header('Location', self.path.removeprefix('/moved'))
-                self.end_headers()
-            elif 'absent' in self.path:
-                self.send_error(404)
-            else:
-                content = self.server.path.read_bytes()
-                self.send_response(200)
-                self.send_header('Content-Length', str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
-        server.url = f'http://127.0.0.1:{server.server_port}'
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving() as server:
         yield server
-        server.shutdown()
 
 
 class Storage(BaseStorageBackend):

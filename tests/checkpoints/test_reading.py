@@ -9,21 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from safetensors.torch import save_file
 from torch import nn
 
 from cmid_mm.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
-
-
-class Regression(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 1)
-
-    def forward(self, *samples, mode):
-        return dict(loss=self.layer(torch.stack(samples)).square().mean())
+from tests.hostile import Regression
 
 
 @pytest.fixture(scope='module')
@@ -212,6 +203,8 @@ def test_pickles_are_refused_without_a_warning(tmp_path):
 def test_missing_file_folder_and_list(tmp_path):
     with pytest.raises(CheckpointError, match='absent.pth does not exist'):
         read_checkpoint(tmp_path / 'absent.pth')
+    with pytest.raises(CheckpointError, match='^http://a/b.pth is an address'):
+        read_checkpoint('http://a/b.pth')
     with pytest.raises(CheckpointError, match='is a folder'):
         read_checkpoint(tmp_path)
     for name in ('fsdp/__0_0.distcp', 'zero/step9/mp_rank_00_model_states.pt'):

@@ -32,6 +32,21 @@ def test_misspelt_keys_are_told(capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (dict(), dict(type='StepGuardHook')),
+        (dict(default_hooks=dict(step_guard=None)), None),
+        (dict(default_hooks=dict(step_guard=dict(type='X'))), dict(type='X')),
+        (dict(custom_hooks=[dict(type='StepGuardHook', keep=1)]), None),
+    ],
+)
+def test_every_run_is_guarded_unless_its_config_says_how(given, expected):
+    cfg = config(**given)
+    launch.guard_steps(cfg)
+    assert (cfg.get('default_hooks') or {}).get('step_guard') == expected
+
+
 def test_data_root_reaches_wrapped_data_sets():
     cfg = config(
         val_dataloader=dict(dataset=dict(dataset=dict(type='D'))),

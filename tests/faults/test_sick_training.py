@@ -48,6 +48,7 @@ def images(tmp_path_factory):
 
 def guarded_run(images: Path, work_dir: Path, **changes) -> Config:
     changes = {
+        'default_hooks.checkpoint.type': 'VerifiedCheckpointHook',
         'default_hooks.step_guard': dict(type='StepGuardHook', max_in_a_row=3),
         **changes,
     }

@@ -100,9 +100,9 @@ class ViewPair(BaseTransform):
                 return top, left, crop_height, crop_width
         crop_height, crop_width = height, width
         if width / height < self.ratio[0]:
-            crop_height = round(width / self.ratio[0])
+            crop_height = max(1, round(width / self.ratio[0]))
         elif width / height > self.ratio[1]:
-            crop_width = round(height * self.ratio[1])
+            crop_width = max(1, round(height * self.ratio[1]))
         top = (height - crop_height) // 2
         left = (width - crop_width) // 2
         return top, left, crop_height, crop_width

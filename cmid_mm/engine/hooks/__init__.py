@@ -1,4 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from .collapse_hook import CollapseHook
 from .confusion_matrix_hook import ConfusionMatrixHook
 from .dense_evaluation_hook import DenseEvaluationHook
 from .feature_evaluation_hook import FeatureEvaluationHook
@@ -15,6 +16,7 @@ from .unreadable_images_hook import UnreadableImagesHook
 from .verified_checkpoint_hook import VerifiedCheckpointHook
 
 __all__ = [
+    'CollapseHook',
     'ConfusionMatrixHook',
     'DenseEvaluationHook',
     'FeatureEvaluationHook',

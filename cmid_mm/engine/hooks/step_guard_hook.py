@@ -15,8 +15,10 @@ from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
 from torch import Tensor
 
+from ...checkpoints import CheckpointError
 from ..batch_files import file_names, save_batch
 from ..step_guard import StepGuard, guard
+from .verified_checkpoint_hook import save_now
 
 
 class SickTrainingError(RuntimeError):
@@ -174,20 +176,17 @@ class StepGuardHook(Hook):
                     )
 
     def _stop(self, runner: Runner, in_a_row: int) -> None:
-        name = f'iter_{runner.iter + 1}.pth'
-        runner.save_checkpoint(
-            runner.work_dir,
-            name,
-            by_epoch=False,
-            backend_args=dict(backend='atomic_local'),
-        )
+        try:
+            state = f'{save_now(runner)} holds it as it was before them'
+        except CheckpointError as error:
+            state = f'it could not be saved, earlier checkpoints are sound ({error})'
         raise SickTrainingError(
             f'{in_a_row} iterations in a row had numbers that are not finite. None of '
-            f'them changed the model: {Path(runner.work_dir, name)} holds it as it was '
-            f'before them. Their batches are in {runner.work_dir}/sick_batches, '
-            'tools/replay_batch.py says what became infinite first; repair the images '
-            'or labels that it names, or lower the learning rate, and --resume. '
-            f'StepGuardHook.max_in_a_row={self.max_in_a_row} sets the limit'
+            f'them changed the model: {state}. Their batches are in {runner.work_dir}/'
+            'sick_batches, tools/replay_batch.py says what became infinite first; '
+            'repair the images or labels that it names, or lower the learning rate, '
+            f'and --resume. StepGuardHook.max_in_a_row={self.max_in_a_row} sets the '
+            'limit'
         )
 
 

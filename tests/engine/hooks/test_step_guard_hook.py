@@ -63,7 +63,12 @@ def test_sick_iteration_is_counted_saved_and_forgotten(tmp_path):
 def test_too_many_in_a_row_stop_the_run_with_the_state_before(tmp_path):
     model = Sick(at=[1, 3, 4, 5])
     with pytest.raises(SickTrainingError, match='3 iterations in a row.*iter_6.pth'):
-        train(model, tmp_path, StepGuardHook(max_in_a_row=3, keep=2))
+        train(
+            model,
+            tmp_path,
+            StepGuardHook(max_in_a_row=3, keep=2),
+            default_hooks=dict(checkpoint=dict(type='VerifiedCheckpointHook')),
+        )
     checkpoint = read_checkpoint(tmp_path / 'iter_6.pth')
     assert float(checkpoint['state_dict']['weight']) == pytest.approx(1 - 2 * 2 * 0.1)
     assert float(checkpoint['state_dict']['seen']) == 2

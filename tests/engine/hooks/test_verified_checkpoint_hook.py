@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import METRICS
@@ -141,6 +142,17 @@ def test_the_end_of_a_run_has_to_be_saved(tmp_path, disk):
     fill = AtIteration(_9=lambda _: disk.add(1))
     with pytest.raises(CheckpointError, match=r'1 saves.*epoch_4\.pth'):
         train(tmp_path, fill)
+
+
+def test_all_processes_stop(tmp_path, monkeypatch):
+    """The second has written nothing, and hears of the failures of the first."""
+
+    def broadcast(objects):
+        objects[0] = ['a.pth', 'b.pth', 'c.pth']
+
+    monkeypatch.setattr(dist, 'broadcast_object_list', broadcast)
+    with pytest.raises(CheckpointError, match=r'3 saves in a row failed.*of c\.pth'):
+        train(tmp_path, max_epochs=1)
 
 
 def test_what_is_read_again_is_compared(tmp_path, monkeypatch, capsys):
