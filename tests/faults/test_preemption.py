@@ -38,9 +38,9 @@ def test_stopped_again_and_again(seed, images, tmp_path, record_property):
     assert Processes(straight, images).statuses() == [0]
     rng = random.Random(seed)
     tries, done = 0, 0
-    while done < 13:
+    while done < 11:
         run = Processes(stopped, images, 1, dict(seconds=0.2), **WORKERS)
-        run.wait_for_iteration(done + rng.randint(1, 4))
+        run.wait_for_iteration(done + rng.randint(2, 4))
         time.sleep(rng.uniform(0, 0.4))
         run.send_to_group(rng.choice([signal.SIGTERM, signal.SIGUSR1]))
         assert run.statuses(30) == [75], run.outputs()

@@ -1,17 +1,24 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Runs of several processes, of which one dies or is told to stop."""
 
+import os
 import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from cmid_mm.checkpoints import read_checkpoint
-from tests.end_to_end.pretraining import write_images
+from tests.end_to_end.pretraining import toy_run, write_images
 from tests.end_to_end.test_resume import assert_same
 from tests.faults.rows import fault
 from tests.faults.runs import Processes
 
 PART = 'Several processes'
+ROOT = Path(__file__).parents[2]
 SCHEDULE = [
     dict(
         type='LinearLR',
@@ -116,3 +123,35 @@ def test_another_number_of_processes_shares_the_rest(
     assert len(seen) == len(set(seen)) and 24 - len(seen) < per_iteration
     # A straight line from 1e-3 to a tenth of it, over the iterations of the run.
     assert end['optimizer']['param_groups'][0]['lr'] == pytest.approx(1e-4)
+
+
+@fault(
+    PART,
+    'SIGTERM to tools/dist_train.sh',
+    'both processes save and end, the script with status 75',
+)
+def test_the_script_hands_signals_and_status_on(images, tmp_path):
+    cfg = toy_run(images, tmp_path / 'work', **{'train_cfg.max_epochs': 1000})
+    cfg.custom_imports = dict(imports=['cmid_mm'])
+    cfg.log_level = 'INFO'
+    cfg.dump(tmp_path / 'toy.py')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    python = {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'PORT': port}
+    output = tmp_path / 'output.txt'
+    with output.open('w') as file:
+        script = subprocess.Popen(
+            [ROOT / 'tools/dist_train.sh', tmp_path / 'toy.py', '2'],
+            env={**os.environ, **python, 'PYTHONPATH': str(ROOT)},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    end = time.monotonic() + 300
+    while 'loss' not in output.read_text():
+        assert script.poll() is None and time.monotonic() < end, output.read_text()
+        time.sleep(0.5)
+    script.send_signal(signal.SIGTERM)
+    assert script.wait(60) == 75, output.read_text()
+    assert 'Traceback' not in output.read_text()
+    assert (tmp_path / 'work/last_checkpoint').is_file()
