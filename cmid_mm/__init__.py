@@ -25,6 +25,7 @@ with without_notices():
         models,
         visualization,
     )
+    from .sharing import load_backbone
 
 __all__ = [
     'MINIMUM_VERSIONS',
@@ -36,6 +37,7 @@ __all__ = [
     'engine',
     'evaluation',
     'inference',
+    'load_backbone',
     'models',
     'visualization',
 ]

@@ -1,11 +1,12 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Building parts of configs: wrong settings are refused by their names."""
 
+import difflib
 import functools
 import inspect
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
@@ -16,8 +17,8 @@ from pydantic import ValidationError as PydanticError
 _CHECKED = (f'{__package__}.', 'mmengine.hooks.')
 
 
-class WrongSettingError(TypeError):
-    """A setting is of another type than its class takes."""
+class WrongSettingError(TypeError, ValueError):
+    """A setting is of another type or range than its class takes."""
 
 
 class BuildStep(NamedTuple):
@@ -87,11 +88,7 @@ def _check_types(step: BuildStep) -> None:
             raise TypeError(f'got an unexpected keyword argument {name!r}')
     for name, value in step.cfg.items():
         if name in types and not has_type(value, types[name]):
-            raise WrongSettingError(
-                f'{name}={value!r} is of type {type(value).__name__}, expected '
-                # Names without their modules.
-                + re.sub(r'\w+\.', '', inspect.formatannotation(types[name]))
-            )
+            raise WrongSettingError(wrong_setting(name, value, types[name]))
 
 
 @functools.cache
@@ -109,11 +106,17 @@ def setting_types(cls: Any) -> Mapping[str, Any]:
     for owner in reversed(cls.__mro__ if inspect.isclass(cls) else ()):
         init = vars(owner).get('__init__')
         if init and owner.__module__.startswith(_CHECKED):
-            hints = get_type_hints(init)
+            hints = get_type_hints(init, include_extras=True)
             types |= {
                 name: hints[name] for name in named_parameters(init) if name in hints
             }
     return types
+
+
+def is_known(cls: Any) -> bool:
+    """Whether a class is one of ours or of mmengine's hooks, or is derived from one."""
+    owners = cls.__mro__ if inspect.isclass(cls) else ()
+    return any(owner.__module__.startswith(_CHECKED) for owner in owners)
 
 
 def named_parameters(function: Any) -> list[str]:
@@ -137,9 +140,31 @@ def accepted_names(kind: Any) -> list[str]:
     return names
 
 
+def takes_any_name(kind: Any) -> bool:
+    """Whether a type takes arguments that none of its bases names."""
+    for cls in kind.__mro__ if inspect.isclass(kind) else ():
+        init = vars(cls).get('__init__')
+        if init and not inspect.getfullargspec(init).varkw:
+            return False
+    return True
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """What an error adds about a name that is not known: the one that is meant.
+
+    Args:
+        name: As it is written; of a type, perhaps with its package.
+        known: Names that there are.
+    """
+    close = difflib.get_close_matches(name.rpartition('.')[2], known, 1)
+    if close:
+        return f'; did you mean {close[0]!r}?'
+    return f'; known are {", ".join(known)}' if 0 < len(known) <= 20 else ''
+
+
 @functools.cache
 def _adapter(expected: Any) -> TypeAdapter | None:
-    config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+    config = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
     try:
         return TypeAdapter(expected, config=config)
     except PydanticSchemaGenerationError:
@@ -147,7 +172,13 @@ def _adapter(expected: Any) -> TypeAdapter | None:
 
 
 def has_type(value: Any, expected: Any) -> bool:
-    """Whether a value is of a type, taken strictly: 1.0 is no int, 1 no bool."""
+    """Whether a value is of a type, taken strictly: 1.0 is no int, 1 no bool.
+
+    Args:
+        value: Any.
+        expected: A type, perhaps with a range as those of :mod:`cmid_mm.ranges`. No
+            range holds a number that is not finite.
+    """
     adapter = _adapter(expected)
     try:
         if adapter is not None:
@@ -155,3 +186,36 @@ def has_type(value: Any, expected: Any) -> bool:
     except PydanticError:
         return False
     return True
+
+
+def wrong_setting(name: str, value: Any, expected: Any) -> str:
+    """What an error says of a setting that is not of its type or outside its range.
+
+    Args:
+        name: Its name or path.
+        value: What was found.
+        expected: Its type.
+    """
+    words = describe(expected)
+    if words is not None:
+        return f'{name}={value!r}: expected {words}'
+    # Names without their modules.
+    text = re.sub(r'\w+\.', '', inspect.formatannotation(expected))
+    return f'{name}={value!r} is of type {type(value).__name__}, expected {text}'
+
+
+def describe(expected: Any) -> str | None:
+    """A range in words; None if the type has none.
+
+    Args:
+        expected: A type, or several with ``|``.
+    """
+    parts = get_args(expected)
+    if get_origin(expected) is Annotated:
+        return next(part for part in parts if isinstance(part, str))
+    found = [words for part in parts if (words := describe(part))]
+    if not found:
+        return None
+    if type(None) in parts:
+        return f'{found[0]}, or None'
+    return f'{found[0]}, for each of the {"two" if len(found) > 1 else "items"}'

@@ -6,14 +6,14 @@ import itertools
 import logging
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from . import building
-from .building import BuildStep, accepted_names, build_steps
+from .building import BuildStep, accepted_names, build_steps, nearest_name
 from .worker_faults import explain_worker_fault
 
 #: Errors whose text is made for users; that of others may need its place in the code.
@@ -43,7 +43,7 @@ def explain(error: Exception) -> str:
     if key and isinstance(error, TypeError):
         text = f'unknown key {key[1]!r}'
         if step and key[1] in step.cfg:
-            text += _nearest(key[1], accepted_names(step.type))
+            text += nearest_name(key[1], accepted_names(step.type))
         else:
             nodes = (path for path, node in nodes_of(config) if key[1] in node)
             return f'{next(nodes, place or _place_in_code(error))}: {text}'
@@ -117,21 +117,14 @@ def _with_nearest(text: str, step: BuildStep) -> str:
         while registry is not None:
             names += registry.module_dict
             registry = registry.parent
-        return f'there is no type {kind[1]!r}{_nearest(kind[1], names)}'
+        return f'there is no type {kind[1]!r}{nearest_name(kind[1], names)}'
     if not text.startswith('unknown key'):
         # A key that the class hands on, and misses under its right name.
         known = accepted_names(step.type)
         for key in step.cfg.keys() - known - {'type', '_scope_'}:
             if difflib.get_close_matches(key, known, 1):
-                text += f'; unknown key {key!r}{_nearest(key, known)}'
+                text += f'; unknown key {key!r}{nearest_name(key, known)}'
     return text
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name.rpartition('.')[2], known, 1)
-    if close:
-        return f'; did you mean {close[0]!r}?'
-    return f'; known are {", ".join(known)}' if 0 < len(known) <= 20 else ''
 
 
 def _place_in_code(error: Exception) -> str:

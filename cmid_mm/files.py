@@ -126,8 +126,9 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[Path]:
 
     Args:
         path: The file to be.
-        sync: Whether the content has to have reached the disk first, so that not even
-            a crash of the machine can leave an empty file. Defaults to False.
+        sync: Whether the content has to have reached the disk first, and the name
+            has to reach it before this returns, so that not even a crash of the
+            machine can leave an empty file or none. Defaults to False.
 
     Yields:
         The file to write.
@@ -136,12 +137,62 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[Path]:
     try:
         yield part
         if sync:
-            with part.open('rb+') as file:
-                os.fsync(file.fileno())
+            send_to_disk(part)
         part.replace(path)
+        if sync:
+            # Some file systems do not open folders.
+            with contextlib.suppress(OSError):
+                send_to_disk(path.parent)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def send_to_disk(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk.
+
+    A file is then read from there again, not from memory, where the system can do so.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        if path.is_file() and hasattr(os, 'posix_fadvise'):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def remove_part_files(folder: Path, pattern: str) -> list[Path]:
+    """Remove what processes that were killed have left half-written.
+
+    Args:
+        folder: Where; nothing happens if there is none.
+        pattern: Names of the whole files.
+
+    Returns:
+        What was removed. Those of another process of this machine that still runs
+        are left.
+    """
+    removed = []
+    for part in sorted(folder.glob(f'{pattern}.*.part')):
+        node, _, process = part.name.removesuffix('.part').rpartition('-')
+        is_here = node.endswith(f'.{platform.node()}') and process.isdigit()
+        if is_here and int(process) != os.getpid() and _runs(int(process)):
+            continue
+        with contextlib.suppress(OSError):
+            part.unlink()
+            removed.append(part)
+    return removed
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_bytes(path: Path, content: bytes, sync: bool = False) -> None:

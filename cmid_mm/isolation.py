@@ -9,32 +9,55 @@ the random number generators, the training modes of the modules, the buffers.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-@contextmanager
-def rng_unchanged() -> Iterator[None]:
-    """Restore the random states of Python, NumPy and torch on leaving.
+@dataclass(frozen=True)
+class RandomState:
+    """States of the random number generators of Python, NumPy and torch.
 
     Of the GPUs only the current one is covered: a training process owns one, and
     asking for the others would open them. OpenCV's generator cannot be read; every
     sample of the data pipeline seeds it anew.
     """
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()
-    torch_state = torch.get_rng_state()
-    cuda_state = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+
+    python: tuple[Any, ...]
+    numpy: Any
+    torch: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def now(cls) -> 'RandomState':
+        """The states at this moment."""
+        return cls(
+            random.getstate(),
+            np.random.get_state(),
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        )
+
+    def restore(self) -> None:
+        """Make these the states of the generators again."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda)
+
+
+@contextmanager
+def rng_unchanged() -> Iterator[None]:
+    """Restore the random states of Python, NumPy and torch on leaving."""
+    state = RandomState.now()
     try:
         yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
-        if cuda_state is not None:
-            torch.cuda.set_rng_state(cuda_state)
+        state.restore()
 
 
 @contextmanager

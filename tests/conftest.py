@@ -8,11 +8,24 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
 
 import cmid_mm  # noqa: F401
 from cmid_mm.images import notices
+
+# The same examples each time; examples share what function-scoped fixtures give.
+for profile, examples in (('ordinary', 15), ('thorough', 300)):
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+settings.load_profile('ordinary')
 
 VECTORS = Path(__file__).parent / 'data' / 'vectors'
 

@@ -21,6 +21,7 @@ from mmengine.registry import (
 from mmengine.runner import Runner
 
 from cmid_mm.engine import launch
+from cmid_mm.engine.run_length import set_run_length
 from cmid_mm.images.writing import write_image
 from tests.datasets.windowed.ground import write_scenes
 from tests.toy import SMALL_VIT
@@ -128,7 +129,7 @@ def test_trains_a_step_and_predicts(name, tmp_path):
 def test_demo_runs_from_training_to_the_best_checkpoint(tmp_path):
     cfg = small(load('bit_r18_demo'), tmp_path / 'data')
     cfg.work_dir = str(tmp_path / 'run')
-    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    set_run_length(cfg, max_iters=2)
     cfg.default_hooks.checkpoint.interval = 2
     # A class in this bit of training comes out at random; F1 may be NaN.
     cfg.default_hooks.checkpoint.save_best = 'OA'

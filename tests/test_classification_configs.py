@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
+from cmid_mm.engine.run_length import set_run_length
 from tests.toy import SMALL_VIT
 
 FOLDER = Path(__file__).parents[1] / 'configs' / 'classification'
@@ -56,11 +57,8 @@ def shrink(cfg: Config, root: Path | None, work_dir: Path) -> Config:
         loader = cfg[name]
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         loader.dataset.update(data_root=str(root), indices=2)
-    if 'max_iters' in cfg.train_cfg:
-        cfg.train_cfg.max_iters = 1
-    else:
-        cfg.train_cfg.max_epochs = 1
-    cfg.train_cfg.val_interval = 1
+    unit = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
+    set_run_length(cfg, **{unit: 1})
     if cfg.model.backbone.type == 'ResNet':
         small = {'RandomResizedCrop': 'scale', 'ResizeEdge': 'scale'}
         small['CenterCrop'] = 'crop_size'

@@ -55,8 +55,8 @@ def build_model(cfg):
         ),
         (
             {'heads.assignment.num_matches': 2.5},
-            'model.heads.assignment (AssignmentHead): num_matches=2.5 is of type '
-            'float, expected int',
+            'model.heads.assignment (AssignmentHead): num_matches=2.5: expected a '
+            'whole number of at least 1',
         ),
         (
             {'momentum': 1.5},

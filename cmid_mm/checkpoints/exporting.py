@@ -3,6 +3,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..dependencies import __version__
 from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
 from .fitting import refuse_unusable
+from .networks import network_config
 from .reading import (
     CheckpointError,
     read_checkpoint,
@@ -76,6 +78,8 @@ def export_backbone(
         cmid_mm_version=__version__,
     )
     if found.architecture is not None:
+        with suppress(CheckpointError):  # of a family that others build
+            meta['backbone'] = network_config(found, content, checkpoint)
         meta.update(
             architecture=str(found.architecture), bands=found.architecture.bands
         )

@@ -28,8 +28,8 @@ def normalization(checkpoint: Mapping[str, Any]) -> dict[str, list[float]]:
         ``mean`` and ``std``, 0-255 scale; empty if unknown, or if what is said there
         normalises no image.
     """
-    meta = _meta(checkpoint)
-    for settings in (meta, *_parts_named('data_preprocessor', _config(meta))):
+    meta = meta_of(checkpoint)
+    for settings in (meta, *parts_named('data_preprocessor', stored_config(meta))):
         mean, std = _numbers(settings.get('mean')), _numbers(settings.get('std'))
         if mean and len(mean) == len(std) and min(std) > 0:
             return dict(mean=mean, std=std)
@@ -56,12 +56,12 @@ def stored_reading(checkpoint: Mapping[str, Any]) -> Reading | None:
     Returns:
         None if unknown.
     """
-    meta = _meta(checkpoint)
+    meta = meta_of(checkpoint)
     try:
         if isinstance(meta.get('reading'), Mapping):
             _READING.validate_python(meta['reading'])
             return Reading(**meta['reading'])
-        return first_reading(_config(meta), 'train')
+        return first_reading(stored_config(meta), 'train')
     except (AttributeError, TypeError, ValueError):
         return None  # written by other means than this package's
 
@@ -101,12 +101,13 @@ def as_stored(reading: Reading) -> dict[str, Any]:
     return {name: as_lists(value) for name, value in asdict(reading).items()}
 
 
-def _meta(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+def meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a checkpoint says of itself."""
     meta = checkpoint.get('meta')
     return meta if isinstance(meta, Mapping) else {}
 
 
-def _config(meta: Mapping[str, Any]) -> dict[str, Any]:
+def stored_config(meta: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a run: Python source, which is parsed and never run."""
     source = meta.get('cfg')
     try:
@@ -138,7 +139,7 @@ def _literal(node: ast.expr) -> Any:
         return None
 
 
-def _parts_named(name: str, config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def parts_named(name: str, config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Every mapping of a config that stands under a name, the outermost first."""
     level: list[Mapping[str, Any]] = [config]
     while level:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..engine.launch import latest_checkpoint
+from ..engine.latest_checkpoint import recorded_checkpoint
 from .form import SpecError
 from .settings import (
     Training,
@@ -310,7 +310,7 @@ def _with_checkpoint(argument: str) -> str:
     if not argument.startswith(_CHECKPOINT_OF):
         return argument
     folder = argument.removeprefix(_CHECKPOINT_OF).strip()
-    checkpoint = latest_checkpoint(folder)
+    checkpoint = recorded_checkpoint(Path(folder))
     if checkpoint is None:
         raise SpecError(f'{folder} holds no checkpoint')
-    return checkpoint
+    return str(checkpoint)

@@ -9,8 +9,9 @@ from typing import Any
 from mmengine.config import Config
 
 from ..datasets.windowed.scenes import find_scenes, join
+from ..engine.settings import faults_of_settings
 from ..images.names import is_local
-from ..overrides import merge_options, resolve_path
+from ..overrides import resolve_path
 from .form import ByBackbone, refuse
 from .form import unknown as hint
 from .scores import score_names
@@ -133,11 +134,15 @@ def _faults_of_training(training: Training) -> Iterator[str]:
             if fault:
                 faults.append(f'{where}.{path}: {training.config}: {fault}')
     yield from faults
-    if training.epochs is not None and not faults:
-        cfg = copy.deepcopy(found)
-        merge_options(cfg, copy.deepcopy(training.changes))
-        for fault in _faults_of_length(cfg):
+    if faults:
+        return
+    cfg = training.merged(seed=0)
+    if training.epochs is not None:
+        faults = list(_faults_of_length(cfg))
+        for fault in faults:
             yield f'{training.epochs_key}: {training.config}: {fault}'
+    for fault in () if faults else faults_of_settings(cfg):
+        yield f'{training.config_key}: {training.config}: {fault}'
 
 
 def _merge_fault(cfg: Config, path: str, value: Any) -> str | None:

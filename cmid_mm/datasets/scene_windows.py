@@ -19,6 +19,7 @@ from ..images import ImageFile, Place, Reading, UnreadableImageError, read_heade
 from ..labels.errors import LabelError
 from ..labels.lists import read_list
 from ..labels.vectors import Area, placed
+from ..ranges import Count, Share
 from .imagery import ImageryDataset, TooManyUnreadableError
 from .windows import RandomWindows
 
@@ -80,9 +81,9 @@ class SceneWindows(ImageryDataset):
         data_root: str = '',
         ann_file: str = '',
         pipeline: Sequence[dict[str, Any] | Callable[..., Any]] = (),
-        tile_size: int = 256,
-        per_epoch: int | None = None,
-        min_valid: float = 0.5,
+        tile_size: Count = 256,
+        per_epoch: Count | None = None,
+        min_valid: Share = 0.5,
         aoi: str | None = None,
         weights: Mapping[str, float] | None = None,
         max_unreadable: float = 0.01,

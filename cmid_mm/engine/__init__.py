@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-from . import hooks
+from . import hooks, settings
 from .atomic_backend import AtomicLocalBackend
 from .initializers import PretrainedBackbone
 from .layer_decay import BackboneLayerDecayConstructor
@@ -19,4 +19,5 @@ __all__ = [
     'PretrainedBackbone',
     'ResumableTrainLoop',
     'hooks',
+    'settings',
 ]

@@ -11,10 +11,8 @@ import torch
 import torch.distributed
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
-from mmengine.runner import CheckpointLoader, find_latest_checkpoint
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 
-from ..checkpoints import read_checkpoint
 from ..configs import (
     READ_BY_RUNS,
     innermost_dataset,
@@ -23,6 +21,8 @@ from ..configs import (
     wrapped_datasets,
 )
 from ..files import check_writable
+from .hooks import StepGuardHook
+from .latest_checkpoint import check_whole, latest_checkpoint
 
 #: How alike names are that are taken for one another: variables such as
 #: ``test_pipeline`` (beside ``tta_pipeline``), in configs of the OpenMMLab packages,
@@ -118,6 +118,25 @@ def fall_back_to_float32(cfg: Config) -> None:
         wrapper.pop('dtype', None)
 
 
+def guard_steps(cfg: Config) -> None:
+    """Skip iterations that are not finite, unless the config says how or that not.
+
+    A config sets ``default_hooks.step_guard``, None for none, or has a
+    :class:`~cmid_mm.engine.hooks.StepGuardHook` among its custom hooks.
+    """
+    custom = cfg.get('custom_hooks') or []
+    if not any(is_type(HOOKS, hook.get('type'), StepGuardHook) for hook in custom):
+        if cfg.get('default_hooks') is None:
+            cfg.default_hooks = {}
+        cfg.default_hooks.setdefault('step_guard', dict(type='StepGuardHook'))
+
+
+def save_on_signals(cfg: Config) -> None:
+    """Save when a signal stops a run, unless ``default_hooks.preemption`` says how."""
+    hooks = cfg.setdefault('default_hooks', {}) or {}
+    hooks.setdefault('preemption', dict(type='PreemptionHook'))
+
+
 def use_tta(cfg: Config) -> None:
     """Test with the config's test-time augmentation.
 
@@ -202,6 +221,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
     Raises:
         FileNotFoundError: If the named checkpoint does not exist.
+        CheckpointError: If it is damaged, or the folder has damaged ones only.
     """
     if resume is None:
         if not cfg.get('resume') or cfg.get('load_from'):
@@ -209,42 +229,12 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         resume = 'auto'  # as mmengine takes a config that resumes from nothing named
     if resume != 'auto' and not Path(resume).is_file():
         raise FileNotFoundError(f'--resume {resume} does not exist')
-    latest = latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+    latest: str | None = resume
+    if resume == 'auto':
+        latest = latest_checkpoint(cfg.work_dir)
+    else:
+        check_whole(resume)
     if latest is None:
         print(f'No checkpoint in {cfg.work_dir}: starting anew.')
     else:
         cfg.resume, cfg.load_from = True, latest
-
-
-def latest_checkpoint(work_dir: str) -> str | None:
-    """The last whole checkpoint of a work folder, or None."""
-    recorded = find_latest_checkpoint(work_dir)
-    if recorded:
-        # The record is an absolute path: in a copy of the folder, that of the original.
-        for file in (Path(work_dir, Path(recorded).name), Path(recorded)):
-            if file.is_file():
-                return str(file)
-    # The run was killed between the checkpoint and its record.
-    files = [
-        *Path(work_dir).glob('epoch_*.pth'),
-        *Path(work_dir).glob('iter_*.pth'),
-    ]
-    if not files:
-        return None
-    return str(max(files, key=lambda file: file.stat().st_mtime))
-
-
-def refuse_unsafe_checkpoints(read: dict[str, dict[str, Any]] | None = None) -> None:
-    """Let mmengine read local checkpoints only without running code from them.
-
-    Args:
-        read: Checkpoints that have been read already, by path. Each is taken out
-            and given to mmengine in place of the file.
-    """
-
-    def load_from_local(filename: str, map_location: Any = None) -> Any:
-        if read and filename in read:
-            return read.pop(filename)
-        return read_checkpoint(filename, map_location=map_location)
-
-    CheckpointLoader.register_scheme('', load_from_local, force=True)

@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+
+from .fault_tolerant_runner import FaultTolerantRunner
 
 #: Packages whose messages at the start are for the log file.
 _FRAMEWORK = ('mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'mmrotate')
@@ -16,8 +17,8 @@ _TELLING = re.compile('resumed epoch|load checkpoint|LR is set', re.IGNORECASE)
 _DEPRECATION = re.compile('deprecat', re.IGNORECASE)
 
 
-class QuietRunner(Runner):
-    """mmengine's runner without its environment, config and hooks on the console.
+class QuietRunner(FaultTolerantRunner):
+    """A runner without its environment, config and hooks on the console.
 
     Until the first epoch (or test) begins, what the OpenMMLab packages log is written
     to the log file alone, but for warnings; what others log is shown, ours included.

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine import dist
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
@@ -26,13 +27,14 @@ def read_start(runner: Runner) -> dict[str, dict[str, Any]]:
 
     Returns:
         The checkpoint by its path, for
-        :func:`cmid_mm.engine.launch.refuse_unsafe_checkpoints`; nothing if the run
+        :func:`cmid_mm.checkpoints.openmmlab.register_loaders`; nothing if the run
         starts from none or from one that mmengine downloads.
 
     Raises:
         CheckpointError: If the file cannot be read, a weight does not fit, or a run
             cannot be resumed from it; names the file.
     """
+    _agree_on_start(runner)
     path: Any = runner.cfg.get('load_from')
     if not path or '://' in path:
         return {}
@@ -51,6 +53,19 @@ def read_start(runner: Runner) -> dict[str, dict[str, Any]]:
     if resumes:
         _check_state(runner, checkpoint, path)
     return {path: checkpoint}
+
+
+def _agree_on_start(runner: Runner) -> None:
+    """Let all processes start from what the first has found.
+
+    Each has looked for the latest checkpoint itself, before they knew of each other.
+    """
+    own = (runner.cfg.get('load_from'), runner.cfg.get('resume'))
+    agreed = [own]
+    dist.broadcast_object_list(agreed)
+    if agreed[0] != own:
+        runner.cfg.load_from, runner.cfg.resume = agreed[0]
+        runner._load_from, runner._resume = agreed[0]
 
 
 def _check_state(runner: Runner, checkpoint: Mapping[str, Any], path: str) -> None:

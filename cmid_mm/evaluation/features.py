@@ -121,7 +121,7 @@ def extract_features(
     Raises:
         TypeError: If the model is neither.
     """
-    extract_feats = _feature_function(model)
+    extract_feats = feature_function(model)
     if device is None:
         device = next(model.parameters()).device
     features, labels = [], []
@@ -136,7 +136,7 @@ def extract_features(
     return torch.cat(features), torch.cat(labels)
 
 
-def _feature_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def feature_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """What turns images on the 0-255 scale into pooled features, (B, D)."""
     extract_feats: Any = getattr(model, 'extract_feats', None)
     if extract_feats is not None:

@@ -11,6 +11,8 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from ..ranges import Count, Numbers
+
 
 @MODELS.register_module()
 class ViewPairPreprocessor(BaseDataPreprocessor):
@@ -40,8 +42,8 @@ class ViewPairPreprocessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Numbers,
+        std: Numbers,
         mask_fill: str = 'mean',
         channels_last: bool = False,
         non_blocking: bool = True,
@@ -170,7 +172,7 @@ class SelfSupViewPreprocessor(ViewPairPreprocessor):
         self,
         *args: Any,
         stack_views: bool = False,
-        mask_stride: int | None = None,
+        mask_stride: Count | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)

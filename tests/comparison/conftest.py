@@ -63,7 +63,7 @@ FEATURES = """
     pathlib.Path(args.json).write_text(json.dumps(dict(knn_top1=value)))
 """
 CONFIG = """
-    model = dict(type='CMID', depth=18)
+    model = dict(type='Network', depth=18)
     train_cfg = dict(max_epochs=30)
     param_scheduler = [
         dict(type='LinearLR', end=1),

@@ -73,6 +73,7 @@ def test_from_scenes_and_polygons_to_scores(ground, run, tmp_path, capsys):
         *WINDOWS_OF_64,
         'train_dataloader.batch_size=4',
         'train_cfg.max_iters=4',
+        'param_scheduler.0.end=4',
         'train_cfg.val_interval=4',
         'default_hooks.checkpoint.interval=4',
     ]
@@ -107,6 +108,7 @@ def test_from_scenes_and_polygons_to_scores(ground, run, tmp_path, capsys):
                 'model.backbone.stem_channels=8',
                 'model.decode_head.in_channels=32',
                 'train_cfg.max_iters=2',
+                'param_scheduler.0.end=2',
                 'train_cfg.val_interval=2',
                 'default_hooks.checkpoint.interval=2',
                 'default_hooks.checkpoint.save_best=OA',  # F1 may be nan

@@ -1,6 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """ConvNeXt: Liu et al., A ConvNet for the 2020s, CVPR 2022."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from .family import Architecture, Export, Family, arch_setting, channels_of_stages
@@ -100,6 +103,27 @@ def _settings(network: Architecture) -> str:
     return f'{arch}, and {channels_of_stages(network.width)}'
 
 
+def _network(
+    shape: Architecture, state: Mapping[str, Tensor], stored: Mapping[str, Any]
+) -> dict[str, Any]:
+    channels = [
+        state[f'stages.{stage}.0.depthwise_conv.weight'].shape[0]
+        for stage in range(len(shape.depths))
+    ]
+    return dict(
+        type='mmpretrain.ConvNeXt',
+        arch=dict(depths=list(shape.depths), channels=channels),
+        in_channels=shape.bands,
+        stem_patch_size=shape.kernel,
+        linear_pw_conv=state['stages.0.0.pointwise_conv1.weight'].ndim == 2,
+        # ConvNeXt V2 normalises responses instead of scaling layers.
+        use_grn='stages.0.0.grn.gamma' in state,
+        layer_scale_init_value=1e-6 if 'stages.0.0.gamma' in state else 0.0,
+        out_indices=list(range(len(shape.depths))),
+        gap_before_final_norm=False,
+    )
+
+
 CONVNEXT = Family(
     name='ConvNeXt',
     type='mmpretrain.ConvNeXt',
@@ -118,6 +142,7 @@ CONVNEXT = Family(
     block=r'stages\.(\d+)\.(\d+)\.',
     parts=r'(downsample_layers|stages|norm\d)\.',
     settings=_settings,
+    network=_network,
     # Pre-training uses the last of the norms behind the stages.
     may_be_new=r'norm[0-2]\.(weight|bias)$',
     # timm knows the last norm only.

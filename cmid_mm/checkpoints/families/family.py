@@ -16,6 +16,13 @@ from .naming import Layout
 Resize = Callable[[str, Mapping[str, Tensor], Mapping[str, Tensor], nn.Module], Tensor]
 
 
+#: What to build a network of, with the outputs of all stages: from its shape, its
+#: weights and what the file says of its settings.
+Network = Callable[
+    ['Architecture', Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]
+]
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Shape of a backbone, as far as its weights tell.
@@ -107,6 +114,8 @@ class Family:
             are there.
         mmdet_prefix: What mmdet and mmseg expect before the names.
         wrapper: What the network of ``type`` has before the names.
+        network: The config of the network that weights belong to; None if they do not
+            tell enough.
     """
 
     name: str
@@ -125,6 +134,7 @@ class Family:
     exports: Mapping[str, tuple[Export, ...]] = field(default_factory=dict)
     mmdet_prefix: str = ''
     wrapper: str = ''
+    network: Network | None = None
 
     def describe(self, state: Mapping[str, Tensor]) -> Architecture | None:
         """Describe the backbone that a state dict belongs to.
@@ -171,3 +181,8 @@ def arch_setting(archs: Mapping[Any, str], network: Architecture) -> str:
     """The ``arch`` of mmpretrain with a network's width and depths."""
     arch = archs.get((network.width, network.depths))
     return f'arch={arch!r}' if arch else f'an arch of {network.name}'
+
+
+def quarters(depth: int) -> list[int]:
+    """The last block of each quarter of the blocks of a network of one stage."""
+    return sorted({-(-depth * quarter // 4) - 1 for quarter in range(1, 5)})

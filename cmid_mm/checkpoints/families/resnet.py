@@ -119,6 +119,30 @@ def _settings(network: Architecture) -> str:
     return f'{depth}, and {channels_of_stages(width)}'
 
 
+def _network(
+    shape: Architecture, state: Mapping[str, Tensor], stored: Mapping[str, Any]
+) -> dict[str, Any]:
+    stages = len(shape.depths)
+    kind, stem = 'ResNet', 'conv1.weight'
+    if shape.deep_stem:
+        pooled = 'layer2.0.downsample.1.weight'
+        averages = pooled in state and state[pooled].ndim == 4
+        kind, stem = 'ResNetV1d' if averages else 'ResNetV1c', 'stem.2.conv.weight'
+    return dict(
+        type=f'mmpretrain.{kind}',
+        depth=shape.resnet_depth,
+        in_channels=shape.bands,
+        stem_channels=state[stem].shape[0],
+        base_channels=shape.width,
+        num_stages=stages,
+        strides=[1, 2, 2, 2][:stages],
+        dilations=[1] * stages,
+        out_indices=list(range(stages)),
+        # Of bottlenecks, which convolution has the stride.
+        style='caffe' if stored.get('style') == 'caffe' else 'pytorch',
+    )
+
+
 RESNET = Family(
     name='ResNet',
     type='ResNet',
@@ -136,6 +160,7 @@ RESNET = Family(
     parts=r'(conv1|bn1|stem|layer\d)\.',
     settings=_settings,
     measure=_measure,
+    network=_network,
     exports=dict(
         timm=(
             Export(_TIMM_V1D, ('stem.0.conv.weight', 'layer2.0.downsample.2.weight')),

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Swin Transformer: Liu et al., ICCV 2021."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -164,6 +165,25 @@ def _settings(network: Architecture) -> str:
     )
 
 
+def _network(
+    shape: Architecture, state: Mapping[str, Tensor], stored: Mapping[str, Any]
+) -> dict[str, Any]:
+    table = state['stages.0.blocks.0.attn.w_msa.relative_position_bias_table']
+    return dict(
+        type='mmpretrain.SwinTransformer',
+        arch=dict(
+            embed_dims=shape.width,
+            depths=list(shape.depths),
+            num_heads=list(shape.heads),
+        ),
+        patch_size=shape.kernel,
+        in_channels=shape.bands,
+        window_size=(math.isqrt(table.shape[0]) + 1) // 2,
+        out_indices=list(range(len(shape.depths))),
+        pad_small_map=True,
+    )
+
+
 SWIN = Family(
     name='Swin',
     type='SwinTransformer',
@@ -189,6 +209,7 @@ SWIN = Family(
     parts=r'(patch_embed|stages|norm\d)\.|absolute_pos_embed$',
     settings=_settings,
     measure=_measure,
+    network=_network,
     # Pre-training uses the last of the norms behind the stages.
     may_be_new=r'norm[0-2]\.(weight|bias)$',
     indispensable=(

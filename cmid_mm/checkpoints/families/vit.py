@@ -1,15 +1,19 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """ViT: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
 from ..position_tables import resize_vit_positions
-from .family import Architecture, Export, Family, arch_setting
+from .family import Architecture, Export, Family, arch_setting, quarters
 from .naming import SEPARATE_QKV, Layout, Names, Step
 
-_ARCHS = {
+_ARCHS: dict[tuple[int, tuple[int, ...]], str] = {
     (192, (12,)): 'deit-tiny',
     (384, (12,)): 'deit-small',
     (768, (12,)): 'base',
@@ -160,6 +164,45 @@ def _settings(network: Architecture) -> str:
     return arch_setting(_ARCHS, network)
 
 
+def _network(
+    shape: Architecture, state: Mapping[str, Tensor], stored: Mapping[str, Any]
+) -> dict[str, Any]:
+    depth = shape.depths[0]
+    arch = stored.get('arch', _ARCHS.get((shape.width, shape.depths)))
+    if isinstance(arch, str):
+        zoo: Mapping[str, Any] = VisionTransformer.arch_zoo
+        arch = zoo.get(arch.lower())
+    heads = arch.get('num_heads') if isinstance(arch, Mapping) else None
+    if not isinstance(heads, int):
+        raise ValueError(
+            f'the number of heads of a {shape} is not in its weights, and the file '
+            'does not say it'
+        )
+    has_token = 'cls_token' in state
+    patches = math.isqrt(state['pos_embed'].shape[1] - has_token)
+    hidden = 'layers.0.ffn.layers.0.0.weight'
+    return dict(
+        type='mmpretrain.VisionTransformer',
+        arch=dict(
+            embed_dims=shape.width,
+            num_layers=depth,
+            num_heads=heads,
+            feedforward_channels=state[hidden].shape[0],
+        ),
+        img_size=patches * shape.kernel,
+        patch_size=shape.kernel,
+        in_channels=shape.bands,
+        qkv_bias='layers.0.attn.qkv.bias' in state,
+        patch_cfg=dict(bias='patch_embed.projection.bias' in state),
+        pre_norm='pre_norm.weight' in state,
+        final_norm='ln1.weight' in state,
+        with_cls_token=has_token,
+        layer_scale_init_value=1e-5 if 'layers.0.attn.gamma1.weight' in state else 0.0,
+        out_type='featmap',
+        out_indices=quarters(depth),
+    )
+
+
 VIT = Family(
     name='ViT',
     type='mmpretrain.VisionTransformer',
@@ -197,6 +240,7 @@ VIT = Family(
     block=r'(layers)\.(\d+)\.',
     parts=r'(patch_embed|pre_norm|layers|ln1|ln2)\.|(cls_token|pos_embed)$',
     settings=_settings,
+    network=_network,
     # The norm for averaged patches
     may_be_new=r'ln2\.(weight|bias)$',
     indispensable=(

@@ -13,6 +13,7 @@ from ...images import Reading
 from ...images.pairs import ImagePair
 from ...images.pixels import missing_pixels
 from ...labels.masks import check_size, read_change_mask
+from ...ranges import AnyNumber, Count, Positive
 
 
 @TRANSFORMS.register_module()
@@ -48,10 +49,10 @@ class LoadImagePair(BaseTransform):
         self,
         bands: Sequence[int | str] | None = None,
         value_range: Any = None,
-        num_bands: int | None = None,
-        nodata: float | None = None,
+        num_bands: Count | None = None,
+        nodata: AnyNumber | None = None,
         align: bool = False,
-        gsd: float | None = None,
+        gsd: Positive | None = None,
         quality: Any = None,
     ) -> None:
         self.reading = Reading(

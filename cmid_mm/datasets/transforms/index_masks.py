@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
 from ...labels.masks import check_size, read_index_mask
+from ...ranges import Count
 
 
 @TRANSFORMS.register_module()
@@ -29,7 +30,7 @@ class LoadIndexMask(BaseTransform):
 
     def __init__(
         self,
-        num_classes: int | None = None,
+        num_classes: Count | None = None,
         label_map: Mapping[int, int] | None = None,
     ) -> None:
         self.num_classes = num_classes

@@ -10,6 +10,7 @@ from mmengine.registry import TRANSFORMS
 from ...images import NoValidPixelError, Reading, load_array, load_image_and_mask
 from ...images.notices import say_once
 from ...images.pixels import missing_pixels
+from ...ranges import AnyNumber, Count, Positive
 
 
 @TRANSFORMS.register_module()
@@ -45,12 +46,12 @@ class LoadImagery(BaseTransform):
 
     def __init__(
         self,
-        size: int | None = None,
+        size: Count | None = None,
         bands: Sequence[int | str] | None = None,
         value_range: Any = None,
-        num_bands: int | None = None,
-        nodata: float | None = None,
-        gsd: float | None = None,
+        num_bands: Count | None = None,
+        nodata: AnyNumber | None = None,
+        gsd: Positive | None = None,
         quality: Any = None,
     ) -> None:
         self.reading = Reading(

@@ -8,6 +8,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
+from ...ranges import Count
+
 
 @TRANSFORMS.register_module()
 class MaskPair(BaseTransform):
@@ -28,7 +30,11 @@ class MaskPair(BaseTransform):
     """
 
     def __init__(
-        self, size: int, patch_size: int = 32, ratio: float = 0.6, share: float = 1.0
+        self,
+        size: Count,
+        patch_size: Count = 32,
+        ratio: float = 0.6,
+        share: float = 1.0,
     ) -> None:
         if size % patch_size:
             raise ValueError(

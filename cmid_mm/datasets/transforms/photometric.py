@@ -10,6 +10,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
+from ...ranges import NonNegative, NonNegativeRange, PositiveRange, Share
+
 # ITU-R BT.601 weights of R, G, B, those of OpenCV's and Pillow's grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _LEVELS = np.arange(256, dtype=np.float32)
@@ -264,19 +266,19 @@ class PhotometricNoise(BaseTransform):
 
     def __init__(
         self,
-        brightness: float = 0.4,
-        contrast: float = 0.4,
-        saturation: float = 0.2,
-        hue: float = 0.1,
-        jitter_prob: float = 0.8,
+        brightness: NonNegative = 0.4,
+        contrast: NonNegative = 0.4,
+        saturation: NonNegative = 0.2,
+        hue: NonNegative = 0.1,
+        jitter_prob: Share = 0.8,
         blur_kernel: Sequence[int] = (3, 7),
-        blur_sigma: Sequence[float] = (0.1, 2.0),
-        blur_prob: float = 1.0,
-        noise_variance: Sequence[float] = (10.0, 50.0),
-        noise_prob: float = 0.6,
+        blur_sigma: PositiveRange = (0.1, 2.0),
+        blur_prob: Share = 1.0,
+        noise_variance: NonNegativeRange = (10.0, 50.0),
+        noise_prob: Share = 0.6,
         solarize_threshold: float = 128,
-        solarize_prob: float = 0.2,
-        grey_prob: float = 0.2,
+        solarize_prob: Share = 0.2,
+        grey_prob: Share = 0.2,
         relative: bool | None = None,
         both: bool = False,
     ) -> None:

@@ -2,7 +2,6 @@
 """The two views of an image, with the place of each (docs/method.md, Views)."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -10,6 +9,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
+
+from ...ranges import Count, PositiveRange
 
 # Draws of area and ratio before the largest centred crop is taken.
 _ATTEMPTS = 10
@@ -37,19 +38,19 @@ class ViewPair(BaseTransform):
             above have no upper side.
         num_crops: Number of small crops.
         crop_size: Their side in pixels.
-        crop_area: Range of their share of the image area.
+        crop_area: PositiveRange of their share of the image area.
     """
 
     def __init__(
         self,
-        size: int,
-        area: Sequence[float] = (0.3, 1.0),
-        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        size: Count,
+        area: PositiveRange = (0.3, 1.0),
+        ratio: PositiveRange = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
         turn: bool = False,
         num_crops: int = 0,
         crop_size: int = 96,
-        crop_area: Sequence[float] = (0.05, 0.3),
+        crop_area: PositiveRange = (0.05, 0.3),
     ) -> None:
         for name, share in (('area', area), ('crop_area', crop_area)):
             if not 0 < share[0] <= share[1] <= 1:
@@ -99,9 +100,9 @@ class ViewPair(BaseTransform):
                 return top, left, crop_height, crop_width
         crop_height, crop_width = height, width
         if width / height < self.ratio[0]:
-            crop_height = round(width / self.ratio[0])
+            crop_height = max(1, round(width / self.ratio[0]))
         elif width / height > self.ratio[1]:
-            crop_width = round(height * self.ratio[1])
+            crop_width = max(1, round(height * self.ratio[1]))
         top = (height - crop_height) // 2
         left = (width - crop_width) // 2
         return top, left, crop_height, crop_width

@@ -11,6 +11,7 @@ from torch import nn
 from ...evaluation.dense import LabelledWindows, probe_pixels
 from ...evaluation.dense.probe import check_options, check_pair
 from ...images import Reading
+from ...ranges import Count
 from .evaluation_hook import EvaluationHook
 
 
@@ -54,12 +55,12 @@ class DenseEvaluationHook(EvaluationHook):
         self,
         train: dict[str, Any],
         test: dict[str, Any],
-        window: int = 512,
+        window: Count = 512,
         data_root: str = '',
         stages: Sequence[int] | None = None,
         normalization: str = 'pretraining',
         head: str = 'linear',
-        max_cells: int | None = None,
+        max_cells: Count | None = None,
         interval: int = 10,
         by_epoch: bool = True,
         evaluate_before_training: bool = True,

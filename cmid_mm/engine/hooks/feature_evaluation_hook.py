@@ -17,6 +17,7 @@ from ...evaluation.features import (
     linear_probe_accuracy,
 )
 from ...isolation import rng_unchanged
+from ...ranges import Count, Index, Positive
 from .evaluation_hook import EvaluationHook
 
 
@@ -65,13 +66,13 @@ class FeatureEvaluationHook(EvaluationHook):
         test: dict,
         interval: int = 10,
         by_epoch: bool = True,
-        size: int = 224,
-        batch_size: int = 64,
-        num_workers: int = 2,
+        size: Count = 224,
+        batch_size: Count = 64,
+        num_workers: Index = 2,
         knn: bool = True,
         linear_probe: bool = True,
-        k: int = 20,
-        temperature: float = 0.07,
+        k: Count = 20,
+        temperature: Positive = 0.07,
         evaluate_before_training: bool = True,
         at_end: bool = True,
         **loading: Any,

@@ -8,6 +8,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...ranges import Count
+
 
 @HOOKS.register_module()
 class LogHistoryHook(Hook):
@@ -24,7 +26,7 @@ class LogHistoryHook(Hook):
             whole run (``window_size='global'``) keeps all. Defaults to 1000.
     """
 
-    def __init__(self, keep: int = 1000) -> None:
+    def __init__(self, keep: Count = 1000) -> None:
         self.keep = keep
 
     def after_train_iter(

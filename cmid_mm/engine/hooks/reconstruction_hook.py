@@ -13,6 +13,7 @@ from mmpretrain.utils import get_ori_model
 
 from ...images.writing import write_image
 from ...isolation import buffers_unchanged, modes_unchanged, rng_unchanged
+from ...ranges import Count
 from ...visualization.reconstruction import reconstruction_panel
 from .periodic_hook import PeriodicHook
 
@@ -58,7 +59,7 @@ class ReconstructionHook(PeriodicHook):
         self,
         interval: int = 10,
         by_epoch: bool = True,
-        num_images: int = 8,
+        num_images: Count = 8,
         indices: Sequence[int] | None = None,
         bands: Sequence[int] | None = None,
     ) -> None:

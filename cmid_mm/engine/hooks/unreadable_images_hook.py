@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from ...datasets.imagery import ImageryDataset
 from ...datasets.unreadable import SkipsUnreadable
 from ...files import write_bytes
+from ...ranges import Count
 
 #: Name of the list in the work directory.
 _LIST = 'unreadable.txt'
@@ -42,7 +43,7 @@ class UnreadableImagesHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, interval: int = 50) -> None:
+    def __init__(self, interval: Count = 50) -> None:
         self.interval = interval
         self._listed = 0
         self._known: list[str] = []

@@ -10,6 +10,7 @@ from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
 from ...labels.masks import IGNORED
+from ...ranges import Count
 
 
 @METRICS.register_module()
@@ -39,7 +40,7 @@ class ChangeDetectionMetric(BaseMetric):
 
     def __init__(
         self,
-        group: int = 8,
+        group: Count = 8,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -47,7 +48,7 @@ class ChangeDetectionMetric(BaseMetric):
         self.group = group
 
     @staticmethod
-    def score_names(group: int = 8, **options: Any) -> tuple[str, ...]:
+    def score_names(group: Count = 8, **options: Any) -> tuple[str, ...]:
         """Names of the scores, by the arguments of the metric."""
         return ('F1', 'IoU', 'precision', 'recall', 'OA', f'mF1_batch{group}')
 

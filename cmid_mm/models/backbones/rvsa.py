@@ -15,6 +15,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...ranges import Count, Share
 from .rotated_window_attention import MapAttention, RotatedWindowAttention
 
 
@@ -164,16 +165,16 @@ class RVSAViT(BaseModule):
 
     def __init__(
         self,
-        img_size: int | tuple[int, int] = 224,
-        patch_size: int = 16,
-        in_channels: int = 3,
-        embed_dims: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
-        mlp_ratio: int = 4,
-        window_size: int = 7,
-        interval: int = 3,
-        drop_path_rate: float = 0.0,
+        img_size: Count | tuple[Count, Count] = 224,
+        patch_size: Count = 16,
+        in_channels: Count = 3,
+        embed_dims: Count = 768,
+        depth: Count = 12,
+        num_heads: Count = 12,
+        mlp_ratio: Count = 4,
+        window_size: Count = 7,
+        interval: Count = 3,
+        drop_path_rate: Share = 0.0,
         out_type: str = 'featmap',
         out_indices: int | Sequence[int] = -1,
         final_norm: bool = True,

@@ -12,6 +12,8 @@ from mmengine.registry import MODELS
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
+from ...ranges import Count, Index
+
 
 class Attention(nn.Module):
     """Multi-head attention with a scale that does not depend on the heads' width.
@@ -128,15 +130,15 @@ class BITHead(BaseDecodeHead):
 
     def __init__(
         self,
-        in_channels: int,
-        channels: int = 32,
+        in_channels: Count,
+        channels: Count = 32,
         *,
-        num_classes: int = 2,
-        num_tokens: int = 4,
-        decoder_depth: int = 8,
-        num_heads: int = 8,
-        head_channels: int = 64,
-        feedforward_channels: int = 64,
+        num_classes: Count = 2,
+        num_tokens: Count = 4,
+        decoder_depth: Index = 8,
+        num_heads: Count = 8,
+        head_channels: Count = 64,
+        feedforward_channels: Count = 64,
         norm_cfg: dict[str, Any] | None = None,
         in_index: int = -1,
         **kwargs: Any,

@@ -10,6 +10,8 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from mmrotate.structures.bbox import RotatedBoxes
 
+from ...ranges import Count, Share
+
 
 @MODELS.register_module()
 class RotatedTTAModel(BaseTTAModel):
@@ -26,7 +28,7 @@ class RotatedTTAModel(BaseTTAModel):
     """
 
     def __init__(
-        self, iou_threshold: float = 0.1, max_per_img: int = 2000, **kwargs: Any
+        self, iou_threshold: Share = 0.1, max_per_img: Count = 2000, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.iou_threshold = iou_threshold

@@ -18,6 +18,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ...ranges import Count, Index, Positive, Several, Share
 from .branch_head import BranchHead, PairedViews
 
 
@@ -191,17 +192,17 @@ class AssignmentHead(BranchHead):
 
     def __init__(
         self,
-        in_channels: int,
-        hidden_channels: int = 2048,
-        bottleneck_channels: int = 256,
-        num_prototypes: int = 2048,
+        in_channels: Count,
+        hidden_channels: Count = 2048,
+        bottleneck_channels: Count = 256,
+        num_prototypes: Several = 2048,
         batch_norm: bool = True,
-        num_matches: int = 20,
+        num_matches: Count = 20,
         location: str = 'pixel',
-        student_temperature: float = 0.1,
-        teacher_temperature: tuple[float, float] = (0.04, 0.07),
-        temperature_epochs: int = 50,
-        center_momentum: float = 0.9,
+        student_temperature: Positive = 0.1,
+        teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07),
+        temperature_epochs: Index = 50,
+        center_momentum: Share = 0.9,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -245,7 +246,7 @@ class AssignmentHead(BranchHead):
         )  # B L D
 
         temperature = self.temperature_at(pair.epoch)
-        losses, usage, near = [], [], []
+        losses, usage, used, near = [], [], [], []
         for query, key in ((0, 1), (1, 0)):
             query_index, key_index, same = self.match(
                 pair.boxes[query], pair.boxes[key], (rows, columns), size
@@ -257,11 +258,13 @@ class AssignmentHead(BranchHead):
                 target = self.assign(target_scores, temperature)
                 self.update_center(target_scores)
                 usage.append(normalized_entropy(target.mean((0, 1))))
+                used.append(share_used(target))
             losses.append(self.cross_entropy(scores, target))
         return {
             'loss_assignment': torch.stack(losses).mean(),
             'matched_within_half_stride': torch.stack(near).mean(),
             'prototype_entropy': torch.stack(usage).mean(),
+            'prototypes_used': torch.stack(used).mean(),
         }
 
     def match(
@@ -334,3 +337,18 @@ def normalized_entropy(probability: Tensor) -> Tensor:
     """Entropy of a distribution over its last axis, as a share of the maximum."""
     entropy = torch.special.entr(probability).sum(-1)
     return entropy / math.log(probability.shape[-1])
+
+
+def share_used(assignments: Tensor) -> Tensor:
+    """Prototypes that are the first of some position, as a share of what is possible.
+
+    Args:
+        assignments: (B, L, K).
+
+    Returns:
+        Scalar; 1 if each position has a prototype of its own, or each prototype one.
+    """
+    positions, prototypes = assignments.flatten(0, 1).shape
+    used = assignments.new_zeros(prototypes)
+    used.index_fill_(0, assignments.argmax(-1).flatten(), 1)
+    return used.sum() / min(positions, prototypes)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...ranges import Index, NonNegative
+
 Pair = Sequence[Tensor]
 
 
@@ -63,9 +65,9 @@ class BranchHead(BaseModule):
 
     def __init__(
         self,
-        start_epoch: int = 0,
+        start_epoch: Index = 0,
         stage: int = -1,
-        loss_weight: float = 1.0,
+        loss_weight: NonNegative = 1.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)

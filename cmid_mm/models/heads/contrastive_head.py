@@ -11,6 +11,7 @@ from mmengine import dist
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...ranges import Count, Index, Positive
 from ..ranks import gather_keys, gather_with_gradient
 from .branch_head import BranchHead, PairedViews
 
@@ -131,14 +132,14 @@ class MoCoHead(BranchHead):
 
     def __init__(
         self,
-        in_channels: int,
-        hidden_channels: int = 2048,
-        out_channels: int = 256,
+        in_channels: Count,
+        hidden_channels: Count = 2048,
+        out_channels: Count = 256,
         queue_size: int = 65536,
-        temperature: float = 0.2,
+        temperature: Positive = 0.2,
         projector_norm: bool = False,
         predictor: bool = False,
-        teacher_keys_from: int | None = 0,
+        teacher_keys_from: Index | None = 0,
         in_batch: bool = False,
         decoupled: bool = False,
         **kwargs: Any,
@@ -308,9 +309,9 @@ class BYOLHead(BranchHead):
 
     def __init__(
         self,
-        in_channels: int,
-        hidden_channels: int = 2048,
-        out_channels: int = 256,
+        in_channels: Count,
+        hidden_channels: Count = 2048,
+        out_channels: Count = 256,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...ranges import Count, Index, NonNegative, Positive
 from ..measuring import feature_map, measure
 from ..parts import build_part
 from .branch_head import BranchHead, PairedViews
@@ -54,16 +55,16 @@ class FeatureDistillationHead(BranchHead):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Count,
         target: dict,
         mean: Sequence[float],
-        std: Sequence[float],
+        std: Sequence[Positive],
         target_stage: int = -1,
-        target_bands: Sequence[int] | None = None,
+        target_bands: Sequence[Index] | None = None,
         target_mean: Sequence[float] | None = None,
-        target_std: Sequence[float] | None = None,
-        hidden_channels: int | None = None,
-        beta: float = 1.0,
+        target_std: Sequence[Positive] | None = None,
+        hidden_channels: Count | None = None,
+        beta: NonNegative = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -7,6 +7,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...ranges import Count, NonNegative, Share
 from ..data_preprocessor import upsample_mask
 from ..parts import build_part
 from .branch_head import BranchHead, PairedViews
@@ -44,14 +45,14 @@ class ReconstructionHead(BranchHead):
 
     def __init__(
         self,
-        in_channels: int,
-        stride: int = 32,
-        num_bands: int = 3,
-        frequency_weight: float = 1.0,
-        visible_weight: float = 0.001,
+        in_channels: Count,
+        stride: Count = 32,
+        num_bands: Count = 3,
+        frequency_weight: NonNegative = 1.0,
+        visible_weight: Share = 0.001,
         spatial_loss: dict | None = None,
         frequency_loss: dict | None = None,
-        hidden_channels: int | None = None,
+        hidden_channels: Count | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...ranges import Count, Positive
 from .assignment_head import location_grid, match_cells, select
 from .branch_head import BranchHead, PairedViews
 from .contrastive_head import two_layers, unit
@@ -41,13 +42,13 @@ class PatchSimilarityHead(BranchHead):
 
     def __init__(
         self,
-        in_channels: int,
-        hidden_channels: int = 512,
-        out_channels: int = 128,
-        num_matches: int = 20,
+        in_channels: Count,
+        hidden_channels: Count = 512,
+        out_channels: Count = 128,
+        num_matches: Count = 20,
         batch_norm: bool = True,
-        student_temperature: float = 0.1,
-        teacher_temperature: float = 0.05,
+        student_temperature: Positive = 0.1,
+        teacher_temperature: Positive = 0.05,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

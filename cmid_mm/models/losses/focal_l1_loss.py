@@ -5,6 +5,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...ranges import NonNegative, Positive
+
 
 def focal_l1(pred: Tensor, target: Tensor, beta: float, gamma: float) -> Tensor:
     r"""Elementwise focal L1 distance.
@@ -43,7 +45,7 @@ class FocalL1Loss(nn.Module):
         >>> loss = FocalL1Loss()(pred, target, mask)  # (B,C,H,W) x2, (B,1,H,W)
     """
 
-    def __init__(self, beta: float = 0.2, gamma: float = 1.0) -> None:
+    def __init__(self, beta: Positive = 0.2, gamma: NonNegative = 1.0) -> None:
         super().__init__()
         self.beta = beta
         self.gamma = gamma

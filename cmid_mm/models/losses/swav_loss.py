@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from mmpretrain.models.losses import SwAVLoss
 from torch import Tensor
 
+from ...ranges import Count, Index
 from ..clock import finished_epochs
 
 
@@ -73,10 +74,10 @@ class QueuedSwAVLoss(SwAVLoss):
 
     def __init__(
         self,
-        feat_dim: int,
-        queue_length: int = 0,
-        queue_start_epoch: int = 15,
-        frozen_epochs: int = 0,
+        feat_dim: Count,
+        queue_length: Index = 0,
+        queue_start_epoch: Index = 15,
+        frozen_epochs: Index = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(feat_dim, **kwargs)

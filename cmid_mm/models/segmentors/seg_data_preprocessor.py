@@ -1,12 +1,13 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Normalisation of images and pairs with any number of bands for mmseg."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.registry import MODELS
 from mmseg.models import SegDataPreProcessor
+
+from ...ranges import Deviations, Numbers
 
 
 # The second name is spelled as mmseg spells its own.
@@ -28,9 +29,7 @@ class MultiBandSegPreprocessor(SegDataPreProcessor):
     #: Images stacked on the channels of an input, which are normalised alike.
     num_dates = 1
 
-    def __init__(
-        self, mean: Sequence[float], std: Sequence[float], **kwargs: Any
-    ) -> None:
+    def __init__(self, mean: Numbers, std: Deviations, **kwargs: Any) -> None:
         if len(mean) != len(std):
             raise ValueError(
                 f'{type(self).__name__}: {len(mean)} values of mean, but {len(std)} '
@@ -63,8 +62,8 @@ class BitemporalPreprocessor(MultiBandSegPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (255.0,),
+        mean: Numbers = (0.0,),
+        std: Deviations = (255.0,),
         **kwargs: Any,
     ) -> None:
         super().__init__(mean, std, **kwargs)

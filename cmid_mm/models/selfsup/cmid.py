@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ...ranges import PositiveShare
 from ..clock import finished_epochs, in_a_run
 from ..data_preprocessor import ViewPairPreprocessor
 from ..heads.branch_head import BranchHead, PairedViews
@@ -59,7 +60,7 @@ class CMID(BaseModel):
         momentum: float = 0.996,
         channels_last: bool = False,
         joint_views: bool = False,
-        momentum_half_life: float | None = None,
+        momentum_half_life: PositiveShare | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         if not 0 <= momentum <= 1:

@@ -5,6 +5,8 @@ from mmengine.registry import MODELS
 from mmpretrain.models.necks import SimMIMLinearDecoder
 from torch import nn
 
+from ...ranges import Count
+
 
 @MODELS.register_module()
 class SimMIMDecoder(SimMIMLinearDecoder):
@@ -17,7 +19,7 @@ class SimMIMDecoder(SimMIMLinearDecoder):
     """
 
     def __init__(
-        self, in_channels: int, encoder_stride: int, num_bands: int = 3
+        self, in_channels: Count, encoder_stride: Count, num_bands: Count = 3
     ) -> None:
         super().__init__(in_channels, encoder_stride)
         if num_bands != 3:

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...ranges import Count, NonNegative
 from ..data_preprocessor import upsample_mask
 from ..measuring import FeatureShape, feature_map, measure
 from ..parts import build_part
@@ -45,9 +46,9 @@ class MaskedEncoder(BaseModule):
         self,
         backbone: dict | nn.Module,
         insert_after: str,
-        channels: int | None = None,
-        stride: int | None = None,
-        token_std: float = 0.0,
+        channels: Count | None = None,
+        stride: Count | None = None,
+        token_std: NonNegative = 0.0,
         mode: str = 'add',
         init_cfg: dict | None = None,
     ) -> None:

@@ -4,21 +4,13 @@ import re
 import pytest
 
 from cmid_mm.configs import load_config
-from cmid_mm.engine.setting_ranges import check_settings
+from cmid_mm.engine.settings import check_settings
 from cmid_mm.overrides import merge_options
-
-CONFIGS = (
-    'configs/cmid/cmid_r18_scenes.py',
-    'configs/cmid/cmid_swin-b_potsdam.py',
-    'configs/change_detection/bit_r18_demo.py',
-    'configs/detection/oriented-rcnn_r18_dota.py',
-    'configs/segmentation/upernet_r18_demo.py',
-)
 
 
 @pytest.fixture(scope='module')
 def scenes():
-    return load_config(CONFIGS[0])
+    return load_config('configs/cmid/cmid_r18_scenes.py')
 
 
 @pytest.mark.parametrize(
@@ -60,8 +52,3 @@ def test_a_single_scheduler_and_wrapped_data_sets(scenes):
         check_settings(cfg)
     merge_options(cfg, {'train_dataloader.dataset.dataset.indices': [3, 1]})
     check_settings(cfg)
-
-
-@pytest.mark.parametrize('config', CONFIGS)
-def test_shipped_settings_are_within_their_ranges(config):
-    check_settings(load_config(config))

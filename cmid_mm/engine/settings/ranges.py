@@ -1,0 +1,83 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Numbers that mmengine, torch and the OpenMMLab packages take unseen."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+from ...building import has_type, wrong_setting
+from ...explaining import nodes_of
+from ...ranges import Count, Index, NonNegative, Positive, Share
+
+#: By the path of the setting, ``*`` being anything; classes of this package check their
+#: own.
+_RANGES = {
+    re.compile(path.replace('.', r'\.').replace('*', '.*')): found
+    for path, found in {
+        'randomness.seed': Index | None,
+        'optim_wrapper.accumulative_counts': Count,
+        'optim_wrapper.optimizer.lr': NonNegative | None,
+        'optim_wrapper.optimizer.weight_decay': NonNegative | None,
+        'optim_wrapper.clip_grad.max_norm': Positive | None,
+        'optim_wrapper.optimizer.eps': NonNegative | None,
+        'auto_scale_lr.base_batch_size': Count | None,
+        '*_dataloader.num_workers': Index,
+        '*_dataloader.batch_size': Count | None,
+        '*_dataloader.prefetch_factor': Count | None,
+        'param_scheduler*.begin': Index | None,
+        'param_scheduler*.end': Count | None,
+        'param_scheduler*.T_max': Count | None,
+        'param_scheduler*.total_steps': Count | None,
+        'param_scheduler*.step_size': Count | None,
+        'param_scheduler*.start_factor': Positive | None,
+        'param_scheduler*.end_factor': NonNegative | None,
+        'param_scheduler*.gamma': Positive | None,
+        'param_scheduler*.eta_min': NonNegative | None,
+        'param_scheduler*.eta_min_ratio': NonNegative | None,
+        'param_scheduler*.power': Positive | None,
+        # of mmpretrain's algorithms, their heads and losses
+        'model.momentum': Share,
+        'model.queue_len': Count,
+        'model.*temperature': Positive | tuple[Positive, Positive] | None,
+        'model.*epsilon': Positive | None,
+        'model.*sinkhorn_iterations': Count,
+        'model.*mask_ratio': Share,
+    }.items()
+}
+_INDICES = re.compile(r'\w+_dataloader\.(.+\.)?dataset\.indices')
+
+
+def faults_of_ranges(cfg: Config) -> Iterator[str]:
+    """Numbers that other packages take unseen, and should not.
+
+    Args:
+        cfg: The config of a run.
+    """
+    for place, node in nodes_of(cfg):
+        for key, value in node.items():
+            yield from _faults_of(f'{place}.{key}', value)
+
+
+def _faults_of(path: str, value: Any) -> Iterator[str]:
+    for pattern, expected in _RANGES.items():
+        if pattern.fullmatch(path) and not has_type(value, expected):
+            yield wrong_setting(path, value, expected)
+    if _INDICES.fullmatch(path) and not _are_indices(value):
+        yield (
+            f'{path}={value!r}: expected how many images to take, other than 0 '
+            '(below 0: of the last), or a list of their numbers'
+        )
+
+
+def _are_indices(value: Any) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, list | tuple):
+        return len(value) > 0 and all(_is_whole(index) for index in value)
+    return _is_whole(value) and value != 0
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,416 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Settings that contradict each other: the one list of rules.
+
+A rule looks at a whole config whose settings are each right by themselves, and yields a
+text for each contradiction: the keys and what was found, what is expected, what to do.
+It says nothing of what it does not know, such as parts of other packages.
+"""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.registry import MODELS
+
+from ...configs import resolve_type, scope_of, type_name, wrapped_datasets
+
+#: Optimisers whose steps have the length of the rate whatever the gradient is.
+_ADAPTIVE = ('Adam', 'Adan', 'AdamW', 'BlockwiseAdan', 'Lamb', 'Lion', 'NAdam', 'RAdam')
+#: Rates that no training stands: a step of 1 exceeds any weight there is; the largest
+#: rates in use otherwise are those of linear probes, of some tens.
+_MOST_ADAPTIVE_RATE, _MOST_RATE = 1, 1000
+_SPLITS = ('train', 'val', 'test')
+
+
+def faults_of_rules(cfg: Config) -> Iterator[str]:
+    """All contradictions of a config.
+
+    Args:
+        cfg: The config of a run.
+    """
+    with scope_of(cfg):
+        for rule in RULES:
+            yield from rule(cfg)
+
+
+def _workers(cfg: Config) -> Iterator[str]:
+    for split in _SPLITS:
+        loader: Any = cfg.get(f'{split}_dataloader') or {}
+        if loader.get('num_workers') != 0:
+            continue
+        for key in ('persistent_workers', 'prefetch_factor', 'timeout'):
+            if loader.get(key):
+                yield (
+                    f'{split}_dataloader.{key}={loader[key]!r}, but '
+                    f'{split}_dataloader.num_workers=0: expected at least one worker; '
+                    f'set num_workers=1 or more, or leave {key} out'
+                )
+
+
+def _learning_rate(cfg: Config) -> Iterator[str]:
+    optimizer: Any = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    rate = optimizer.get('lr')
+    adaptive = type_name(optimizer) in _ADAPTIVE
+    most = _MOST_ADAPTIVE_RATE if adaptive else _MOST_RATE
+    if isinstance(rate, int | float) and rate > most:
+        why = ', which moves each weight by about the rate' if adaptive else ''
+        yield (
+            f'optim_wrapper.optimizer.lr={rate!r}: expected at most {most} of '
+            f'{type_name(optimizer) or "an optimizer"}{why}; set lr lower'
+        )
+
+
+def _schedules(cfg: Config) -> Iterator[str]:
+    """Warm-up and other schedules against the length of the run."""
+    train_cfg: Any = cfg.get('train_cfg') or {}
+    for path, schedule in _parts(cfg.get('param_scheduler'), 'param_scheduler'):
+        by_epoch = schedule.get('by_epoch', True)
+        unit = 'max_epochs' if by_epoch else 'max_iters'
+        other = 'max_iters' if by_epoch else 'max_epochs'
+        length, name = train_cfg.get(unit), f'{path} ({type_name(schedule)})'
+        begin, end = schedule.get('begin') or 0, schedule.get('end')
+        if end is not None and begin >= end:
+            yield f'{name}: begin={begin} and end={end}: expected begin below end'
+        if by_epoch and not length and train_cfg.get(other):
+            if not schedule.get('convert_to_iter_based'):
+                yield (
+                    f'{name} counts epochs, but train_cfg.{other}={train_cfg[other]}: '
+                    'it would never move; set by_epoch=False of it, and its begin and '
+                    'end in iterations'
+                )
+        if not isinstance(length, int):
+            continue
+        if _warms_up(schedule) and end is not None and end > length:
+            yield (
+                f'{name}: end={end}, but train_cfg.{unit}={length}: the warm-up is '
+                'longer than the run; set end lower, or shorten the run with '
+                f'--{unit.replace("_", "-")}, which scales its schedules'
+            )
+
+
+def _warms_up(schedule: Any) -> bool:
+    first, last = schedule.get('start_factor', 1 / 3), schedule.get('end_factor', 1.0)
+    return type_name(schedule) in ('LinearLR', 'LinearParamScheduler') and first < last
+
+
+def _heads_in_time(cfg: Config) -> Iterator[str]:
+    """Heads that begin after the run has ended."""
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    for path, head in _heads(cfg):
+        for key in ('start_epoch', 'teacher_keys_from'):
+            start = head.get(key)
+            if isinstance(epochs, int) and isinstance(start, int) and start >= epochs:
+                yield (
+                    f'{path}.{key}={start}, but train_cfg.max_epochs={epochs}: '
+                    'expected an epoch of the run; set it lower, or train longer'
+                )
+
+
+def _views(cfg: Config) -> Iterator[str]:
+    """Masks of the size of the views, of cells that the model can hide."""
+    stride = (_model(cfg).get('encoder') or {}).get('stride')
+    preprocessor: Any = _preprocessor(cfg)[1]
+    reconstructs = any(type_name(h) == 'ReconstructionHead' for _, h in _heads(cfg))
+    for path, pipeline in _pipelines(cfg, 'train'):
+        views, masks = _step(pipeline, 'ViewPair'), _step(pipeline, 'MaskPair')
+        if not views or not masks:
+            continue
+        where, mask = f'{path}.{masks[0]} (MaskPair)', masks[1]
+        size, view_size = mask.get('size'), views[1].get('size')
+        if size != view_size:
+            yield (
+                f'{where}: size={size}, but {path}.{views[0]} (ViewPair) has '
+                f'size={view_size}: masks lie on the views; set both alike'
+            )
+        cell = mask.get('patch_size', 32)
+        if stride and cell % stride:
+            yield (
+                f'{where}: patch_size={cell}, but model.encoder.stride={stride}: '
+                'expected cells of whole positions of the encoder; set a multiple of '
+                'the stride'
+            )
+        fine = preprocessor.get('mask_stride')
+        if fine and cell % fine:
+            yield (
+                f'{where}: patch_size={cell}, but data_preprocessor.mask_stride={fine}'
+                ': expected a multiple of it'
+            )
+        if reconstructs and not (mask.get('ratio', 0.6) and mask.get('share', 1.0)):
+            yield (
+                f'{where}: ratio={mask.get("ratio", 0.6)} and '
+                f'share={mask.get("share", 1.0)} hide nothing, so the '
+                'ReconstructionHead of model.heads has nothing to learn; hide some '
+                'cells, or set the head to None'
+            )
+        yield from _faults_of_stride(cfg, f'{path}.{views[0]} (ViewPair)', view_size)
+
+
+def _faults_of_stride(cfg: Config, where: str, size: int) -> Iterator[str]:
+    for path, head in _heads(cfg):
+        stride = head.get('stride')
+        if stride and type_name(head) == 'ReconstructionHead' and size % stride:
+            yield (
+                f'{where}: size={size}, but {path}.stride={stride}: expected a '
+                'multiple of the stride'
+            )
+
+
+def _crops(cfg: Config) -> Iterator[str]:
+    """Small crops that no head reads."""
+    if type_name(_model(cfg)) != 'CMID':
+        return
+    for path, pipeline in _pipelines(cfg, 'train'):
+        views = _step(pipeline, 'ViewPair')
+        reads = any(type_name(head) == 'MoCoHead' for _, head in _heads(cfg))
+        if views and views[1].get('num_crops') and not reads:
+            yield (
+                f'{path}.{views[0]} (ViewPair): num_crops={views[1].num_crops}, but no '
+                'head of model.heads reads small crops; set num_crops=0, or add a '
+                'MoCoHead'
+            )
+
+
+def _stages(cfg: Config) -> Iterator[str]:
+    """Stages that heads read, and those that the backbone gives."""
+    backbone: Any = (_model(cfg).get('encoder') or {}).get('backbone')
+    if not isinstance(backbone, dict):
+        return
+    outputs = backbone.get('out_indices', _default(backbone, 'out_indices'))
+    count = len(outputs) if isinstance(outputs, list | tuple) else None
+    if isinstance(outputs, int):
+        count = 1
+    for path, head in _heads(cfg):
+        stage = head.get('stage', -1)
+        if count is not None and not -count <= stage < count:
+            yield (
+                f'{path}.stage={stage}, but the backbone gives {count} feature map(s) '
+                f'(model.encoder.backbone.out_indices={outputs!r}); name more stages '
+                'in out_indices'
+            )
+
+
+def _bands(cfg: Config) -> Iterator[str]:
+    """Bands that are loaded, normalised and taken by the backbone."""
+    where, preprocessor = _preprocessor(cfg)
+    mean = preprocessor.get('mean')
+    if not isinstance(mean, list | tuple):
+        return
+    std = preprocessor.get('std')
+    if isinstance(std, list | tuple) and len(std) != len(mean):
+        yield (
+            f'{where}.mean has {len(mean)} values and {where}.std {len(std)}: expected '
+            'one of each for every band'
+        )
+        return
+    for path, pipeline in _pipelines(cfg, 'train'):
+        loader = _step(pipeline, 'LoadImagery')
+        if not loader:
+            continue
+        bands = loader[1].get('bands')
+        count = loader[1].get('num_bands') or (len(bands) if bands else 3)
+        one_for_all = len(mean) == 1 and not _is_of_views(preprocessor)
+        if len(mean) != count and not one_for_all:
+            yield (
+                f'{where}.mean has {len(mean)} values, but {path}.{loader[0]} '
+                f'(LoadImagery) loads {count} bands (its bands, num_bands, or 3): '
+                'expected a value for each; tools/dataset_stats.py measures them'
+            )
+    if _is_of_views(preprocessor):
+        model = _model(cfg)
+        for path, owner in (
+            ('model', model),
+            ('model.encoder', model.get('encoder') or {}),
+        ):
+            backbone: Any = owner.get('backbone')
+            taken = backbone.get('in_channels') if isinstance(backbone, dict) else None
+            if isinstance(taken, int) and taken != len(mean):
+                yield (
+                    f'{path}.backbone.in_channels={taken}, but {where}.mean has '
+                    f'{len(mean)} values: expected the same number of bands'
+                )
+
+
+def _batches(cfg: Config) -> Iterator[str]:
+    """Batches that are too small for a head, or do not fill a queue evenly."""
+    batch = (cfg.get('train_dataloader') or {}).get('batch_size')
+    if not isinstance(batch, int):
+        return
+    for path, head in _heads(cfg):
+        kind, alone = type_name(head), batch * get_world_size() == 1
+        if kind == 'BYOLHead' and batch == 1:
+            yield (
+                f'train_dataloader.batch_size=1, but the BatchNorm of {path} (BYOLHead)'
+                ' needs several images in a batch; set batch_size=2 or more'
+            )
+        elif kind == 'MoCoHead' and head.get('queue_size') == 0 and alone:
+            yield (
+                f'train_dataloader.batch_size=1, but {path} (MoCoHead) has '
+                'queue_size=0: the negatives are the other images of the batch; set '
+                'batch_size=2 or more, or a queue'
+            )
+        elif (
+            kind == 'PatchSimilarityHead'
+            and batch * head.get('num_matches', 20) == 1  # of each process
+        ):
+            yield (
+                f'train_dataloader.batch_size=1 and {path}.num_matches=1: the one cell '
+                'has no other to be alike to; set either higher'
+            )
+    model = _model(cfg)
+    queue = model.get('queue_len', _default(model, 'queue_len'))
+    total = batch * get_world_size()
+    if type_name(model) in ('MoCo', 'DenseCL') and queue and queue % total:
+        yield (
+            f'model.queue_len={queue}, but the batch of all processes is {total} '
+            f'(train_dataloader.batch_size={batch}): {type_name(model)} expects a '
+            f'multiple; set one, or type=Flexible{type_name(model)}'
+        )
+
+
+def _accumulation(cfg: Config) -> Iterator[str]:
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    length = (cfg.get('train_cfg') or {}).get('max_iters')
+    if isinstance(length, int) and counts > length:
+        yield (
+            f'optim_wrapper.accumulative_counts={counts}, but train_cfg.max_iters='
+            f'{length}: not one whole step is made; set it lower'
+        )
+
+
+def _dropping(cfg: Config) -> Iterator[str]:
+    """The loop that repeats iterations exactly counts on whole batches."""
+    loader: Any = cfg.get('train_dataloader') or {}
+    if type_name(cfg.get('train_cfg') or {}) != 'ResumableTrainLoop':
+        return
+    if not loader.get('drop_last', False):
+        yield (
+            'train_dataloader.drop_last is not True, but train_cfg.type='
+            'ResumableTrainLoop counts on whole batches; set drop_last=True'
+        )
+    sampler = type_name(loader.get('sampler') or {})
+    if sampler and sampler != 'ResumableSampler':
+        yield (
+            f'train_dataloader.sampler.type={sampler}, but train_cfg.type='
+            "ResumableTrainLoop needs sampler=dict(type='ResumableSampler')"
+        )
+
+
+def _sliding(cfg: Config) -> Iterator[str]:
+    """Windows of a test that leave gaps."""
+    test: Any = _model(cfg).get('test_cfg') or {}
+    crop, stride = test.get('crop_size'), test.get('stride')
+    if test.get('mode') != 'slide' or not crop or not stride:
+        return
+    sides, steps = ([v, v] if isinstance(v, int) else list(v) for v in (crop, stride))
+    if any(step < 1 or step > side for side, step in zip(sides, steps, strict=False)):
+        yield (
+            f'model.test_cfg.stride={stride}, but model.test_cfg.crop_size={crop}: '
+            'expected steps of at least 1 and at most the window, or pixels are left '
+            'out'
+        )
+
+
+def _classes(cfg: Config) -> Iterator[str]:
+    """Heads of one model that know different classes."""
+    model = _model(cfg)
+    counts = {
+        path: head.get('num_classes')
+        for name in ('head', 'decode_head', 'auxiliary_head')
+        for path, head in _parts(model.get(name), f'model.{name}')
+        if isinstance(head.get('num_classes'), int)
+    }
+    if len(set(counts.values())) > 1:
+        found = ', '.join(f'{path}.num_classes={n}' for path, n in counts.items())
+        yield f'{found}: expected the number of classes of the data set, the same'
+    for path, head in _parts(model.get('head'), 'model.head'):
+        topk, count = head.get('topk'), head.get('num_classes')
+        most = max([topk] if isinstance(topk, int) else topk or [0])
+        if isinstance(count, int) and most > count:
+            yield (
+                f'{path}.topk={topk!r}, but {path}.num_classes={count}: expected at '
+                'most the number of classes'
+            )
+
+
+#: In this order; each knows nothing of the others.
+RULES = (
+    _workers,
+    _learning_rate,
+    _schedules,
+    _heads_in_time,
+    _views,
+    _crops,
+    _stages,
+    _bands,
+    _batches,
+    _accumulation,
+    _dropping,
+    _sliding,
+    _classes,
+)
+
+
+def _model(cfg: Config) -> Any:
+    return cfg.get('model') or {}
+
+
+def _heads(cfg: Config) -> Iterator[tuple[str, Any]]:
+    """Heads of the branches of CMID, by path."""
+    heads = _model(cfg).get('heads')
+    for name, head in heads.items() if isinstance(heads, dict) else ():
+        if isinstance(head, dict):
+            yield f'model.heads.{name}', head
+
+
+def _preprocessor(cfg: Config) -> tuple[str, Any]:
+    """The data preprocessor, in the model or beside it, and its path."""
+    inner = _model(cfg).get('data_preprocessor')
+    if inner:
+        return 'model.data_preprocessor', inner
+    return 'data_preprocessor', cfg.get('data_preprocessor') or {}
+
+
+def _is_of_views(preprocessor: Any) -> bool:
+    return type_name(preprocessor) in (
+        '',
+        'ViewPairPreprocessor',
+        'SelfSupViewPreprocessor',
+    )
+
+
+def _pipelines(cfg: Config, split: str) -> Iterator[tuple[str, Any]]:
+    """Pipelines of a split's data sets; the path is that of the first."""
+    loader: Any = cfg.get(f'{split}_dataloader') or {}
+    for dataset in wrapped_datasets(loader.get('dataset')):
+        if dataset.get('pipeline'):
+            yield f'{split}_dataloader.dataset.pipeline', dataset.pipeline
+
+
+def _step(pipeline: Any, kind: str) -> tuple[int, Any] | None:
+    for index, step in enumerate(pipeline):
+        if isinstance(step, dict) and type_name(step) == kind:
+            return index, step
+    return None
+
+
+def _parts(found: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """A part, or each of a list of them."""
+    if isinstance(found, dict):
+        yield path, found
+    elif isinstance(found, list | tuple):
+        for index, part in enumerate(found):
+            if isinstance(part, dict):
+                yield f'{path}.{index}', part
+
+
+def _default(part: Any, name: str) -> Any:
+    """What a part's class takes where the config says nothing."""
+    kind = part.get('type')
+    with MODELS.switch_scope_and_registry('mmpretrain') as registry:
+        cls = resolve_type(registry, kind) if kind else None
+    if not inspect.isclass(cls):
+        return None
+    parameter = inspect.signature(cls).parameters.get(name)
+    return None if parameter is None else parameter.default

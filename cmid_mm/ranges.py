@@ -1,0 +1,48 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Types of settings that say which numbers make sense.
+
+A class of this package declares a setting as ``temperature: Positive``; that a config
+keeps to it is checked where its parts are built, see :mod:`cmid_mm.building`. The text
+is what an error calls the type. No number of a config may be infinite or NaN, except
+where it is declared :data:`AnyNumber`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import AfterValidator, AllowInfNan
+
+
+def _range(low: float, is_open: bool) -> AfterValidator:
+    """Two numbers, the lower one first, neither below (or at) a bound."""
+
+    def check(values: Sequence[float]) -> Sequence[float]:
+        if len(values) != 2 or values[0] > values[1]:
+            raise ValueError
+        if values[0] < low or (is_open and values[0] == low):
+            raise ValueError
+        return values
+
+    return AfterValidator(check)
+
+
+Count = Annotated[int, Ge(1), 'a whole number of at least 1']
+Several = Annotated[int, Ge(2), 'a whole number of at least 2']
+Index = Annotated[int, Ge(0), 'a whole number of at least 0']
+Positive = Annotated[float, Gt(0), 'a number above 0']
+NonNegative = Annotated[float, Ge(0), 'a number of at least 0']
+Share = Annotated[float, Ge(0), Le(1), 'a number in 0-1']
+PositiveShare = Annotated[float, Gt(0), Le(1), 'a number above 0, at most 1']
+PositiveRange = Annotated[
+    Sequence[float], _range(0, True), 'two numbers above 0, the lower one first'
+]
+NonNegativeRange = Annotated[
+    Sequence[float], _range(0, False), 'two numbers of at least 0, the lower one first'
+]
+#: A number that says which values stand for missing ones, NaN perhaps.
+AnyNumber = Annotated[float, AllowInfNan(True), 'a number']
+Numbers = Annotated[Sequence[float], MinLen(1), 'numbers, one for each band']
+Deviations = Annotated[
+    Sequence[Positive], MinLen(1), 'numbers above 0, one for each band'
+]
