@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from ..checkpoints import CheckpointError
 from ..datasets.imagery import TooManyUnreadableError
 from ..images import UnreadableImageError
-from ..worker_faults import TIMEOUT, explain_worker_fault
+from ..worker_faults import TIMEOUT, explain_worker_fault, waiting_ends
 from .hooks.preemption_hook import save_now
 
 
@@ -44,8 +44,11 @@ def saved_on_data_fault(runner: Runner) -> Iterator[None]:
         runner: What trains inside.
     """
     runner.register_hook(_WorkerDeaths())
+    loader: Any = runner.train_dataloader
+    timeout = loader.get('timeout') if isinstance(loader, dict) else loader.timeout
     try:
-        yield
+        with waiting_ends(timeout or 0):
+            yield
     except (RuntimeError, TooManyUnreadableError, UnreadableImageError) as error:
         if not isinstance(error, RuntimeError) or explain_worker_fault(error):
             _save(runner, error)
