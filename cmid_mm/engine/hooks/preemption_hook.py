@@ -139,7 +139,7 @@ class PreemptionHook(Hook):
         if dist.get_rank() != 0:
             return  # the first process holds all of the state, and ends the others
         stop_signals.when_idle = None
-        path = _save(runner, iteration)
+        path = save_now(runner, iteration)
         runner.logger.warning(
             f'Stopped by {received.name} after {iteration} iterations, saved {path}; '
             'the same command with --resume goes on from there'
@@ -177,7 +177,7 @@ def _leave_out(loader: DataLoader, batches: int) -> None:
     )
 
 
-def _save(runner: Runner, iteration: int) -> str:
+def save_now(runner: Runner, iteration: int) -> str:
     """Save as the run's own checkpoints are, which then count this one."""
     for hook in runner.hooks:
         if isinstance(hook, VerifiedCheckpointHook):
