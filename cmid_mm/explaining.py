@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 
 from . import building
 from .building import BuildStep, accepted_names, build_steps, nearest_name
+from .worker_faults import explain_worker_fault
 
 #: Errors whose text is made for users; that of others may need its place in the code.
 _TOLD = (ValueError, OSError, KeyError, ImportError)
@@ -30,6 +31,9 @@ def explain(error: Exception) -> str:
         the config was built; and otherwise the line of the code if the error is of a
         kind that bugs have, too.
     """
+    fault = explain_worker_fault(error)
+    if fault:
+        return fault
     steps = [step for step in build_steps(error) if isinstance(step.cfg, dict)]
     step = steps[-1] if steps else None
     config = _config_of(error)

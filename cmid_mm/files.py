@@ -1,13 +1,73 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Files that are either complete or not there."""
+"""Files that are either complete or not there, and what is no file."""
 
 import contextlib
 import os
 import platform
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from .being_read import being_read
+
+#: Texts (labels, lists) that are larger are none: they are read whole.
+MAX_TEXT_BYTES = 1 << 30
+
+
+class NotAFileError(OSError):
+    """A pipe, socket or device, or too large, where a file is expected."""
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what is neither file nor folder: a pipe would be waited for.
+
+    Args:
+        path: What need not exist.
+
+    Raises:
+        NotAFileError: If it is a pipe, a socket or a device; names it.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # missing, or no name of a file
+    _check_mode(path, mode)
+
+
+def read_regular(path: str | os.PathLike[str], most: int = MAX_TEXT_BYTES) -> bytes:
+    """Read a whole file, and nothing that is none.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        NotAFileError: If it is no file, or too large.
+    """
+    with being_read(path), open(path, 'rb', opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        _check_mode(path, status.st_mode)
+        if status.st_size > most:
+            raise NotAFileError(
+                f'{path}: {status.st_size:,} bytes, more than the {most:,} that are '
+                'read at once; divide it, or remove it if it is no such file'
+            )
+        return file.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_mode(path: str | os.PathLike[str], mode: int) -> None:
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NotAFileError(
+            f'{path}: not a regular file (a pipe, socket or device); remove it'
+        )
 
 
 def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:

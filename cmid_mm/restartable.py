@@ -2,9 +2,11 @@
 """Folders of data that are made piece by piece, and gone on with after a stop."""
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from .being_read import last_read
 from .files import write_bytes
 
 #: Says in a folder that is not finished what it is made from.
@@ -169,11 +172,25 @@ def _run_in_processes(
     ) as pool:
         # Before the bar starts its thread: processes must not fork beside one.
         futures = [pool.submit(job.write) for job in jobs]
+        processes = [child.pid for child in multiprocessing.active_children()]
         with bar:
             try:
                 for future in as_completed(futures):
                     future.result()
                     bar.advance(task)
+            except BrokenProcessPool:
+                raise ChildProcessError(_text_of_death(processes)) from None
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _text_of_death(processes: Sequence[int | None]) -> str:
+    read = [last_read(process) for process in processes if process is not None]
+    names = [last.name for last in read if last is not None and last.now]
+    return (
+        'a worker process was killed'
+        + (f' while these files were read: {", ".join(names)}' if names else '')
+        + '; if nobody else has done it, the system was out of memory (dmesg says so): '
+        'use fewer workers. The same command goes on where it stopped'
+    )

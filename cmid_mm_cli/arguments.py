@@ -41,12 +41,15 @@ def user_errors(
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
             from cmid_mm.explaining import explain, record_traceback
+            from cmid_mm.worker_faults import leave_if_hanging
 
             log = record_traceback(error)
+            text = f'error: {explain(error)}'
             shown = (
                 f'{log} says where' if log else f'{TRACEBACK_VARIABLE}=1 shows where'
             )
-            sys.exit(f'error: {explain(error)} ({shown})')
+            leave_if_hanging(f'{text} ({shown})')
+            sys.exit(f'{text} ({shown})')
 
     return wrapper
 

@@ -15,6 +15,9 @@ from mmengine.runner import Runner
 pytest.importorskip('mmrotate')
 pytest.importorskip('mmcv.ops')
 
+from mmdet.registry import TRANSFORMS
+from mmrotate.structures.bbox import RotatedBoxes
+
 from cmid_mm.preparation import prepare
 from cmid_mm.preparation.dior import DIORRPreparation
 from cmid_mm.preparation.dota import DOTAPreparation
@@ -175,6 +178,22 @@ def test_stage_1_is_frozen_and_norms_stay_in_eval(
     assert not backbone.layer1[0].conv1.weight.requires_grad
     assert backbone.layer2[0].conv1.weight.requires_grad
     assert not backbone.layer4[0].bn1.training
+
+
+def test_dior_boxes_without_area_are_not_trained_on() -> None:
+    cfg = Config.fromfile(CONFIGS / 'oriented-rcnn_r50_dior-r.py')
+    (step,) = (
+        step
+        for step in cfg.train_dataloader.dataset.pipeline
+        if step.type == 'mmdet.FilterAnnotations'
+    )
+    boxes = RotatedBoxes([[30.0, 30, 20, 10, 0], [30, 30, 20, 0, 0], [9, 9, 0, 5, 1]])
+    labels = np.arange(3)
+    transform = TRANSFORMS.build(step)
+    found = transform(dict(gt_bboxes=boxes, gt_bboxes_labels=labels))
+    assert found['gt_bboxes_labels'].tolist() == [0]
+    flat = dict(gt_bboxes=boxes[1:], gt_bboxes_labels=labels[1:])
+    assert len(transform(flat)['gt_bboxes']) == 0
 
 
 def test_test_run_writes_the_submission(roots: dict[str, Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from cmid_mm import files
 from cmid_mm.files import check_writable, link_or_copy, whole_file, write_bytes
 
 
@@ -65,3 +66,27 @@ def test_places_that_cannot_be_written(tmp_path, path, is_folder, fault):
             check_writable(tmp_path / path, '--out', is_folder)
     assert not any((tmp_path / 'folder').iterdir())
     assert sorted(os.listdir(tmp_path)) == ['file', 'folder']
+
+
+def test_half_files_of_the_dead_are_removed(tmp_path):
+    own = files.part_file(tmp_path / 'a.pth')
+    living = own.with_name(own.name.replace(str(os.getpid()), str(os.getppid())))
+    elsewhere = own.with_name('b.pth.another-node-1.part')
+    for file in (
+        own,
+        living,
+        elsewhere,
+        tmp_path / 'a.pth',
+        tmp_path / 'c.txt.x-1.part',
+    ):
+        file.touch()
+    assert set(files.remove_part_files(tmp_path, '*.pth')) == {own, elsewhere}
+    assert living.exists() and len(list(tmp_path.iterdir())) == 3
+    assert files.remove_part_files(tmp_path / 'none', '*.pth') == []
+
+
+def test_synced_file_and_its_name_reach_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, 'send_to_disk', lambda path: synced.append(path.name))
+    files.write_bytes(tmp_path / 'sub' / 'a.pth', b'content', sync=True)
+    assert len(synced) == 2 and synced[0].endswith('.part') and synced[1] == 'sub'

@@ -2,6 +2,8 @@
 """Folders that a repeated command goes on with."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cmid_mm.being_read import being_read
 from cmid_mm.files import write_bytes
 from cmid_mm.restartable import (
     Job,
@@ -61,6 +64,7 @@ from functools import partial
 from pathlib import Path
 import cv2
 import numpy as np
+from cmid_mm.being_read import being_read
 from cmid_mm.files import write_bytes
 from cmid_mm.restartable import Job, run_jobs
 cv2.setNumThreads(4)
@@ -77,3 +81,15 @@ def test_processes_start_where_opencv_has_threads(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, '-c', _AFTER_THREADS, str(tmp_path)], timeout=120, check=True
     )
+
+
+def die_while_reading(path: Path) -> None:
+    with being_read(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_process_is_told_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / 'x.png'
+    jobs = [Job((path,), partial(die_while_reading, path))] * 2
+    with pytest.raises(ChildProcessError, match=r'x\.png.*out of memory'):
+        run_jobs(jobs, 2, progress=False)

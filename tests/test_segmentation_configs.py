@@ -146,7 +146,7 @@ def test_config_has_the_plain_stem_and_statistics_of_the_pretraining(name):
     assert cfg.test_dataloader.dataset.pipeline[0].type == 'LoadImagery'
     assert cfg.model.data_preprocessor.seg_pad_val == IGNORED
     assert cfg.default_hooks.checkpoint.save_best == 'mIoU'
-    assert cfg.default_hooks.checkpoint.backend_args == dict(backend='atomic_local')
+    assert cfg.default_hooks.checkpoint.type == 'VerifiedCheckpointHook'
 
 
 def steps(pipeline) -> dict:

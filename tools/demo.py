@@ -19,11 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run the demonstration."""
-    from mmengine.runner import Runner
-
     from cmid_mm.configs import load_config
     from cmid_mm.demo_scenes import write_demo_data
     from cmid_mm.engine import launch
+    from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
     from cmid_mm.engine.hooks.evaluation_hook import INITIAL_KEY
 
     out = Path(args.out)
@@ -47,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     if args.epochs:
         cfg.train_cfg.max_epochs = args.epochs
         cfg.param_scheduler[-1].end = args.epochs
-    runner = Runner.from_cfg(cfg)
+    runner = FaultTolerantRunner.from_cfg(cfg)
     runner.train()
 
     names = ('knn_top1', 'linear_top1')

@@ -56,9 +56,11 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
+    from cmid_mm.checkpoints.openmmlab import register_loaders
     from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.data_check import check_data
+    from cmid_mm.engine.data_faults import set_timeouts
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.settings import check_settings
     from cmid_mm.files import check_writable, write_bytes
@@ -86,11 +88,12 @@ def main(args: argparse.Namespace) -> None:
         launch.set_data_root(cfg, args.data_root)
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
+    set_timeouts(cfg)
     if args.tta:
         launch.use_tta(cfg)
     cfg.load_from = args.checkpoint
     read: dict[str, dict[str, Any]] = {}
-    launch.refuse_unsafe_checkpoints(read)
+    register_loaders(read)
     check_data(cfg, 'test_dataloader')
     # Named by the time in the work folder: the config of the training beside it stays,
     # which has no test-time augmentation.

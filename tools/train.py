@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Train."""
+    from cmid_mm.checkpoints.openmmlab import register_loaders
     from cmid_mm.configs import load_config
     from cmid_mm.engine import launch
     from cmid_mm.engine.backbone_checkpoint import (
@@ -79,14 +80,18 @@ def main(args: argparse.Namespace) -> None:
         stem_option,
     )
     from cmid_mm.engine.data_check import check_batches, check_data
+    from cmid_mm.engine.data_faults import saved_on_data_fault, set_timeouts
     from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
     from cmid_mm.engine.initializers import check_backbones
+    from cmid_mm.engine.layout import keep_step_size
     from cmid_mm.engine.quiet_runner import QuietRunner
     from cmid_mm.engine.run_length import set_run_length
     from cmid_mm.engine.settings import check_settings
     from cmid_mm.engine.start import read_start
+    from cmid_mm.engine.stopping import stop_before_training
     from cmid_mm.overrides import merge_options
 
+    stop_before_training()
     cfg = load_config(args.config)
     launch.warn_of_misspelt_keys(cfg)
     merge_options(cfg, args.cfg_options)
@@ -94,6 +99,7 @@ def main(args: argparse.Namespace) -> None:
     set_run_length(cfg, args.max_epochs, args.max_iters, args.cfg_options or ())
     launch.set_launcher(cfg, args.launcher)
     launch.pin_memory(cfg)
+    set_timeouts(cfg)
     launch.set_work_dir(cfg, args.work_dir, args.config)
     if args.data_root:
         launch.set_data_root(cfg, args.data_root)
@@ -108,18 +114,21 @@ def main(args: argparse.Namespace) -> None:
         launch.use_amp(cfg)
     launch.fall_back_to_float32(cfg)
     launch.guard_steps(cfg)
+    launch.save_on_signals(cfg)
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
     launch.set_resume(cfg, args.resume)
+    keep_step_size(cfg)
     read: dict[str, dict[str, Any]] = {}
-    launch.refuse_unsafe_checkpoints(read)
+    register_loaders(read)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = (FaultTolerantRunner if args.verbose else QuietRunner).from_cfg(cfg)
     for report in check_backbones(runner.model):
         compare_images(cfg, report)
     read |= read_start(runner)
     check_batches(runner.train_loop)
-    runner.train()
+    with saved_on_data_fault(runner):
+        runner.train()
 
 
 COMMAND = Command(

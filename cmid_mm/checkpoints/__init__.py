@@ -1,4 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+from . import openmmlab  # noqa: F401
 from .exporting import EXPORT_LAYOUTS, export_backbone
 from .finding import FoundBackbone, find_backbone
 from .inspection import inspect_checkpoint

@@ -360,7 +360,7 @@ class _Settling:
         return self.settle(function(*args))
 
     def ordered_dict(self, value: InertObject) -> dict[Any, Any]:
-        """A dict, given as pairs or item by item."""
+        """A dict, given as pairs, as a dict or item by item."""
         return self._fill(value, {}, {**dict(*value.args), **value.items})
 
     def sequence(self, value: InertObject) -> tuple[Any, ...]:
@@ -382,6 +382,7 @@ _MEANINGS: dict[str, Callable[[_Settling, InertObject], Any]] = {
     'torch._utils._rebuild_parameter_with_state': _Settling.first,
     'torch._tensor._rebuild_from_type_v2': _Settling.subclass,
     'collections.OrderedDict': _Settling.ordered_dict,
+    'mmengine.config.config.ConfigDict': _Settling.ordered_dict,
     'torch.Size': _Settling.sequence,
     'torch._dynamo.eval_frame.OptimizedModule': _Settling.first,
     'builtins.set': _Settling.set_of,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..files import whole_file
 from .damage import damaged_entry
+from .foreign_files import foreign_kind, what_is_there
 from .inert import InertContent, InertObject, ModuleWeights, read_inert
 
 
@@ -94,10 +95,15 @@ def read_content(
     Raises:
         CheckpointError: As :func:`read_checkpoint`.
     """
+    if '://' in os.fspath(path):
+        raise CheckpointError(
+            f'{path} is an address, expected a file; download it and give its path'
+        )
     path = Path(path).expanduser()
     if not path.is_file():
-        kind = 'is a folder' if path.is_dir() else 'does not exist'
-        raise CheckpointError(f'{path} {kind}; give the path of a checkpoint file')
+        raise CheckpointError(
+            f'{path} {what_is_there(path)}; give the path of a checkpoint file'
+        )
     if path.stat().st_size == 0:
         raise CheckpointError(
             f'{path} is empty (0 bytes); download or copy it once more'
@@ -105,7 +111,8 @@ def read_content(
     with path.open('rb') as file:
         start = file.read(64)
     starts_as_zip = start.startswith(b'PK')
-    _refuse_placeholder(path, start)
+    if foreign := foreign_kind(path, start):
+        raise CheckpointError(f'{path} {foreign}')
     # What stands in a file decides, else its name.
     is_torch = starts_as_zip or start.startswith(_PICKLE)
     if _is_safetensors(start) or (path.suffix == '.safetensors' and not is_torch):
@@ -115,13 +122,11 @@ def read_content(
             f'{path} is truncated: the end of the archive is missing after '
             f'{path.stat().st_size} bytes; download or copy it once more'
         )
-    if starts_as_zip and verify and (entry := damaged_entry(path)):
+    if starts_as_zip and (entry := damaged_entry(path, contents=verify)):
         raise CheckpointError(
             f'{path} is damaged: the bytes of {entry} are not those that were written '
             '(their checksum differs); download or copy it once more, or take another'
         )
-    if starts_as_zip:
-        _refuse_torchscript(path)
     inert = _load(path, map_location, mmap and starts_as_zip, skip_objects)
     content = inert.content
     if isinstance(content, InertObject):
@@ -132,12 +137,12 @@ def read_content(
         )
     if isinstance(content, ModuleWeights):
         content = dict(state_dict=content)
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise CheckpointError(
             f'{path} holds a {type(content).__name__}, expected a dict with a state '
             'dict'
         )
-    return InertContent(dict(content), inert.left)
+    return InertContent(content, inert.left)
 
 
 def write_checkpoint(
@@ -194,33 +199,6 @@ _PICKLE = b'\x80'
 def _is_safetensors(start: bytes) -> bool:
     """Whether a file begins with the length of a JSON header and the header."""
     return start[5:9] == b'\0\0\0{'
-
-
-def _refuse_placeholder(path: Path, start: bytes) -> None:
-    """Refuse what downloads leave in place of a file, by what it is."""
-    if start.startswith(b'version https://git-lfs'):
-        raise CheckpointError(
-            f'{path} is no checkpoint but the Git LFS pointer to one; fetch the file '
-            'itself: git lfs pull'
-        )
-    if start.lstrip(b'\xef\xbb\xbf \t\r\n').lower().startswith((b'<!doc', b'<html')):
-        raise CheckpointError(
-            f'{path} is no checkpoint but a web page (HTML), such as one that asks to '
-            'log in or says that the file is gone; download the file itself'
-        )
-
-
-def _refuse_torchscript(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        is_script = any(
-            name.split('/')[1:] == ['constants.pkl'] for name in archive.namelist()
-        )
-    if is_script:
-        raise CheckpointError(
-            f'{path} holds a TorchScript program of torch.jit.save, expected a file of '
-            'torch.save; save its state dict: torch.save(torch.jit.load(...)'
-            '.state_dict(), ...)'
-        )
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:

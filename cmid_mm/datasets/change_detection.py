@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from ..images import is_image_name
@@ -14,10 +13,11 @@ from ..images.finding import ACCEPTED
 from ..labels.lists import read_list
 from .matching import images_by_stem
 from .transforms import bitemporal  # noqa: F401  registers the transforms
+from .unreadable import SkipsUnreadable
 
 
 @DATASETS.register_module()
-class ChangeDetectionDataset(BaseDataset):
+class ChangeDetectionDataset(SkipsUnreadable):
     """Pairs of images of two dates and the mask of what changed between them.
 
     ::

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from ..dependencies import DETECTION_VERSIONS, check_dependencies
 from ..labels.dota import LabelledBoxes, read_boxes
 from .matching import images_by_stem, texts_by_stem
+from .unreadable import SkipsUnreadable
 
 check_dependencies(DETECTION_VERSIONS)
 
@@ -18,7 +19,7 @@ from mmrotate.datasets import DOTADataset  # noqa: E402
 
 
 @DATASETS.register_module()
-class OrientedBoxFolder(DOTADataset):
+class OrientedBoxFolder(SkipsUnreadable, DOTADataset):
     """A folder of images and a folder of DOTA text files of the same names.
 
     Differs from mmrotate's ``DOTADataset`` in that the images come in the order of

@@ -36,6 +36,7 @@ from ..images import (
 from ..images.finding import ACCEPTED
 from ..images.notices import say_once
 from ..labels.lists import read_list
+from .unreadable import TooManyUnreadableError, check_max_unreadable, check_share
 
 # What is known of a sample: an empty window, the first of an unreadable file, or one
 # of its further windows.
@@ -43,10 +44,6 @@ _USABLE, _EMPTY, _REST, _UNREADABLE = 0, 1, 2, 3
 
 #: Other samples that are drawn, with replacement, for one that is unusable.
 _DRAWS = 100
-
-
-class TooManyUnreadableError(ValueError):
-    """More files than tolerated cannot be read."""
 
 
 @DATASETS.register_module()
@@ -111,11 +108,7 @@ class ImageryDataset(BaseDataset):
                 f'ImageryDataset: tile_overlap={tile_overlap} must be at least 0 and '
                 f'smaller than tile_size={tile_size}'
             )
-        if not 0 <= max_unreadable <= 1:
-            raise ValueError(
-                'ImageryDataset: max_unreadable is a share in 0-1, got '
-                f'{max_unreadable}'
-            )
+        check_max_unreadable(self, max_unreadable)
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
         self.max_unreadable = max_unreadable
@@ -224,7 +217,7 @@ class ImageryDataset(BaseDataset):
         except UnreadableImageError:
             # Reported, once, when it is loaded.
             height, width = tile, tile
-        yield from tile_windows(height, width, tile, self.tile_overlap)
+        yield from tile_windows(height, width, tile, self.tile_overlap, path)
 
     # -- Loading a sample --------------------------------------------------------
 
@@ -340,19 +333,8 @@ class ImageryDataset(BaseDataset):
         Raises:
             TooManyUnreadableError: If so; the message lists files.
         """
-        count, files = self.unreadable_count, min(self._num_files, len(self._state))
-        limit = self.max_unreadable * files
-        if self.max_unreadable > 0:
-            limit = max(limit, 1)
-        if count <= limit:
-            return
-        paths = self.unreadable_paths()
-        shown = '\n'.join(paths[:20]) + ('\n...' if len(paths) > 20 else '')
-        raise TooManyUnreadableError(
-            f'{count} of {files} images cannot be read, more than '
-            f'max_unreadable={self.max_unreadable:g} permits:\n{shown}\n'
-            'Replace or remove them, or raise max_unreadable of ImageryDataset'
-        )
+        files = min(self._num_files, len(self._state))
+        check_share(self, self.unreadable_paths(), files)
 
 
 def _named(name: str) -> list[Path]:

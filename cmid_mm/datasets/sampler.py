@@ -42,7 +42,7 @@ class ResumableSampler(Sampler[int]):
 
         Args:
             epoch (int): Epoch of the run, counted from 0.
-            start (int): Images of this process to leave out. Defaults to 0.
+            start (int): Images to leave out, of all processes. Defaults to 0.
         """
         self.epoch, self.start = epoch, start
 
@@ -56,6 +56,9 @@ class ResumableSampler(Sampler[int]):
             order = torch.randperm(size, generator=generator).tolist()
         else:
             order = list(range(size))
-        mine = order[self.rank :: self.world_size][: len(self)]
-        for index in mine[self.start :]:
+        # The processes take turns, so that what some of them have seen of an epoch is
+        # its beginning, and any other number of them can share the rest.
+        rest = order[self.start :]
+        whole = len(rest) - len(rest) % self.world_size
+        for index in rest[self.rank : whole : self.world_size]:
             yield stream * size + index

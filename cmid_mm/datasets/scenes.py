@@ -14,6 +14,7 @@ from mmpretrain.datasets import BaseDataset
 from ..images import beside, find_images, image_path, is_missing
 from ..images.finding import ACCEPTED
 from ..labels.lists import read_list
+from .unreadable import SkipsUnreadable
 
 
 def find_scenes(
@@ -171,7 +172,7 @@ def split_scenes(
 
 
 @DATASETS.register_module()
-class SceneDataset(BaseDataset):
+class SceneDataset(SkipsUnreadable, BaseDataset):
     """Images of one class each, in a folder for each class.
 
     Args:

@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS
 
 from ..dependencies import SEGMENTATION_VERSIONS, check_dependencies
 from ..labels.lists import read_list
+from .unreadable import SkipsUnreadable
 
 check_dependencies(SEGMENTATION_VERSIONS)
 
@@ -16,7 +17,7 @@ from mmseg.datasets import BaseSegDataset  # noqa: E402
 
 
 @DATASETS.register_module()
-class IndexMaskFolder(BaseSegDataset):
+class IndexMaskFolder(SkipsUnreadable, BaseSegDataset):
     """A folder of images and a folder of masks of class indexes, of the same names.
 
     mmseg's ``BaseSegDataset`` that tells ``LoadIndexMask`` the number of classes, so
@@ -25,6 +26,8 @@ class IndexMaskFolder(BaseSegDataset):
 
     Args:
         **kwargs: As for mmseg's ``BaseSegDataset``; ``metainfo`` names the classes.
+            ``max_unreadable`` is the share of unreadable samples that training
+            tolerates, see :class:`~cmid_mm.datasets.unreadable.SkipsUnreadable`.
     """
 
     def load_data_list(self) -> list[dict[str, Any]]:

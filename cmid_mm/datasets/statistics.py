@@ -21,6 +21,7 @@ from ..images import (
 )
 from ..images.image_file import PHOTOGRAPH_EXTENSIONS
 from ..images.pixels import ValueRange
+from ..worker_faults import TIMEOUT
 from .imagery import ImageryDataset
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -338,6 +339,7 @@ def _mapped(
         _Mapped(dataset, chosen, task),
         batch_size=None,
         num_workers=workers,
+        timeout=TIMEOUT if workers else 0,
         collate_fn=_identity,
     )
 

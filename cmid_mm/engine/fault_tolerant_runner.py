@@ -2,7 +2,9 @@
 """A runner that does not lose work to what happens around it."""
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook
@@ -64,10 +66,13 @@ class FaultTolerantRunner(Runner):
         super().register_default_hooks(hooks)
 
     def train(self) -> nn.Module:
-        """Train; say at the end how much of the log was lost."""
+        """Train; say at the end how much of the log was lost, however it ended."""
         try:
             return super().train()
         finally:
+            for hook in self.hooks:
+                if isinstance(hook, VerifiedCheckpointHook):
+                    hook.finish_writing()
             self._lost.say_at_end()
 
 
@@ -120,9 +125,14 @@ class _Guarded:
             return found
 
         def guarded(*args: Any, **kwargs: Any) -> None:
+            # That of mmengine's LocalVisBackend, which appends lines to it.
+            numbers = Path(getattr(self._backend, '_scalar_save_file', ''))
+            size = numbers.stat().st_size if numbers.is_file() else 0
             try:
                 found(*args, **kwargs)
             except OSError as error:
                 self._lost.add(error)
+                if numbers.is_file():
+                    os.truncate(numbers, size)  # no half line
 
         return guarded

@@ -12,9 +12,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
-from mmengine.runner import CheckpointLoader
 
-from ..checkpoints import read_checkpoint
 from ..configs import (
     READ_BY_RUNS,
     innermost_dataset,
@@ -128,8 +126,15 @@ def guard_steps(cfg: Config) -> None:
     """
     custom = cfg.get('custom_hooks') or []
     if not any(is_type(HOOKS, hook.get('type'), StepGuardHook) for hook in custom):
-        hooks = cfg.setdefault('default_hooks', {}) or {}
-        hooks.setdefault('step_guard', dict(type='StepGuardHook'))
+        if cfg.get('default_hooks') is None:
+            cfg.default_hooks = {}
+        cfg.default_hooks.setdefault('step_guard', dict(type='StepGuardHook'))
+
+
+def save_on_signals(cfg: Config) -> None:
+    """Save when a signal stops a run, unless ``default_hooks.preemption`` says how."""
+    hooks = cfg.setdefault('default_hooks', {}) or {}
+    hooks.setdefault('preemption', dict(type='PreemptionHook'))
 
 
 def use_tta(cfg: Config) -> None:
@@ -233,19 +238,3 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         print(f'No checkpoint in {cfg.work_dir}: starting anew.')
     else:
         cfg.resume, cfg.load_from = True, latest
-
-
-def refuse_unsafe_checkpoints(read: dict[str, dict[str, Any]] | None = None) -> None:
-    """Let mmengine read local checkpoints only without running code from them.
-
-    Args:
-        read: Checkpoints that have been read already, by path. Each is taken out
-            and given to mmengine in place of the file.
-    """
-
-    def load_from_local(filename: str, map_location: Any = None) -> Any:
-        if read and filename in read:
-            return read.pop(filename)
-        return read_checkpoint(filename, map_location=map_location)
-
-    CheckpointLoader.register_scheme('', load_from_local, force=True)

@@ -72,7 +72,7 @@ def replay_batch(
     """
     path = Path(path)
     content = read_batch(path)
-    file = config or str(path.resolve().parents[1] / content['config'])
+    file = config or str(path.resolve().parents[1] / Path(content['config']).name)
     if not config and not Path(file).is_file():
         raise FileNotFoundError(
             f'{file}, the config of the run, is not there; name it with --config'
@@ -99,11 +99,10 @@ def replay_batch(
         parts = {name: log[name] for name in list(log)[1:] if 'loss' in name}
         replay.note('loss', '', parts or log)
         (total * content['loss_scale']).backward()
-    replay.parameters = [
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not parameter.grad.isfinite().all()
-    ]
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            replay.parameters.append(name)
+            replay.note('gradient', name, parameter.grad)  # if no feature's was
     return replay
 
 

@@ -27,7 +27,7 @@ def read_start(runner: Runner) -> dict[str, dict[str, Any]]:
 
     Returns:
         The checkpoint by its path, for
-        :func:`cmid_mm.engine.launch.refuse_unsafe_checkpoints`; nothing if the run
+        :func:`cmid_mm.checkpoints.openmmlab.register_loaders`; nothing if the run
         starts from none or from one that mmengine downloads.
 
     Raises:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets.scenes import SceneDataset
 from ..datasets.transforms.loading import LoadImagery
 from ..isolation import modes_unchanged, rng_unchanged
+from ..worker_faults import TIMEOUT
 
 LINEAR_PROBE_C = 0.01
 """Inverse L2 strength of the linear probe, as in scikit-learn.
@@ -120,11 +121,12 @@ def extract_features(
     Raises:
         TypeError: If the model is neither.
     """
-    extract_feats = _feature_function(model)
+    extract_feats = feature_function(model)
     if device is None:
         device = next(model.parameters()).device
     features, labels = [], []
-    loader = DataLoader(dataset, batch_size, num_workers=num_workers)
+    timeout = TIMEOUT if num_workers else 0
+    loader = DataLoader(dataset, batch_size, num_workers=num_workers, timeout=timeout)
     # Not inference_mode: what a module caches in it could not be trained on later.
     with rng_unchanged(), modes_unchanged(model), torch.no_grad():
         model.eval()
@@ -134,7 +136,7 @@ def extract_features(
     return torch.cat(features), torch.cat(labels)
 
 
-def _feature_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def feature_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """What turns images on the 0-255 scale into pooled features, (B, D)."""
     extract_feats: Any = getattr(model, 'extract_feats', None)
     if extract_feats is not None:

@@ -21,6 +21,7 @@ from rasterio.errors import RasterioError
 
 from .errors import UnreadableImageError
 from .gdal import persistently, unreadable
+from .limits import check_openable
 from .names import beside, gdal_name, is_local
 from .scene_folders import scene_bands
 from .virtual import Part, mosaic, stack
@@ -52,6 +53,7 @@ def listed_parts(name: str | Path) -> list[str]:
 
 
 def _openable(name: str, within: tuple[str, ...]) -> str:
+    check_openable(name)
     if not is_local(name):
         return gdal_name(name)
     if name in within:

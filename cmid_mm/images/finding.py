@@ -114,7 +114,7 @@ def _scan(root: str, recursive: bool) -> Iterator[tuple[str, bool]]:
             for entry in entries:
                 if scene and entry.name.startswith(scene):
                     continue
-                if entry.is_dir():
+                if _is_dir(entry):
                     if entry.is_symlink():
                         target = os.path.realpath(entry.path)
                         if target in seen:
@@ -123,7 +123,19 @@ def _scan(root: str, recursive: bool) -> Iterator[tuple[str, bool]]:
                     if recursive or is_scene_folder(entry.path):
                         folders.append(entry.path)
                 elif is_image_name(entry.name):
-                    yield entry.path, entry.is_file()
+                    yield (
+                        entry.path,
+                        os.path.isfile(entry.path)
+                        if (entry.is_symlink())
+                        else entry.is_file(),
+                    )
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def named_images(names: Iterable[str | Path]) -> list[Path]:

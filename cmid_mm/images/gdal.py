@@ -77,6 +77,8 @@ def _settings() -> Iterator[None]:
             # Otherwise GDAL lists the folder, which may hold a million files, each
             # time.
             GDAL_DISABLE_READDIR_ON_OPEN='TRUE',
+            # A VRT may hold code, which is not run, whatever the environment says.
+            GDAL_VRT_ENABLE_PYTHON='NO',
             **options,
         ),
         warnings.catch_warnings(),

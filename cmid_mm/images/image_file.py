@@ -2,7 +2,6 @@
 """One image file: the one place where an image is opened."""
 
 import os
-import stat
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..being_read import being_read
 from .distance import AtDistance, at_distance
-from .errors import NoValidPixelError, UnreadableImageError
+from .errors import NoValidPixelError
+from .limits import check_no_pipe
 from .names import image_path, is_local
 from .notices import say_once
 from .photographs import (
@@ -74,25 +75,31 @@ class ImageFile:
         reading: Reading | None = None,
     ) -> None:
         self.path = image_path(path)
-        _check_regular(path)
-        source: Any = None
-        if onto is None and _is_photograph(path):
-            source = open_photograph(self.path, keep)
-        if source is None:
-            grid = None
-            if onto is not None:
-                grid = (
-                    (onto.header, onto.place)
-                    if nearest
-                    else (onto._stored.header, onto._own_place)
-                )
-            source = Raster(path, grid, nearest)
+        with being_read(path):
+            self._stored = self._opened(path, keep, onto, nearest)
         # Beyond its edges a warped image has transparency that the file has not.
         self._warped = onto is not None
-        self._stored: Source = source
         self._reading = reading or Reading()
         self._source = self._as_read(self._reading)
         self.header: Header = self._source.header
+
+    def _opened(
+        self, path: str | Path, keep: bool, onto: 'ImageFile | None', nearest: bool
+    ) -> Source:
+        """Open the file, warped onto the pixels of another image if there is one."""
+        check_no_pipe(path)
+        if onto is None and _is_photograph(path):
+            photograph = open_photograph(self.path, keep)
+            if photograph is not None:
+                return photograph
+        grid = None
+        if onto is not None:
+            grid = (
+                (onto.header, onto.place)
+                if nearest
+                else (onto._stored.header, onto._own_place)
+            )
+        return Raster(path, grid, nearest)
 
     def _as_read(self, reading: Reading) -> Source:
         """The file with its mask, on the grid of a distance on the ground."""
@@ -185,7 +192,8 @@ class ImageFile:
                 'interpretation: it says which pixels hold data and is no band itself',
             )
         whole = (0, 0, header.height, header.width)
-        pixels = self._source.read(bands, window or whole, min_size, reading.nodata)
+        with being_read(self.path):
+            pixels = self._source.read(bands, window or whole, min_size, reading.nodata)
         if pixels.valid is not None and pixels.valid.all():
             pixels.valid = None
         return pixels
@@ -243,7 +251,8 @@ class ImageFile:
 
     def read_indices(self, window: Window | None = None) -> Pixels:
         """Read values as stored: a palette's indices, one bit as 0 and 1."""
-        return self._source.read_indices(window)
+        with being_read(self.path):
+            return self._source.read_indices(window)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -254,16 +263,6 @@ class ImageFile:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
-
-
-def _check_regular(path: str | Path) -> None:
-    """Refuse what exists but is neither file nor folder: a pipe would be waited for."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return  # missing, or the name of something that GDAL knows
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UnreadableImageError(f'{path}: not a regular file')
 
 
 def _is_photograph(path: str | Path) -> bool:
@@ -328,10 +327,11 @@ def read_header(path: str | Path, reading: Reading | None = None) -> Header:
         UnreadableImageError: If it is missing or its header is broken.
         PlaceMismatchError: If it has no place, which the distance needs.
     """
-    _check_regular(path)
+    check_no_pipe(path)
     at_own_distance = reading is None or reading.gsd is None
     if at_own_distance and _is_photograph(path):
-        header = photograph_header(Path(path))
+        with being_read(path):
+            header = photograph_header(Path(path))
         if header is not None:
             return header
     with ImageFile(path, reading=reading) as image:

@@ -13,6 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from .errors import UnreadableImageError
+from .limits import check_decoded, check_file_size
 from .notices import say_once
 from .pixels import Header, Pixels, Window, valid_values
 from .values import reduced_shape, resize_by_area
@@ -65,6 +66,7 @@ def open_photograph(path: Path, keep: bool = False) -> 'Photograph | None':
         UnreadableImageError: If the file cannot be read or its header is broken.
     """
     try:
+        check_file_size(path, path.stat().st_size)
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -125,6 +127,7 @@ class Photograph:
         top, left, height, width = window or (0, 0, header.height, header.width)
         if self._image.mode in ('P', '1'):
             self._check_end()
+            check_decoded(self.path, header.height, header.width, [np.uint8])
             indices = self._by_pillow(None)[top : top + height, left : left + width]
             return Pixels(indices.astype(np.uint8)[..., None])
         data = [band for band in range(1, header.count + 1) if band != header.alpha]
@@ -155,21 +158,30 @@ class Photograph:
                 f'{self.path}: truncated (no end-of-image marker)'
             )
 
+    def _reduction(self, min_size: int | None) -> int:
+        """By how much the decoder reduces: of a JPEG, while it stays large enough."""
+        if min_size is None or not isinstance(self._image, JpegImageFile):
+            return 1
+        # libjpeg rounds the sides of a reduced image up.
+        side = min(self.header.height, self.header.width)
+        fitting = (by for by in _JPEG_REDUCTIONS if -(-side // by) >= min_size)
+        return max(fitting, default=1)
+
     def _decode(self, min_size: int | None) -> NDArray[Any]:
         """Decode to grey, RGB, or either with transparency: (H, W, C)."""
         self._check_end()
         header, mode = self.header, self._image.mode
+        factor = self._reduction(min_size)
+        check_decoded(
+            self.path,
+            header.height // factor,
+            header.width // factor,
+            [header.dtype] * header.count,
+        )
         if header.alpha is not None and mode not in ('LA', 'RGBA'):
             return self._by_pillow('RGBA')
         if isinstance(self._image, JpegImageFile):
-            # libjpeg rounds the sides of a reduced image up.
-            fitting = [
-                factor
-                for factor in _JPEG_REDUCTIONS
-                if min_size is not None
-                and -(-min(header.height, header.width) // factor) >= min_size
-            ]
-            colour, grey = _JPEG_REDUCTIONS[max(fitting, default=1)]
+            colour, grey = _JPEG_REDUCTIONS[factor]
         else:
             colour = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
             grey = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH

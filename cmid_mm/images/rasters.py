@@ -18,6 +18,7 @@ from rasterio.windows import Window as RasterWindow
 from .composites import MOSAIC, STACK, openable
 from .errors import PlaceMismatchError, UnreadableImageError
 from .gdal import Result, persistently, unreadable
+from .limits import check_decoded
 from .names import image_path, is_network
 from .notices import say_once
 from .orientation import orientation
@@ -123,6 +124,9 @@ class Raster:
         source = self.source
         roles = source.colorinterp
         self._palette = self._colours() if roles[0] == ColorInterp.palette else None
+        # GDAL decodes whole blocks.
+        rows, columns = source.block_shapes[0]
+        check_decoded(self.path, rows, columns, source.dtypes[:1])
         self._complex = 'complex' in source.dtypes[0]
         dtype = np.dtype(np.float32 if self._complex else source.dtypes[0])
         count = source.count
@@ -203,10 +207,9 @@ class Raster:
             for band, role in zip(source.indexes, source.colorinterp, strict=True)
             if role != ColorInterp.alpha
         ]
-        part = None
-        if window is not None:
-            top, left, height, width = window
-            part = RasterWindow(left, top, width, height)
+        top, left, height, width = window or (0, 0, *source.shape)
+        part = RasterWindow(left, top, width, height)
+        check_decoded(self.path, height, width, source.dtypes)
         values = channels_last(source.read(bands, window=part))
         valid = self._file_mask(source, bands, part, None)
         return Pixels(values, both_valid(valid, finite_values(values)))
@@ -303,6 +306,7 @@ class Raster:
         def read(part: Window) -> Pixels:
             top, left, height, width = part
             window = RasterWindow(left, top, width, height)
+            check_decoded(self.path, height, width, level.dtypes[:1] * len(bands))
             if self._palette is not None:
                 index = level.read(1, window=window)
                 values = self._palette[np.minimum(index, len(self._palette) - 1)]

@@ -61,7 +61,7 @@ def read_value_table(path: str | Path) -> ValueTable:
             categories = enumerate(band.iterfind('CategoryNames/Category'))
             table.names = {i: name.text for i, name in categories if name.text}
     dbf = Path(f'{path}.vat.dbf')
-    if not table.names and dbf.exists():
+    if not table.names and dbf.is_file():
         table.names = _of_dbf(dbf)
     table.colours = table.colours or _colour_table(path)
     return table

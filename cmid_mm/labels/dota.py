@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import read_regular
 from .errors import LabelError
 from .lists import text_lines
 
@@ -72,7 +73,7 @@ def read_boxes(
     advice: str = 'the classes of DOTA v1.0',
 ) -> LabelledBoxes:
     """Read a label file as :func:`parse_boxes` does."""
-    return parse_boxes(Path(path).read_bytes(), path, classes, advice)
+    return parse_boxes(read_regular(path), path, classes, advice)
 
 
 def parse_boxes(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..files import write_bytes
+from ..files import read_regular, write_bytes
 from .errors import LabelError
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -60,9 +60,10 @@ def read_list(path: str | Path) -> list[tuple[int, str]]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
+        NotAFileError: If it is a pipe or a device.
         LabelError: If it is in another encoding, or has no entry.
     """
-    entries = list_entries(Path(path).read_bytes(), path)
+    entries = list_entries(read_regular(path), path)
     if not entries:
         raise LabelError(f'{path} lists nothing; expected one entry a line')
     return entries

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 
 from ..dependencies import vector_library
+from ..files import check_regular
 from ..images import Place, Window
 from ..images.names import is_missing
 from ..images.notices import say_once
@@ -175,6 +176,7 @@ def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
     name = str(path)
     if is_missing(path):
         raise FileNotFoundError(f'{path}: no such vector layer')
+    check_regular(path)
     try:
         layers = [layer_name for layer_name, kind in pyogrio.list_layers(name) if kind]
         if layer is None and len(layers) > 1:

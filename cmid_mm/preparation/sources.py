@@ -4,16 +4,25 @@
 import functools
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..files import link_or_copy, part_file
+from ..files import MAX_TEXT_BYTES, link_or_copy, part_file, read_regular
 from ..images import NoValidPixelError, UnreadableImageError
 from .errors import PreparationError
+
+#: Files of an archive at most, and how much more than the archive they hold at most;
+#: labels of one colour are a hundredth as large when packed.
+MAX_MEMBERS, MAX_RATIO = 5_000_000, 500
+#: What an archive may hold whatever its own size is.
+_SMALL = 1 << 30
+#: Bytes of a disk that are left free where archives are unpacked.
+KEPT_FREE = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,14 @@ class SourceFile:
     def read(self) -> bytes:
         """The content."""
         if self.member is None:
-            return self.path.read_bytes()
-        return _archive(self.path).read(self.member)
+            return read_regular(self.path)
+        archive = _archive(self.path)
+        if archive.getinfo(self.member).file_size > MAX_TEXT_BYTES:
+            raise PreparationError(
+                f'{self}: {archive.getinfo(self.member).file_size:,} bytes, more than '
+                f'the {MAX_TEXT_BYTES:,} that are read at once'
+            )
+        return archive.read(self.member)
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
@@ -122,7 +137,15 @@ class SourceFile:
 
     def _extract(self, path: Path) -> None:
         assert self.member is not None
-        with _archive(self.path).open(self.member) as member, open(path, 'wb') as file:
+        archive = _archive(self.path)
+        size = archive.getinfo(self.member).file_size  # no more is ever unpacked
+        free = shutil.disk_usage(path.parent).free
+        if size + KEPT_FREE > free:
+            raise PreparationError(
+                f'{self}: {size:,} bytes, but {path.parent} has {free:,} left, of '
+                f'which {KEPT_FREE:,} are kept free; make room, or give another folder'
+            )
+        with archive.open(self.member) as member, open(path, 'wb') as file:
             shutil.copyfileobj(member, file)
 
 
@@ -153,7 +176,9 @@ def source_files(source: Path) -> list[SourceFile]:
 
     Raises:
         FileNotFoundError: If ``source`` does not exist.
-        PreparationError: If an archive is damaged.
+        PreparationError: If an archive is damaged, encrypted, or made to do harm: its
+            files are unpacked under names of our own, but those that lead out of their
+            folder, links, devices, and more than the limits above, are refused.
     """
     if not source.exists():
         raise FileNotFoundError(f'{source} does not exist; give the folder or zip file')
@@ -178,11 +203,40 @@ def _is_hidden(name: str) -> bool:
 def _members(path: Path) -> Iterator[SourceFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            members = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise PreparationError(
             f'{path}: not a complete zip archive ({error}); download it again'
         ) from None
-    for name in names:
-        if not name.endswith('/') and not _is_hidden(name):
+    _check_archive(path, members)
+    for member in members:
+        name = member.filename
+        if not member.is_dir() and not _is_hidden(name):
             yield SourceFile(name, path, name)
+
+
+def _check_archive(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that no data set is: one made to do harm, or encrypted."""
+    fault = None
+    size = sum(member.file_size for member in members)
+    most = max(_SMALL, MAX_RATIO * path.stat().st_size)
+    if len(members) > MAX_MEMBERS:
+        fault = f'{len(members):,} files, more than {MAX_MEMBERS:,}'
+    elif size > most:
+        fault = (
+            f'unpacked it has {size:,} bytes, more than {MAX_RATIO} times its own size'
+        )
+    for member in members:
+        parts = PurePosixPath(member.filename.replace('\\', '/')).parts
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if '..' in parts or parts[:1] == ('/',):
+            fault = f'the name {member.filename!r} leads out of its folder'
+        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            fault = f'{member.filename!r} is a link or device'
+        elif member.flag_bits & 1:
+            fault = f'{member.filename!r} is encrypted'
+    if fault:
+        raise PreparationError(
+            f'{path}: {fault}; download it again from the address of the data set, or '
+            'unpack it yourself if you trust it, and give the folder'
+        )

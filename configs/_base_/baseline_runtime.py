@@ -9,5 +9,6 @@ data_preprocessor = dict(
 
 custom_hooks = [
     dict(type='UnreadableImagesHook'),
+    dict(type='CollapseHook'),
     dict(type='ThroughputHook'),
 ]

@@ -8,6 +8,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='NumClassesHook'),
+    dict(type='UnreadableImagesHook'),
     dict(type='ThroughputHook'),
     dict(type='ConfusionMatrixHook'),
 ]

@@ -5,6 +5,7 @@ data_preprocessor = dict(type='ViewPairPreprocessor', mean=_base_.mean, std=_bas
 custom_hooks = [
     dict(type='TeacherUpdateHook'),
     dict(type='UnreadableImagesHook'),
+    dict(type='CollapseHook'),
     dict(type='ReconstructionHook', interval=10),
     dict(type='ThroughputHook'),
 ]

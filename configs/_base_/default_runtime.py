@@ -5,18 +5,14 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(
-        type='CheckpointHook',
-        interval=10,
-        max_keep_ckpts=3,
-        backend_args=dict(backend='atomic_local'),
-    ),
+    checkpoint=dict(type='VerifiedCheckpointHook', interval=10, max_keep_ckpts=3),
     log_history=dict(type='LogHistoryHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     input_bands=dict(type='InputBandsHook'),
     step_guard=dict(type='StepGuardHook'),
+    preemption=dict(type='PreemptionHook'),
 )
-custom_hooks = [dict(type='ThroughputHook')]
+custom_hooks = [dict(type='UnreadableImagesHook'), dict(type='ThroughputHook')]
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -2,7 +2,11 @@ _base_ = 'default_runtime.py'
 
 default_scope = 'mmseg'
 visualizer = dict(type='SegLocalVisualizer')
-custom_hooks = [dict(type='NumClassesHook'), dict(type='ThroughputHook')]
+custom_hooks = [
+    dict(type='NumClassesHook'),
+    dict(type='UnreadableImagesHook'),
+    dict(type='ThroughputHook'),
+]
 default_hooks = dict(
     checkpoint=dict(interval=5, max_keep_ckpts=1, save_best='mIoU', rule='greater'),
     visualization=dict(type='SegVisualizationHook'),

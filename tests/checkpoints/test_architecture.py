@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import re
+from collections.abc import Callable
 
 import pytest
 from mmpretrain.models import (
@@ -9,9 +10,11 @@ from mmpretrain.models import (
     SwinTransformer,
     VisionTransformer,
 )
+from torch import nn
 
 from cmid_mm.checkpoints.architecture import explain_differences
 from cmid_mm.checkpoints.families import FAMILIES
+from cmid_mm.checkpoints.families.family import Architecture
 
 
 def swin(**kwargs) -> SwinTransformer:
@@ -24,6 +27,10 @@ def vit(**kwargs) -> VisionTransformer:
         embed_dims=8, num_layers=2, num_heads=1, feedforward_channels=8
     )  # fmt: skip
     return VisionTransformer(arch, img_size=32, **kwargs)
+
+
+def describe(family: str, module: Callable[[], nn.Module]) -> Architecture | None:
+    return FAMILIES[family].describe(module().state_dict())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +68,7 @@ def vit(**kwargs) -> VisionTransformer:
     ],
 )
 def test_describe(family, module, text):
-    assert str(FAMILIES[family].describe(module().state_dict())) == text
+    assert str(describe(family, module)) == text
 
 
 def test_incomplete_backbone_is_not_described():
@@ -71,11 +78,11 @@ def test_incomplete_backbone_is_not_described():
 @pytest.mark.parametrize(
     ('family', 'file', 'module', 'reasons'),
     [
-        ('ResNet', ResNet(18), ResNet(18), []),
+        ('ResNet', lambda: ResNet(18), lambda: ResNet(18), []),
         (
             'ResNet',
-            ResNet(18),
-            ResNet(34),
+            lambda: ResNet(18),
+            lambda: ResNet(34),
             [
                 'file holds a ResNet-18, .* is a ResNet-34',
                 r'set depth=18, and in_channels .* for \[64, 128, 256, 512\]',
@@ -83,44 +90,49 @@ def test_incomplete_backbone_is_not_described():
         ),
         (
             'ResNet',
-            ResNet(18, in_channels=4),
-            ResNet(18),
+            lambda: ResNet(18, in_channels=4),
+            lambda: ResNet(18),
             ['input bands: the file has 4, the module 3'],
         ),
-        ('ResNet', ResNet(18), ResNetV1c(depth=18), ["plain 7x7.*type='ResNet'"]),
-        ('ResNet', ResNetV1c(depth=18), ResNet(18), ["deep stem.*type='ResNetV1c'"]),
         (
             'ResNet',
-            ResNet(18),
-            ResNet(18, base_channels=32),
+            lambda: ResNet(18),
+            lambda: ResNetV1c(depth=18),
+            ["plain 7x7.*type='ResNet'"],
+        ),
+        (
+            'ResNet',
+            lambda: ResNetV1c(depth=18),
+            lambda: ResNet(18),
+            ["deep stem.*type='ResNetV1c'"],
+        ),
+        (
+            'ResNet',
+            lambda: ResNet(18),
+            lambda: ResNet(18, base_channels=32),
             ['width: the file has 64, the module 32', 'set depth=18'],
         ),
         (
             'ViT',
-            vit(),
-            vit(patch_size=8, in_channels=1),
+            vit,
+            lambda: vit(patch_size=8, in_channels=1),
             ['input bands', 'patch size: the file has 16, the module 8'],
         ),
     ],
 )
 def test_explain_differences(family, file, module, reasons):
-    describe = FAMILIES[family].describe
-    found = explain_differences(
-        describe(file.state_dict()), describe(module.state_dict())
-    )
+    found = explain_differences(describe(family, file), describe(family, module))
     assert len(found) == len(reasons)
     for text, pattern in zip(found, reasons, strict=True):
         assert re.search(pattern, text)
 
 
 def test_last_stages_may_be_missing_in_the_module():
-    short = ResNet(
-        18, num_stages=3, strides=(1, 2, 2), dilations=(1,) * 3, out_indices=(2,)
-    )
-    describe = FAMILIES['ResNet'].describe
-    full = describe(ResNet(18).state_dict())
-    assert explain_differences(full, describe(short.state_dict())) == []
-    (reason,) = explain_differences(describe(short.state_dict()), full)
+    three = dict(num_stages=3, strides=(1, 2, 2), dilations=(1,) * 3, out_indices=(2,))
+    short = describe('ResNet', lambda: ResNet(18, **three))
+    full = describe('ResNet', lambda: ResNet(18))
+    assert explain_differences(full, short) == []
+    (reason,) = explain_differences(short, full)
     assert 'has 3 stages' in reason
 
 
@@ -145,14 +157,11 @@ def test_last_stages_may_be_missing_in_the_module():
     ],
 )
 def test_settings_to_write(family, module, text):
-    network = FAMILIES[family].describe(module().state_dict())
-    assert FAMILIES[family].settings(network) == text
+    assert FAMILIES[family].settings(describe(family, module)) == text
 
 
 def test_other_family():
-    file = FAMILIES['Swin'].describe(swin().state_dict())
-    module = FAMILIES['ViT'].describe(vit().state_dict())
-    (reason,) = explain_differences(file, module)
+    (reason,) = explain_differences(describe('Swin', swin), describe('ViT', vit))
     assert reason.startswith('the file holds a Swin 1-1-3-1')
     assert 'module is a ViT 2' in reason
     assert "write type='SwinTransformer', embed_dims=8" in reason

@@ -2,27 +2,19 @@
 import argparse
 import os
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from safetensors.torch import save_file
 from torch import nn
 
 from cmid_mm.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
-
-
-class Regression(BaseModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 1)
-
-    def forward(self, *samples, mode):
-        return dict(loss=self.layer(torch.stack(samples)).square().mean())
+from tests.hostile import Regression
 
 
 @pytest.fixture(scope='module')
@@ -178,6 +170,29 @@ def test_torchscript_is_refused_by_name(tmp_path):
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize('is_also_zip', [False, True])
+def test_tar_archives_are_refused_before_pytorch_sees_them(
+    tmp_path, monkeypatch, is_also_zip
+):
+    path = tmp_path / 'a.pth'
+    with tarfile.open(path, 'w') as archive:
+        archive.addfile(tarfile.TarInfo('PKnothing' if is_also_zip else 'pickle'))
+    if is_also_zip:
+        with zipfile.ZipFile(path, 'a') as archive:
+            archive.writestr('a/data.pkl', pickle.dumps({}))
+    monkeypatch.setattr(torch, 'load', None)
+    with pytest.raises(CheckpointError, match=r'a\.pth is a tar archive'):
+        read_checkpoint(path)
+
+
+def test_archives_that_unpack_to_much_more_are_refused(tmp_path):
+    path = tmp_path / 'a.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('a/data.pkl', bytes(10**6))
+    with pytest.raises(CheckpointError, match=rf'{path} .* unpack to 1000000'):
+        read_checkpoint(path)
+
+
 @pytest.mark.filterwarnings('error')
 def test_pickles_are_refused_without_a_warning(tmp_path):
     (tmp_path / 'a.pkl').write_bytes(pickle.dumps(dict(a=torch.ones(2))))
@@ -188,8 +203,16 @@ def test_pickles_are_refused_without_a_warning(tmp_path):
 def test_missing_file_folder_and_list(tmp_path):
     with pytest.raises(CheckpointError, match='absent.pth does not exist'):
         read_checkpoint(tmp_path / 'absent.pth')
+    with pytest.raises(CheckpointError, match='^http://a/b.pth is an address'):
+        read_checkpoint('http://a/b.pth')
     with pytest.raises(CheckpointError, match='is a folder'):
         read_checkpoint(tmp_path)
+    for name in ('fsdp/__0_0.distcp', 'zero/step9/mp_rank_00_model_states.pt'):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        folder = tmp_path / Path(name).parts[0]
+        with pytest.raises(CheckpointError, match=rf'{folder} is .*sharded weights'):
+            read_checkpoint(folder)
     torch.save([torch.ones(1)], tmp_path / 'list.pth')
     with pytest.raises(CheckpointError, match='holds a list'):
         read_checkpoint(tmp_path / 'list.pth')

@@ -1,12 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-import os
-import shutil
-
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from cmid_mm.checkpoints import CheckpointError
 from cmid_mm.configs import load_config
@@ -34,6 +30,21 @@ def test_misspelt_keys_are_told(capsys):
         "Nothing reads 'val_dataloder' of the config; did you mean 'val_dataloader'?\n"
         "Nothing reads 'custom_hook' of the config; did you mean 'custom_hooks'?\n"
     )
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (dict(), dict(type='StepGuardHook')),
+        (dict(default_hooks=dict(step_guard=None)), None),
+        (dict(default_hooks=dict(step_guard=dict(type='X'))), dict(type='X')),
+        (dict(custom_hooks=[dict(type='StepGuardHook', keep=1)]), None),
+    ],
+)
+def test_every_run_is_guarded_unless_its_config_says_how(given, expected):
+    cfg = config(**given)
+    launch.guard_steps(cfg)
+    assert (cfg.get('default_hooks') or {}).get('step_guard') == expected
 
 
 def test_data_root_reaches_wrapped_data_sets():
@@ -109,51 +120,19 @@ def test_auto_scale_lr_needs_its_base():
     assert cfg.auto_scale_lr.enable is True
 
 
-def test_latest_checkpoint_of_a_copied_folder_is_its_own(tmp_path):
-    original, copy = tmp_path / 'original', tmp_path / 'copy'
-    original.mkdir()
-    (original / 'epoch_9.pth').touch()
-    (original / 'last_checkpoint').write_text(str(original / 'epoch_9.pth'))
-    shutil.copytree(original, copy)
-    assert launch.latest_checkpoint(str(copy)) == str(copy / 'epoch_9.pth')
-    # Unless checkpoints are kept elsewhere on purpose.
-    (copy / 'epoch_9.pth').unlink()
-    assert launch.latest_checkpoint(str(copy)) == str(original / 'epoch_9.pth')
-
-
-def test_latest_checkpoint_survives_a_lost_record(tmp_path):
-    assert launch.latest_checkpoint(str(tmp_path)) is None
-    for age, name in enumerate(['epoch_10.pth', 'epoch_9.pth']):
-        file = tmp_path / name
-        file.touch()
-        os.utime(file, (1000 - age, 1000 - age))
-    (tmp_path / 'last_checkpoint').write_text('')
-    assert launch.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_9.pth'))
-    assert launch.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_9.pth')
-
-
 def test_resume_settings(tmp_path):
     cfg = config(work_dir=str(tmp_path))
     launch.set_resume(cfg, 'auto')
     assert 'resume' not in cfg
-    (tmp_path / 'iter_4.pth').touch()
+    torch.save(dict(meta=dict(iter=4)), tmp_path / 'iter_4.pth')
     launch.set_resume(cfg, 'auto')
     assert cfg.resume and cfg.load_from == str(tmp_path / 'iter_4.pth')
     with pytest.raises(FileNotFoundError, match='iter_9.pth does not exist'):
         launch.set_resume(cfg, str(tmp_path / 'iter_9.pth'))
-
-
-class Payload:
-    """Something whose loading would need code."""
-
-
-def test_checkpoints_with_code_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
-    torch.save({'state_dict': Payload()}, tmp_path / 'bad.pth')
-    launch.refuse_unsafe_checkpoints()
-    with pytest.raises(CheckpointError, match='Payload'):
-        CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'))
+    (tmp_path / 'iter_9.pth').write_bytes(b'PK half of a checkpoint')
+    beside = r'iter_9\.pth is truncated.*this one is whole: --resume \S+iter_4\.pth'
+    with pytest.raises(CheckpointError, match=beside):
+        launch.set_resume(cfg, str(tmp_path / 'iter_9.pth'))
 
 
 def test_batchnorm_is_not_synchronised_without_a_gpu(monkeypatch):

@@ -12,7 +12,7 @@ from tests.end_to_end.pretraining import toy_run, train, write_images
     [
         ((0, 0), (0, 0), False),
         ((1, 5), (1, 5), False),  # by epoch
-        ((0, 5), (1, 5), False),  # by iteration, at the end of an epoch
+        ((0, 5), (0, 5), False),  # by iteration, at the end of an epoch
         ((1, 7), (1, 7), False),  # within the second epoch
         ((2, 6), (2, 10), True),  # made with epochs of three iterations
         ((1, 20), (1, 5), True),  # with epochs of twenty

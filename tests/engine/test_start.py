@@ -7,6 +7,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from cmid_mm.checkpoints import CheckpointError
+from cmid_mm.engine import start
 from cmid_mm.engine.start import read_start
 
 
@@ -104,3 +105,16 @@ def test_another_optimizer_is_refused(saved):
         read_start(ToyRunner(path, True, optimizer=frozen))
     # Only one that resumes needs it.
     read_start(ToyRunner(path, False, optimizer=torch.optim.SGD))
+
+
+def test_all_processes_start_from_what_the_first_has_found(saved, monkeypatch):
+    """The second has found nothing: its view of a shared folder was older."""
+    first = (str(saved()), True)
+
+    def broadcast(objects):
+        objects[0] = first
+
+    monkeypatch.setattr(start.dist, 'broadcast_object_list', broadcast)
+    second = ToyRunner('', False)
+    assert list(read_start(second)) == [first[0]]
+    assert (second._load_from, second._resume) == first

@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 
 from ...images import NoValidPixelError, Window
 from ...labels.errors import LabelError
 from ...labels.layers import LabelLayer
 from ...labels.masks import IGNORED
 from ..transforms import window_labels  # noqa: F401  registers the transforms
+from ..unreadable import SkipsUnreadable
 from .scenes import LabelledScenes, reading_of
 
 
-class WindowedDataset(BaseDataset):
+class WindowedDataset(SkipsUnreadable):
     """Windows of scenes and the labels that lie on them; a data set for each task.
 
     The scenes are divided into windows of one size on the pixels that the loader of
@@ -43,6 +43,8 @@ class WindowedDataset(BaseDataset):
         serialize_data: Keep the list of windows as bytes that workers share. Defaults
             to True.
         lazy_init: Search for windows at first use. Defaults to False.
+        max_unreadable: Share of windows (0-1) that cannot be read above which training
+            stops; see :class:`~cmid_mm.datasets.unreadable.SkipsUnreadable`.
 
     Raises:
         FileNotFoundError: If a scene or the labels are missing.
@@ -69,6 +71,7 @@ class WindowedDataset(BaseDataset):
         test_mode: bool = False,
         serialize_data: bool = True,
         lazy_init: bool = False,
+        max_unreadable: float = 0.01,
     ) -> None:
         options = {'path': labels} if isinstance(labels, str) else dict(labels)
         meta = {**self.METAINFO, **(metainfo or {})}
@@ -105,6 +108,7 @@ class WindowedDataset(BaseDataset):
             test_mode=test_mode,
             serialize_data=serialize_data,
             lazy_init=lazy_init,
+            max_unreadable=max_unreadable,
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:

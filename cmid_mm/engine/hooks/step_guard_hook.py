@@ -12,14 +12,17 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmpretrain.utils import get_ori_model
 from torch import Tensor
 
+from ...checkpoints import CheckpointError
 from ..batch_files import file_names, save_batch
 from ..step_guard import StepGuard, guard
+from .verified_checkpoint_hook import save_now
 
 
 class SickTrainingError(RuntimeError):
-    """Too many iterations in a row whose numbers were not finite."""
+    """Numbers are not finite, and will not be in iterations to come."""
 
 
 @HOOKS.register_module()
@@ -29,8 +32,9 @@ class StepGuardHook(Hook):
     Such an iteration leaves no trace in the model, see
     :class:`~cmid_mm.engine.step_guard.StepGuard`. It is counted
     (``train/skipped_steps``), and its batch is saved in ``work_dir/sick_batches`` for
-    ``tools/replay_batch.py``. A validation whose monitored metric is not finite counts
-    as the worst, never as the best.
+    ``tools/replay_batch.py``. Weights that are not finite, as after a step of a far too
+    high learning rate, are not saved, and stop the run. A validation whose monitored
+    metric is not finite counts as the worst, never as the best.
 
     Args:
         max_in_a_row: Sick iterations in a row at which the run stops, with a checkpoint
@@ -91,8 +95,14 @@ class StepGuardHook(Hook):
             hub.update_info('skipped_in_a_row', 0)
         if skipped:
             hub.update_scalar('train/skipped_steps', skipped)
-        if wrapper.sick and in_a_row >= self.max_in_a_row:
-            self._stop(runner, in_a_row)
+        if wrapper.sick:
+            _check_weights(runner)
+            if in_a_row >= self.max_in_a_row:
+                self._stop(runner, in_a_row)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse to save what cannot be gone on with."""
+        _check_weights(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Sum up."""
@@ -166,20 +176,34 @@ class StepGuardHook(Hook):
                     )
 
     def _stop(self, runner: Runner, in_a_row: int) -> None:
-        name = f'iter_{runner.iter + 1}.pth'
-        runner.save_checkpoint(
-            runner.work_dir,
-            name,
-            by_epoch=False,
-            backend_args=dict(backend='atomic_local'),
-        )
+        try:
+            state = f'{save_now(runner)} holds it as it was before them'
+        except CheckpointError as error:
+            state = f'it could not be saved, earlier checkpoints are sound ({error})'
         raise SickTrainingError(
             f'{in_a_row} iterations in a row had numbers that are not finite. None of '
-            f'them changed the model: {Path(runner.work_dir, name)} holds it as it was '
-            f'before them. Their batches are in {runner.work_dir}/sick_batches, '
-            'tools/replay_batch.py says what became infinite first; repair the images '
-            'or labels that it names, or lower the learning rate, and --resume. '
-            f'StepGuardHook.max_in_a_row={self.max_in_a_row} sets the limit'
+            f'them changed the model: {state}. Their batches are in {runner.work_dir}/'
+            'sick_batches, tools/replay_batch.py says what became infinite first; '
+            'repair the images or labels that it names, or lower the learning rate, '
+            f'and --resume. StepGuardHook.max_in_a_row={self.max_in_a_row} sets the '
+            'limit'
+        )
+
+
+def _check_weights(runner: Runner) -> None:
+    """Stop a run whose weights are lost."""
+    faults = [
+        name
+        for name, weight in get_ori_model(runner.model).named_parameters()
+        if not weight.isfinite().all()
+    ]
+    if faults:
+        raise SickTrainingError(
+            f'{len(faults)} weights are not finite, the first {faults[0]}, although '
+            'loss and gradients were: the learning rate (now '
+            f'{max(runner.optim_wrapper.get_lr()["lr"]):g}) is far too high. Lower it '
+            f'and --resume from the last checkpoint in {runner.work_dir}, which is '
+            'sound: these weights were not saved'
         )
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Account of training images that cannot be read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...datasets.imagery import ImageryDataset
+from ...datasets.unreadable import SkipsUnreadable
 from ...files import write_bytes
 from ...ranges import Count
 
@@ -20,7 +21,10 @@ _LIST = 'unreadable.txt'
 
 @HOOKS.register_module()
 class UnreadableImagesHook(Hook):
-    """Log, list and limit the unreadable images of an ``ImageryDataset``.
+    """Log, list and limit the unreadable images of a training set.
+
+    Of an ``ImageryDataset``, or of labelled samples (``SkipsUnreadable``), also within
+    data sets that repeat, balance or join them.
 
     Every ``interval`` iterations and at the end of training, the number of
     unreadable files goes to the log as ``train/unreadable_images``, that of windows
@@ -60,8 +64,7 @@ class UnreadableImagesHook(Hook):
         """Take account every ``interval`` iterations."""
         if self.every_n_train_iters(runner, self.interval):
             self._account(runner)
-            dataset = runner.train_dataloader.dataset
-            if isinstance(dataset, ImageryDataset):
+            for dataset in _watched(runner.train_dataloader.dataset):
                 dataset.check_unreadable()
 
     def after_train(self, runner: Runner) -> None:
@@ -69,18 +72,21 @@ class UnreadableImagesHook(Hook):
         self._account(runner)
 
     def _account(self, runner: Runner) -> None:
-        dataset = runner.train_dataloader.dataset
-        if not isinstance(dataset, ImageryDataset):
+        datasets = list(_watched(runner.train_dataloader.dataset))
+        if not datasets:
             return
-        dataset.share_unreadable()
-        count = dataset.unreadable_count
+        for dataset in datasets:
+            dataset.share_unreadable()
+        count = sum(dataset.unreadable_count for dataset in datasets)
         runner.message_hub.update_scalar('train/unreadable_images', count)
-        if dataset.tile_size is not None:
-            empty = dataset.empty_count
-            runner.message_hub.update_scalar('train/empty_windows', empty)
+        for dataset in datasets:
+            if isinstance(dataset, ImageryDataset) and dataset.tile_size is not None:
+                empty = dataset.empty_count
+                runner.message_hub.update_scalar('train/empty_windows', empty)
         if count > self._listed:
             self._listed = count
-            self._write(runner, dataset.unreadable_paths())
+            paths = [path for each in datasets for path in each.unreadable_paths()]
+            self._write(runner, paths)
 
     @dist.master_only
     def _write(self, runner: Runner, paths: Sequence[str]) -> None:
@@ -88,3 +94,13 @@ class UnreadableImagesHook(Hook):
         listed = dict.fromkeys([*self._known, *paths])
         lines = ''.join(f'{path}\n' for path in listed)
         write_bytes(Path(runner.work_dir, _LIST), lines.encode())
+
+
+def _watched(dataset: Any) -> Iterator[Any]:
+    """Data sets that skip what they cannot read, also within wrappers."""
+    if isinstance(dataset, (ImageryDataset, SkipsUnreadable)):
+        yield dataset
+        return
+    inner = getattr(dataset, 'dataset', None)
+    for part in getattr(dataset, 'datasets', () if inner is None else (inner,)):
+        yield from _watched(part)

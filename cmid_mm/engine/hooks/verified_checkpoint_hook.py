@@ -61,13 +61,13 @@ class VerifiedCheckpointHook(CheckpointHook):
         # mmengine's own list is of numbers alone, and made before the file stands.
         known = map(self.filename_tmpl.format, hub.pop_info('keep_ckpt_ids', []))
         self._kept: list[str] = hub.get_info('kept_ckpts', list(known))
-        self._proven: str | None = None
+        self._proven: str | None = hub.get_info('last_ckpt')
         self._writer = CheckpointWriter(self.file_backend, runner.logger)
         if dist.is_main_process() and isinstance(self.file_backend, LocalBackend):
             for part in remove_part_files(Path(self.out_dir), '*.pth'):
                 runner.logger.warning(f'{part} is of a save that was killed: removed')
         # mmengine's hook removes the best checkpoint before it saves a better one.
-        self.file_backend = self._best_files = _PostponedRemoval(self.file_backend)
+        self.file_backend = _PostponedRemoval(self.file_backend)
         # It hands them to runner.save_checkpoint.
         self.backend_args = dict(backend='handing')
         self.file_client_args = None
@@ -85,8 +85,13 @@ class VerifiedCheckpointHook(CheckpointHook):
                 'the errors above'
             )
         self._agree(1)
-        self.last_ckpt = self._proven or self.last_ckpt
+        self.last_ckpt = self._proven
         super().after_train(runner)
+
+    def finish_writing(self) -> None:
+        """Wait for what is being written."""
+        if hasattr(self, '_writer'):  # training has begun
+            self._writer.wait()
 
     def save_now(self, runner: Runner) -> str:
         """Save what the current iteration led to, and wait until it is on the disk.
@@ -100,12 +105,27 @@ class VerifiedCheckpointHook(CheckpointHook):
         Raises:
             CheckpointError: If it could not be saved.
         """
-        step = runner.iter + 1
+        self._save_at(runner, runner.iter + 1)
+        self._agree(1)
+        return str(self.last_ckpt)
+
+    def save_in_first(self, runner: Runner, iteration: int) -> str:
+        """Save after a number of iterations, between two, in the first process alone.
+
+        Returns:
+            Path of the checkpoint.
+
+        Raises:
+            CheckpointError: If it could not be saved.
+        """
+        self._save_at(runner, iteration)
+        self._refuse(self._writer.failures, 1)
+        return str(self.last_ckpt)
+
+    def _save_at(self, runner: Runner, step: int) -> None:
         name = f'iter_{step}.pth' if self.by_epoch else self.filename_tmpl.format(step)
         self._save(runner, name, dict(epoch=runner.epoch, iter=step))
         self._writer.wait()
-        self._agree(1)
-        return str(self.last_ckpt)
 
     def _save_checkpoint(self, runner: Runner) -> None:
         self._writer.wait()
@@ -130,7 +150,7 @@ class VerifiedCheckpointHook(CheckpointHook):
         def record() -> None:
             write_bytes(Path(runner.work_dir, 'last_checkpoint'), path.encode(), True)
             self._proven, self._kept = path, kept
-            self._best_files.remove_now(map(self._path, surplus))
+            self.file_backend.remove_now(map(self._path, surplus))
 
         with handed_to(lambda file, content: self._writer.start(file, content, record)):
             runner.save_checkpoint(
@@ -170,25 +190,28 @@ class VerifiedCheckpointHook(CheckpointHook):
                 setattr(self, name, value)
 
     def _write_best(self, path: str, content: bytes) -> None:
-        worse = [old for old in self._best_files.postponed if old != path]
-        self._best_files.postponed.clear()
+        worse = [old for old in self.file_backend.postponed if old != path]
+        self.file_backend.postponed.clear()
         if not self._writer.write(
-            path, content, lambda: self._best_files.remove_now(worse)
+            path, content, lambda: self.file_backend.remove_now(worse)
         ):
             raise _NotSavedError
 
     def _path(self, name: str) -> str:
-        return str(self._best_files.join_path(self.out_dir, name))
+        return str(self.file_backend.join_path(self.out_dir, name))
 
     def _agree(self, limit: int) -> None:
         """Stop all processes if the one that writes has failed so often in a row."""
         failures = [self._writer.failures]
         dist.broadcast_object_list(failures)
-        if len(failures[0]) >= limit:
+        self._refuse(failures[0], limit)
+
+    def _refuse(self, failures: list[str], limit: int) -> None:
+        if len(failures) >= limit:
             raise CheckpointError(
-                f'{len(failures[0])} saves in a row failed, the last that of '
-                f'{failures[0][-1]}; the reasons stand above. The last checkpoint of '
-                f'this run that stands is {self._proven}. Make room, or make '
+                f'{len(failures)} saves in a row failed, the last that of '
+                f'{failures[-1]}; the reasons stand above. The last checkpoint '
+                f'that stands is {self._proven}. Make room, or make '
                 f'{self.out_dir} writable, and go on with --resume; to let more saves '
                 'fail, set default_hooks.checkpoint.max_failures'
             )

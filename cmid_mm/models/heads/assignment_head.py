@@ -246,7 +246,7 @@ class AssignmentHead(BranchHead):
         )  # B L D
 
         temperature = self.temperature_at(pair.epoch)
-        losses, usage, near = [], [], []
+        losses, usage, used, near = [], [], [], []
         for query, key in ((0, 1), (1, 0)):
             query_index, key_index, same = self.match(
                 pair.boxes[query], pair.boxes[key], (rows, columns), size
@@ -258,11 +258,13 @@ class AssignmentHead(BranchHead):
                 target = self.assign(target_scores, temperature)
                 self.update_center(target_scores)
                 usage.append(normalized_entropy(target.mean((0, 1))))
+                used.append(share_used(target))
             losses.append(self.cross_entropy(scores, target))
         return {
             'loss_assignment': torch.stack(losses).mean(),
             'matched_within_half_stride': torch.stack(near).mean(),
             'prototype_entropy': torch.stack(usage).mean(),
+            'prototypes_used': torch.stack(used).mean(),
         }
 
     def match(
@@ -335,3 +337,18 @@ def normalized_entropy(probability: Tensor) -> Tensor:
     """Entropy of a distribution over its last axis, as a share of the maximum."""
     entropy = torch.special.entr(probability).sum(-1)
     return entropy / math.log(probability.shape[-1])
+
+
+def share_used(assignments: Tensor) -> Tensor:
+    """Prototypes that are the first of some position, as a share of what is possible.
+
+    Args:
+        assignments: (B, L, K).
+
+    Returns:
+        Scalar; 1 if each position has a prototype of its own, or each prototype one.
+    """
+    positions, prototypes = assignments.flatten(0, 1).shape
+    used = assignments.new_zeros(prototypes)
+    used.index_fill_(0, assignments.argmax(-1).flatten(), 1)
+    return used.sum() / min(positions, prototypes)

@@ -8,6 +8,8 @@ train_pipeline = [
     dict(type='LoadImagery'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
+    # Boxes without area would make the loss infinite.
+    dict(type='mmdet.FilterAnnotations', min_gt_bbox_wh=(0.1, 0.1), keep_empty=False),
     dict(type='mmdet.Resize', scale=image_size, keep_ratio=True),
     dict(
         type='mmdet.RandomFlip',

@@ -22,11 +22,23 @@ class NoisyImages(Dataset):
         return dict(inputs=torch.from_numpy(noise).float())
 
 
-def train(model, work_dir, *hooks, max_epochs=3, by_epoch=True, **kwargs):
+def train(
+    model,
+    work_dir,
+    *hooks,
+    max_epochs=3,
+    by_epoch=True,
+    val_interval=None,
+    lr=0.1,
+    runner_type=Runner,
+    **kwargs,
+):
     train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
     if not by_epoch:
         train_cfg = dict(by_epoch=False, max_iters=max_epochs)
-    runner = Runner(
+    if val_interval:
+        train_cfg['val_interval'] = val_interval
+    runner = runner_type(
         model,
         str(work_dir),
         train_dataloader=dict(
@@ -37,7 +49,7 @@ def train(model, work_dir, *hooks, max_epochs=3, by_epoch=True, **kwargs):
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
         custom_hooks=list(hooks),
         randomness=dict(seed=3),
         log_processor=dict(by_epoch=by_epoch),

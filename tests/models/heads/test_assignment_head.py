@@ -7,7 +7,12 @@ import torch
 
 from cmid_mm.datasets.transforms import ViewPair as CropPair
 from cmid_mm.models.heads import AssignmentHead, PairedViews, location_grid, match_cells
-from cmid_mm.models.heads.assignment_head import PrototypeHead, on_same_ground, select
+from cmid_mm.models.heads.assignment_head import (
+    PrototypeHead,
+    on_same_ground,
+    select,
+    share_used,
+)
 
 
 @pytest.mark.parametrize('case', [0, 1, 2])
@@ -227,3 +232,11 @@ def test_log_of_same_ground_is_the_same_on_larger_images():
 def test_unknown_location_is_refused():
     with pytest.raises(ValueError, match="'pixel' or 'legacy'"):
         AssignmentHead(4, location='fraction')
+
+
+def test_share_of_prototypes_in_use():
+    first = torch.tensor([0, 0, 3, 3, 3, 5])
+    assignments = torch.nn.functional.one_hot(first, 8).float().view(2, 3, 8)
+    assert share_used(assignments) == pytest.approx(3 / 6)
+    assert share_used(assignments[:1, :, :4]) == pytest.approx(2 / 3)
+    assert share_used(assignments.repeat(4, 1, 1)) == pytest.approx(3 / 8)

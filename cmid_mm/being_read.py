@@ -1,0 +1,73 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""Which file a process is reading, told to the one that waits for it.
+
+A process that is killed, or hangs, cannot say which file it was at. So each notes the
+name before it opens or reads a file, in memory that it shares with the process that
+started it: some microseconds, and no file of its own.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+#: Processes are told apart by their numbers, of which few are alike to this modulus.
+_PROCESSES, _BYTES = 1024, 1024
+_HEAD = struct.Struct('<Q?H')  # process, whether it is reading, length of the name
+
+#: Shared with all processes that are forked from this one, and theirs.
+_notes = mmap.mmap(-1, _PROCESSES * _BYTES)
+
+
+@dataclass(frozen=True)
+class LastRead:
+    """The file that a process has read last.
+
+    Attributes:
+        name: The end of it if it is long.
+        now: Whether it is reading it now.
+    """
+
+    name: str
+    now: bool
+
+
+@contextmanager
+def being_read(name: str | os.PathLike[str]) -> Iterator[None]:
+    """Note that this process reads a file."""
+    outer = last_read(os.getpid())
+    _note(os.fspath(name), True)
+    try:
+        yield
+    finally:
+        if outer is not None and outer.now:
+            _note(outer.name, True)
+        else:
+            _note(os.fspath(name), False)
+
+
+def last_read(process: int) -> LastRead | None:
+    """What a process has noted.
+
+    Args:
+        process: Its number.
+
+    Returns:
+        None if it has noted nothing, or was not forked from this one.
+    """
+    start = process % _PROCESSES * _BYTES
+    found, now, length = _HEAD.unpack_from(_notes, start)
+    if found != process:
+        return None
+    start += _HEAD.size
+    return LastRead(os.fsdecode(_notes[start : start + length]), now)
+
+
+def _note(name: str, now: bool) -> None:
+    process = os.getpid()
+    start = process % _PROCESSES * _BYTES
+    text = os.fsencode(name)[-(_BYTES - _HEAD.size) :]
+    _notes[start + _HEAD.size : start + _HEAD.size + len(text)] = text
+    _HEAD.pack_into(_notes, start, process, now, len(text))

@@ -1,0 +1,152 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+"""How a batch is spread over processes, and going on when that has changed."""
+
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch.distributed
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ..checkpoints.reading import read_content
+
+_KEY = 'layout'  # in the message hub, and so in checkpoints
+#: Where launchers say how many processes there are.
+_SIZES = dict(
+    pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE', none=''
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the images of an epoch are dealt out, from one of its iterations on.
+
+    Args:
+        images: Images of the epoch.
+        processes: Processes that share them.
+        batch_size: Images of an iteration in each.
+        accumulative: Iterations of an optimiser step.
+        epoch: The epoch, counted from 0.
+        iteration: Iterations of the run before.
+        seen: Images of the epoch that they have seen.
+    """
+
+    images: int
+    processes: int
+    batch_size: int
+    accumulative: int
+    epoch: int
+    iteration: int
+    seen: int
+
+    @classmethod
+    def saved_in(cls, info: dict[str, Any]) -> 'Layout | None':
+        """The layout that the information of a message hub tells."""
+        return cls(**info[_KEY]) if _KEY in info else None
+
+    def save(self, runner: Runner) -> None:
+        """Put it into the message hub of a run."""
+        runner.message_hub.update_info(_KEY, asdict(self))
+
+    @property
+    def per_iteration(self) -> int:
+        """Images of an iteration in all processes."""
+        return self.processes * self.batch_size
+
+    @property
+    def per_step(self) -> int:
+        """Images of an optimiser step."""
+        return self.per_iteration * self.accumulative
+
+    def seen_at(self, epoch: int, iteration: int) -> int | None:
+        """Images of an epoch that have been seen; None if it is about another one."""
+        if epoch != self.epoch:
+            return None
+        return self.seen + (iteration - self.iteration) * self.per_iteration
+
+
+def keep_step_size(cfg: Config) -> None:
+    """Let a run go on in other processes with as many images of a step as before.
+
+    With fewer processes, gradients of several iterations are gathered; with more, each
+    takes fewer images. If neither comes out even, that is said with the learning rate
+    that belongs to the new number.
+
+    Args:
+        cfg: The config of a run, changed in place. One that is not resumed, or from a
+            checkpoint that does not tell of processes, stays as it is.
+    """
+    path = cfg.get('load_from')
+    if not cfg.get('resume') or not path or '://' in path:
+        return
+    hub = read_content(path, mmap=True, verify=False).content.get('message_hub') or {}
+    before = Layout.saved_in(hub.get('runtime_info') or {})
+    processes = _processes(cfg.get('launcher', 'none'))
+    if before is None or before.processes == processes:
+        return
+    loader, wrapper = cfg.train_dataloader, cfg.optim_wrapper
+    text = f'--resume: {before.processes} processes before, {processes} now: '
+    if before.per_step % (processes * loader.batch_size) == 0:
+        counts = before.per_step // (processes * loader.batch_size)
+        wrapper.accumulative_counts = counts
+        text += f'optim_wrapper.accumulative_counts={counts}'
+    elif before.accumulative == 1 and before.per_step % processes == 0:
+        loader.batch_size = before.per_step // processes
+        text += f'train_dataloader.batch_size={loader.batch_size}'
+    else:
+        counts = wrapper.get('accumulative_counts', 1)
+        step = processes * loader.batch_size * counts
+        scaled = (cfg.get('auto_scale_lr') or {}).get('enable', False)
+        ratio = step / before.per_step
+        print(
+            f'{text}a step has {step} images, it had {before.per_step}. The learning '
+            + (
+                f'rate is scaled by {ratio:.4g}'
+                if scaled
+                else f'rate stays; --auto-scale-lr would scale it by {ratio:.4g}'
+            )
+        )
+        return
+    print(f'{text} keeps {before.per_step} images of a step')
+
+
+def replay_schedules(runner: Runner, iterations: int, lr_ratio: float) -> None:
+    """Bring learning rates and the like to where they are after some iterations.
+
+    Schedules count iterations, of which an epoch has another number than it had when
+    they were saved.
+
+    Args:
+        runner: A resumed run.
+        iterations: Iterations, as they are counted now.
+        lr_ratio: By what the learning rates of the checkpoint are scaled.
+    """
+    schedulers: Any = runner.param_schedulers
+    if not schedulers:
+        return
+    old = [s for part in _parts(schedulers) for s in part]
+    for name in {scheduler.param_name for scheduler in old}:
+        for group in old[0].optimizer.param_groups:
+            group[f'initial_{name}'] *= lr_ratio if name == 'lr' else 1
+            group[name] = group[f'initial_{name}']
+    runner.param_schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
+    new = [s for part in _parts(runner.param_schedulers) for s in part]
+    length = len(runner.train_dataloader)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that there were no steps of the optimizer
+        for done in range(1, iterations + 1):
+            for scheduler in new:
+                if not scheduler.by_epoch or done % length == 0:
+                    scheduler.step()
+
+
+def _parts(schedulers: Any) -> list[Any]:
+    return list(schedulers.values()) if isinstance(schedulers, dict) else [schedulers]
+
+
+def _processes(launcher: str) -> int:
+    if torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return int(os.environ.get(_SIZES[launcher], 1))

@@ -1,0 +1,36 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.visualization import LocalVisBackend
+
+from tests.engine.hooks.test_verified_checkpoint_hook import AtIteration, train
+
+
+class Broken(Hook):
+    """Logs a line whose writing fails half way."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        runner.visualizer.add_scalars(dict(mark=1.5), step=runner.iter)
+
+
+def test_lost_lines_are_counted_and_no_half_of_one_stays(tmp_path, monkeypatch, capsys):
+    dump, full = LocalVisBackend._dump, set()
+
+    def half(self, value, path, file_format):
+        if not full:
+            return dump(self, value, path, file_format)
+        with open(path, 'a') as file:
+            file.write('{"mark": 1.')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(LocalVisBackend, '_dump', half)
+    fill = AtIteration(_3=lambda _: full.add(1), _6=lambda _: full.clear())
+    runner = train(tmp_path, fill, Broken(), max_epochs=3)
+    numbers = Path(runner.log_dir, 'vis_data', 'scalars.json').read_text()
+    marks = [json.loads(line) for line in numbers.splitlines() if 'mark' in line]
+    assert [mark['step'] for mark in marks] == [0, 1, 2, 6, 7, 8]
+    said = capsys.readouterr().err
+    assert said.count('could NOT be written: [Errno 28] No space left on device') == 1
+    assert '4 lines and pictures of the log could NOT be written; the reason' in said

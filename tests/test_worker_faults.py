@@ -1,0 +1,86 @@
+# Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import multiprocessing
+import os
+import signal
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from cmid_mm.being_read import being_read, last_read
+from cmid_mm.explaining import explain
+from cmid_mm.worker_faults import explain_worker_fault, leave_if_hanging
+
+
+class Faulty(Dataset):
+    """Something happens to the worker that is at the third of its files."""
+
+    def __init__(self, number, reads=True):
+        self.number, self.reads = number, reads
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if not self.reads:
+            self.fail()
+        with being_read(f'/data/{index}.tif'):
+            if index == 2:
+                self.fail()
+        return index
+
+    def fail(self):
+        os.kill(os.getpid(), self.number)
+
+
+def fault_of(number, reads=True, **options):
+    loader = DataLoader(Faulty(number, reads), num_workers=2, **options)
+    with pytest.raises(RuntimeError) as caught:
+        list(loader)
+    text = explain(caught.value)
+    assert text == explain_worker_fault(caught.value)
+    leave_if_hanging('')
+    assert not multiprocessing.active_children()
+    return text
+
+
+@pytest.mark.parametrize(
+    'number, advice',
+    [
+        (signal.SIGKILL, 'out of memory'),
+        (signal.SIGSEGV, 'damaged file'),
+        (signal.SIGBUS, 'shm'),
+        (signal.SIGTERM, 'scheduler'),
+    ],
+)
+def test_death_is_told_with_its_signal_and_file(number, advice):
+    text = fault_of(number)
+    assert f'killed by {number.name} while it read /data/2.tif; ' in text
+    assert 'process ' in text and advice in text
+
+
+def test_death_outside_of_a_file_is_told_without():
+    text = fault_of(signal.SIGKILL, reads=False)
+    assert 'killed by SIGKILL, of which no file is known' in text
+
+
+def test_stopped_worker_is_told_with_its_file_and_ended():
+    text = fault_of(signal.SIGSTOP, timeout=1)
+    assert 'for 1 seconds: worker 0 of a data loader' in text
+    assert 'is stopped while it read /data/2.tif. ' in text
+    assert 'worker 1' not in text and 'train_dataloader.timeout' in text
+
+
+def test_other_errors_are_none_of_workers():
+    assert explain_worker_fault(RuntimeError('CUDA out of memory')) is None
+    assert explain_worker_fault(ValueError('DataLoader timed out after 3')) is None
+
+
+def test_last_file_of_this_process():
+    process = os.getpid()
+    with being_read('outer'):
+        with being_read('x' * 3000 + '.tif'):
+            last = last_read(process)
+            assert last.now and last.name.endswith('x.tif') and len(last.name) > 1000
+        assert last_read(process).name == 'outer' and last_read(process).now
+    assert last_read(process).name == 'outer' and not last_read(process).now
+    assert last_read(process + 1024) is None
