@@ -1,6 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Settings that make no sense."""
 
+import copy
+
 from mmengine.runner import Runner
 
 from tests.end_to_end.pretraining import toy_run
@@ -29,7 +31,7 @@ def test_numbers(tmp_path, record_property):
 def test_contradictions(tmp_path, record_property):
     for changes, message in FAULTS:
         cfg = toy_run(tmp_path / 'images', tmp_path / 'work')
-        cfg.merge_from_dict(changes)
+        cfg.merge_from_dict(copy.deepcopy(changes))
         try:
             Runner.from_cfg(cfg)
         except ValueError as error:

@@ -17,6 +17,9 @@ _RANGES = {
     re.compile(path.replace('.', r'\.').replace('*', '.*')): found
     for path, found in {
         'randomness.seed': Index | None,
+        'train_cfg.max_epochs': Count | None,
+        'train_cfg.max_iters': Count | None,
+        'train_cfg.val_interval': Count | None,
         'optim_wrapper.accumulative_counts': Count,
         'optim_wrapper.optimizer.lr': NonNegative | None,
         'optim_wrapper.optimizer.weight_decay': NonNegative | None,

@@ -134,7 +134,7 @@ class CMID(BaseModel):
             with torch.no_grad():
                 teacher = self._encode(self.teacher, images)
         losses = {'feature_std': feature_std(student(-1))}
-        for name, head in self.heads.items():
+        for name, head in zip(self.heads, self._branches(), strict=True):
             if epoch >= head.start_epoch:
                 maps = student(head.stage), teacher and teacher(head.stage)
                 self._check_width(name, maps[0][0].shape[1])
