@@ -1,6 +1,7 @@
 # make demo   pre-train on procedural aerial scenes, minutes on a laptop
 # make test   full environment (compiled operators) and all tests
 # make faults  faults injected into whole runs; writes docs/reliability.md
+# make soak   long runs, half an hour; writes their figures to docs/reliability.md
 # make lint   style and types
 # Both environments live in .venv; every target can be interrupted and repeated.
 
@@ -20,7 +21,7 @@ HEADLESS := version=$$($(PIP) show opencv-python 2>/dev/null | sed -n 's/^Versio
 		$(PIP) uninstall -q -y opencv-python && $(PIP) install -q --force-reinstall \
 			--no-deps "opencv-python-headless==$$version"; fi
 
-.PHONY: demo test test-slow faults lint clean
+.PHONY: demo test test-slow faults soak lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/core-ready
@@ -34,6 +35,9 @@ test-slow: $(VENV)/full-ready
 
 faults: $(VENV)/full-ready
 	$(BIN)/python -m pytest tests/faults -m faults --reliability docs/reliability.md
+
+soak: $(VENV)/full-ready
+	$(BIN)/python -m pytest tests/soak -m soak --soak-page docs/reliability.md
 
 lint: $(VENV)/full-ready
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
+from mmpretrain.registry import MODELS
 
 import cmid_mm  # noqa: F401
 from cmid_mm.images import notices
@@ -62,3 +65,19 @@ def vectors():
 def nothing_said(monkeypatch):
     """What is said once a run is said once a test."""
     monkeypatch.setattr(notices, '_said', set())
+
+
+@pytest.fixture
+def build_shapes(monkeypatch):
+    """Build a model without memory for its weights."""
+    # Backbones read the rates of drop path from it.
+    on_cpu = functools.partial(torch.linspace, device='cpu')
+    monkeypatch.setattr(torch, 'linspace', on_cpu)
+
+    def build(cfg: Config) -> torch.nn.Module:
+        with torch.device('meta'):
+            return MODELS.build(
+                {**cfg.model, 'data_preprocessor': cfg.get('data_preprocessor')}
+            )
+
+    return build

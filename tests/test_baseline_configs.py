@@ -2,7 +2,6 @@
 """Every baseline: CMID's data, the published settings, mmpretrain's losses."""
 
 import copy
-import functools
 import re
 
 import pytest
@@ -44,22 +43,6 @@ def shipped(method: str) -> Config:
     suffix = {'swav_r50': '-224px-96px', 'simmim_swin-b': '-192px'}.get(method, '')
     name = f'{SHIPPED[method][0]}_in1k{suffix}.py'
     return Config.fromfile(packaged_config(f'mmpretrain::{name}'))
-
-
-@pytest.fixture
-def build_shapes(monkeypatch):
-    """Build a model without memory for its weights."""
-    # Backbones read the rates of drop path from it.
-    on_cpu = functools.partial(torch.linspace, device='cpu')
-    monkeypatch.setattr(torch, 'linspace', on_cpu)
-
-    def build(cfg: Config) -> torch.nn.Module:
-        with torch.device('meta'):
-            return MODELS.build(
-                {**cfg.model, 'data_preprocessor': cfg.get('data_preprocessor')}
-            )
-
-    return build
 
 
 def test_every_method_has_its_configs():

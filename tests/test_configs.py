@@ -20,6 +20,16 @@ CONFIGS = sorted(
     for path in FOLDER.glob('*.py')
     if len(Config.fromfile(path).data_preprocessor.mean) == 3
 )
+#: Backbones of few blocks, as wide as those of the configs.
+FEW_BLOCKS = {
+    'ConvNeXt': dict(depths=[1, 1, 1, 1], channels=[128, 256, 512, 1024]),
+    'SwinTransformer': dict(
+        embed_dims=128, depths=[2, 2, 2, 2], num_heads=[4, 8, 16, 32]
+    ),
+    'VisionTransformer': dict(
+        embed_dims=768, num_layers=2, num_heads=12, feedforward_channels=3072
+    ),
+}
 PUBLISHED = [name for name in CONFIGS if name.endswith(('millionaid', 'potsdam'))]
 
 
@@ -70,16 +80,22 @@ def test_pipeline_makes_the_samples_that_the_model_wants(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_one_training_step(name, tmp_path):
+def test_one_training_step(name, tmp_path, build_shapes):
     cfg = load(name)
     cfg.train_dataloader.dataset.data_root = str(write_images(tmp_path, count=2))
     mask_all_views(cfg)
     if cfg.model.heads.contrastive.get('queue_size') != 0:
         cfg.model.heads.contrastive.queue_size = 8
+    full = {k: v.shape for k, v in build_shapes(cfg).named_parameters()}
+    backbone = cfg.model.encoder.backbone
     if 'rvsa' in name:
-        cfg.model.encoder.backbone.depth = 3  # both kinds of blocks
+        backbone.depth = 3  # both kinds of blocks
+    elif backbone.type in FEW_BLOCKS:
+        backbone.arch = FEW_BLOCKS[backbone.type]
     torch.manual_seed(0)
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    # All that is left out are further blocks.
+    assert {k: v.shape for k, v in model.named_parameters()}.items() <= full.items()
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     wrapper = dict(cfg.optim_wrapper, type='OptimWrapper')  # no AMP on a CPU
     optimizer = build_optim_wrapper(model, wrapper)

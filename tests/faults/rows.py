@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import pytest
 
+from tests.measured_pages import put_between
+
 START, END = '<!-- rows of make faults -->', '<!-- end of rows -->'
 
 Test = TypeVar('Test', bound=Callable)
@@ -48,9 +50,4 @@ def table(tries: dict[Row, int]) -> str:
 
 def replace_rows(page: Path, tries: dict[Row, int], footer: Iterable[str] = ()) -> None:
     """Put the table between the two marks of a page."""
-    before, found, rest = page.read_text().partition(START)
-    _, closed, after = rest.partition(END)
-    if not (found and closed):
-        raise ValueError(f'{page}: expected the marks {START} and {END}')
-    lines = '\n\n'.join([table(tries), *footer])
-    page.write_text(f'{before}{START}\n\n{lines}\n\n{END}{after}')
+    put_between(page, START, END, '\n\n'.join([table(tries), *footer]))
