@@ -52,6 +52,7 @@ setup(
         'mm': requirements('mminstall'),
         'tasks': requirements('optional'),
         'rasters': requirements('rasters'),
+        'onnx': requirements('onnx'),
         'tests': requirements('tests'),
         'completion': ['argcomplete'],
     },

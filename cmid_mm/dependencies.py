@@ -77,6 +77,36 @@ def vector_library() -> Any:
         ) from error
 
 
+def onnx_runtime() -> Any:
+    """The package that runs ONNX files.
+
+    Raises:
+        ImportError: If it is missing; says what to install.
+    """
+    return _onnx('onnxruntime')
+
+
+def onnx_exporter() -> None:
+    """Check that all packages are there that write and check ONNX files.
+
+    Raises:
+        ImportError: If one is missing; says what to install.
+    """
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        _onnx(name)
+
+
+def _onnx(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"ONNX needs {name}: pip install 'cmid_mm[onnx]', or -r "
+            f'requirements/onnx.txt ({error}); files of torch.export (.pt2) need '
+            'nothing more'
+        ) from error
+
+
 def check_scope(scope: str | None) -> None:
     """Check that the package is there whose types a config names.
 

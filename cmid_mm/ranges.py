@@ -34,6 +34,9 @@ Positive = Annotated[float, Gt(0), 'a number above 0']
 NonNegative = Annotated[float, Ge(0), 'a number of at least 0']
 Share = Annotated[float, Ge(0), Le(1), 'a number in 0-1']
 PositiveShare = Annotated[float, Gt(0), Le(1), 'a number above 0, at most 1']
+CountRange = Annotated[
+    Sequence[int], _range(0, True), 'two whole numbers above 0, the lower one first'
+]
 PositiveRange = Annotated[
     Sequence[float], _range(0, True), 'two numbers above 0, the lower one first'
 ]

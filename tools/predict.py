@@ -11,6 +11,7 @@ Change detection: a mask, 0 and 255.
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from cmid_mm_cli import Command, ConfigOptions, run_tool
@@ -18,13 +19,26 @@ from cmid_mm_cli import Command, ConfigOptions, run_tool
 EPILOG = """\
 example: %(prog)s configs/segmentation/upernet_r18_demo.py \\
              work_dirs/mine/iter_120.pth scene.tif --out predictions
+         %(prog)s --onnx map.onnx scene.tif --out predictions
 """
+
+#: Options that name a network in place of config and checkpoint.
+EXPORTED = ('--onnx', '--exported')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    parser.add_argument('config', help='config of the model, or package::path')
-    parser.add_argument('checkpoint', help='checkpoint of a run with this config')
+    # An exported network stands for both.
+    if not any(word.partition('=')[0] in EXPORTED for word in sys.argv):
+        parser.add_argument('config', help='config of the model, or package::path')
+        parser.add_argument('checkpoint', help='checkpoint of a run with this config')
+    parser.add_argument(
+        *EXPORTED,
+        dest='exported',
+        metavar='FILE',
+        help='a network that cmid-mm export wrote, .onnx or .pt2 with its .json beside '
+        'it, in place of config and checkpoint',
+    )
     parser.add_argument(
         'images',
         nargs='+',
@@ -186,14 +200,23 @@ def main(args: argparse.Namespace) -> None:
     check_writable(args.out, '--out', is_folder=True)
     # Else every part of the model would be reported.
     MMLogger.get_instance('predict', log_level='WARNING')
-    cfg = load_config(args.config)
-    merge_options(cfg, args.cfg_options)
     shard = Shard.parse(args.shard).within()
     device = args.device
     if device == 'cuda':  # of several processes on a machine, each has its own
         device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}'
-    checkpoints = [args.checkpoint, *args.ensemble]
-    inferencer = Inferencer(cfg, checkpoints, device, args.tta or 'none', args.half)
+    views = args.tta or 'none'
+    if args.exported:
+        if args.ensemble or args.half or args.cfg_options:
+            raise ValueError(
+                '--ensemble, --half and --cfg-options are not for exported networks; '
+                'leave them out'
+            )
+        inferencer = Inferencer.of_exported(args.exported, device, views)
+    else:
+        cfg = load_config(args.config)
+        merge_options(cfg, args.cfg_options)
+        checkpoints = [args.checkpoint, *args.ensemble]
+        inferencer = Inferencer(cfg, checkpoints, device, views, args.half)
     task, folder = inferencer.task, Path(args.out)
     task.bands = args.bands
     if args.score_thr is not None:

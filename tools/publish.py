@@ -17,7 +17,7 @@ example: %(prog)s work_dirs/cmid_r18_demo/epoch_4.pth published --name cmid-r18-
 What is not given stands on the card as unknown. No code in CKPT is run.
 """
 #: EXPORT_LAYOUTS of cmid_mm.checkpoints.
-LAYOUTS = ('timm', 'mmpretrain', 'mmdet')
+LAYOUTS = ('mmpretrain', 'mmdet', 'timm')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mmengine import dist
@@ -14,10 +13,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ..checkpoints import CheckpointError
 from ..datasets.imagery import TooManyUnreadableError
-from ..files import write_bytes
 from ..images import UnreadableImageError
-from ..worker_faults import TIMEOUT, explain_worker_fault
+from ..worker_faults import TIMEOUT, explain_worker_fault, waiting_ends
+from .hooks.preemption_hook import save_now
 
 
 def set_timeouts(cfg: Config) -> None:
@@ -44,8 +44,11 @@ def saved_on_data_fault(runner: Runner) -> Iterator[None]:
         runner: What trains inside.
     """
     runner.register_hook(_WorkerDeaths())
+    loader: Any = runner.train_dataloader
+    timeout = loader.get('timeout') if isinstance(loader, dict) else loader.timeout
     try:
-        yield
+        with waiting_ends(timeout or 0):
+            yield
     except (RuntimeError, TooManyUnreadableError, UnreadableImageError) as error:
         if not isinstance(error, RuntimeError) or explain_worker_fault(error):
             _save(runner, error)
@@ -83,16 +86,13 @@ def _save(runner: Runner, error: Exception) -> None:
     done = _iterations_done(runner, error)
     if not done or not dist.is_main_process():
         return
-    name = f'iter_{done}.pth'
-    runner.save_checkpoint(
-        runner.work_dir,
-        name,
-        meta=dict(epoch=runner.epoch, iter=done),
-        by_epoch=False,
-        backend_args=dict(backend='atomic_local'),
-    )
-    path = f'{runner.work_dir}/{name}'
-    write_bytes(Path(runner.work_dir, 'last_checkpoint'), path.encode())
+    try:
+        path = save_now(runner, done)
+    except (OSError, CheckpointError) as failure:
+        runner.logger.warning(
+            f'The data failed, and no checkpoint was saved: {failure}'
+        )
+        return
     runner.logger.warning(
         f'The data failed after {done} iterations; saved {path}. The same command with '
         '--resume goes on from there'

@@ -129,6 +129,8 @@ def guard_steps(cfg: Config) -> None:
         if cfg.get('default_hooks') is None:
             cfg.default_hooks = {}
         cfg.default_hooks.setdefault('step_guard', dict(type='StepGuardHook'))
+        if cfg.default_hooks.step_guard is None:
+            del cfg.default_hooks['step_guard']  # mmengine knows None of its own alone
 
 
 def save_on_signals(cfg: Config) -> None:

@@ -46,8 +46,7 @@ def set_run_length(
 
     Raises:
         ValueError: If both are given, one is not positive or not in the unit of the
-            config, or one of the options sets what would be scaled; without one, if
-            the length in the config is not positive.
+            config, or one of the options sets what would be scaled.
     """
     if max_epochs is not None and max_iters is not None:
         raise ValueError(
@@ -58,7 +57,6 @@ def set_run_length(
     elif max_iters is not None:
         key, length = 'max_iters', max_iters
     else:
-        _check_length(cfg)
         return
     flag = f'--{key.replace("_", "-")}'
     if length < 1:
@@ -85,14 +83,6 @@ def set_run_length(
         if _scale(scheduler, before, length, by_epoch)
     ]
     _shorten_intervals(cfg, length, by_epoch)
-
-
-def _check_length(cfg: Config) -> None:
-    train_cfg: Any = cfg.get('train_cfg') or {}
-    for key in _UNITS:
-        length = train_cfg.get(key)
-        if isinstance(length, int) and length < 1:
-            raise ValueError(f'train_cfg.{key} must be at least 1, got {length}')
 
 
 def _length_before(cfg: Config, key: str) -> int:

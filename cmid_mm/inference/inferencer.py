@@ -22,6 +22,7 @@ from ..configs import (
     type_name,
 )
 from .booking import ErrorHandler
+from .exported import open_exported
 from .network import Network
 from .saving import Saved, Saver, weights_digest
 from .shards import WHOLE, Shard
@@ -77,11 +78,41 @@ class Inferencer:
         if isinstance(checkpoint, (str, Path)):
             checkpoint = [checkpoint]
         loaded = [_load_model(cfg, each, device) for each in checkpoint]
-        self.model, meta = loaded[0]
+        models = [model for model, _ in loaded]
+        self._set_up(cfg, models, dataset_meta(cfg, loaded[0][1]), views, half)
+
+    @classmethod
+    def of_exported(
+        cls, network: str | Path, device: str = 'cpu', views: str = 'none'
+    ) -> 'Inferencer':
+        """Predict with an exported network in place of a config and a checkpoint.
+
+        Args:
+            network: A file that ``cmid-mm export`` wrote, with its side-car beside it.
+            device: As for the class.
+            views: As for the class; all views need a network of any size, or squares.
+
+        Raises:
+            ExportedNetworkError: If the file or its side-car cannot be used.
+            ImportError: If onnxruntime is missing, for ONNX.
+        """
+        inferencer = cls.__new__(cls)
+        cfg, model, meta = open_exported(network, device)
+        inferencer._set_up(cfg, [model], meta, views)
+        return inferencer
+
+    def _set_up(
+        self,
+        cfg: Config,
+        models: Sequence[nn.Module],
+        meta: dict[str, Any],
+        views: str,
+        half: bool = False,
+    ) -> None:
+        self.model = models[0]
         self._config = cfg
-        kind = task_class(self.model, cfg)
-        self.task: Task = kind(cfg, self.model, dataset_meta(cfg, meta))
-        self.task.network = Network([model for model, _ in loaded], VIEWS[views], half)
+        self.task: Task = task_class(self.model, cfg)(cfg, self.model, meta)
+        self.task.network = Network(models, VIEWS[views], half)
 
     def __call__(self, images: Any, **options: Any) -> list[Any]:
         """Predict images.

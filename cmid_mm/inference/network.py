@@ -31,7 +31,9 @@ class Network:
         self.models: Sequence[Any] = models
         self.views = views
         self.half = half
-        self.device = next(iter(models[0].parameters())).device.type
+        # Exported networks have no parameters of PyTorch's.
+        weight = next(iter(models[0].parameters()), None)
+        self.device = 'cpu' if weight is None else weight.device.type
         if half and self.device == 'cpu':
             raise ValueError(
                 'half precision is for GPUs; on a CPU it saves no time: leave it out, '

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 
 from ..configs import innermost_dataset, scope_of, type_name
+from .model_index import config_files
 from .task import image_pipeline
 
 #: Loaders of this package, which take files and arrays themselves.
@@ -90,6 +91,17 @@ def _adapt(inferencer: Any) -> None:
             yield from map(default_collate, self._get_chunk_data(samples, batch_size))
 
     inferencer._init_pipeline = init_pipeline
+    if hasattr(inferencer, '_load_model_from_metafile'):
+        stock_by_name = inferencer._load_model_from_metafile
+
+        @functools.wraps(stock_by_name)
+        def by_name(self: Any, model: str) -> Any:
+            config = config_files().get(model)
+            if config is None:
+                return stock_by_name(self, model)
+            return Config.fromfile(config), None  # weights are given, or none
+
+        inferencer._load_model_from_metafile = by_name
     if inferencer.__module__.startswith('mmpretrain.'):  # reads images before
         inferencer.preprocess = preprocess
 

@@ -97,6 +97,7 @@ def test_command_does_what_the_tool_does(command, tmp_path, capsys):
     ('tool', 'constant', 'expected'),
     [
         ('export_backbone', 'LAYOUTS', EXPORT_LAYOUTS),
+        ('publish', 'LAYOUTS', EXPORT_LAYOUTS),
         ('make_demo_data', 'TASKS', TASKS),
         ('make_demo_data', 'RASTERS', RASTERS),
         ('prepare_data', 'DATASETS', PREPARATIONS),

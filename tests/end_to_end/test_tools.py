@@ -157,7 +157,8 @@ def test_wrong_band_count_stops_the_run(run, config, images, tmp_path):
         *('--data-root', images, '--work-dir', tmp_path / 'work'),
         *('--cfg-options', *options),
     )
-    assert 'images have 3 bands' in error and 'mean for 4' in error
+    assert error.startswith('error: data_preprocessor.mean has 4 values, but train_')
+    assert 'loads 3 bands' in error
 
 
 def test_truncated_images_stop_the_run_with_a_list(run, config, images, tmp_path):

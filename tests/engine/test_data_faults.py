@@ -53,6 +53,8 @@ def test_nothing_is_saved_within_an_iteration(tmp_path):
         iter=3,
         epoch=0,
         work_dir=str(tmp_path),
+        train_dataloader=dict(num_workers=0),
+        hooks=[],
         register_hook=lambda hook: None,
         save_checkpoint=lambda *args, **kwargs: saved.append(args),
         logger=SimpleNamespace(warning=lambda text: None),

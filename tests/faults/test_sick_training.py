@@ -3,6 +3,7 @@
 
 import copy
 import math
+import re
 from pathlib import Path
 
 import mmengine.runner.runner
@@ -23,8 +24,11 @@ from cmid_mm.engine.hooks import SickTrainingError
 from cmid_mm.engine.replay import replay_batch
 from cmid_mm.engine.step_guard import StepGuard, guard
 from cmid_mm.models.heads.branch_head import BranchHead
+from cmid_mm_cli import user_errors
 from tests.end_to_end.pretraining import toy_run, write_images
 from tests.end_to_end.test_resume import assert_same
+from tests.engine import test_step_guard as step_guard_tests
+from tests.engine.hooks import test_step_guard_hook as hook_tests
 from tests.faults.rows import fault
 from tests.toy import toy_batch, toy_model
 from tests.toy_baselines import SMALL, build, toy_baseline
@@ -150,8 +154,11 @@ def test_infinite_gradient(images, tmp_path):
 )
 def test_in_a_row(images, tmp_path):
     cfg = guarded_run(images, tmp_path)
-    with pytest.raises(SickTrainingError, match=r'3 iterations in a row.*iter_9\.pth'):
-        run(cfg, dict.fromkeys(range(6, 15), spoil))
+    tool = user_errors(lambda: run(cfg, dict.fromkeys(range(6, 15), spoil)))
+    with pytest.raises(SystemExit) as stop:
+        tool()
+    # Python prints a text, and ends with status 1.
+    assert re.match(r'error: 3 iterations in a row.*iter_9\.pth', str(stop.value.code))
     before, stopped = (
         read_checkpoint(tmp_path / f'iter_{number}.pth') for number in (6, 9)
     )
@@ -305,6 +312,52 @@ def test_flat_boxes():
     cfg, batch = detection()
     _, sick = detection(box=(30.0, 30.0, 20.0, 0.0, 0.3))
     assert_skipped(task_model(cfg), batch, sick)
+
+
+# -- Mixed precision, metrics --------------------------------------------------------
+
+
+@fault(
+    PART,
+    'gradients that overflow in mixed precision',
+    'no fault: the scaler lowers its scale until they do not, and training goes on',
+)
+def test_overflow():
+    model = toy_model()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    wrapper = step_guard_tests.ScaledOptimWrapper(
+        optimizer=torch.optim.SGD(trained, lr=1e-3)
+    )
+    guard(wrapper, model)
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=2.0**127)
+    skipped = 0
+    for _ in range(8):
+        before = copy.deepcopy(model.student.state_dict())
+        model.train_step(toy_batch(), wrapper)
+        assert wrapper.sick == ()
+        skipped += torch.equal(
+            model.student.backbone.conv1.weight, before['backbone.conv1.weight']
+        )
+    assert 2 <= skipped <= 7
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@fault(
+    PART,
+    'a validation metric that is NaN or infinite',
+    'counts as the worst: never the best checkpoint, no improvement for early stopping',
+)
+@pytest.mark.parametrize(
+    ('rule', 'scores', 'best'),
+    [
+        ('greater', [0.5, math.nan, math.inf], 'epoch_1'),
+        ('less', [math.nan, 0.5, -math.inf], 'epoch_2'),
+    ],
+)
+def test_metric(tmp_path, rule, scores, best):
+    hook_tests.test_metric_that_is_not_finite_is_never_the_best(
+        tmp_path, rule, scores, best
+    )
 
 
 # -- Several processes ---------------------------------------------------------------

@@ -68,7 +68,10 @@ def test_what_is_no_label_file_is_refused_by_its_name(content):
         assert np.isfinite(found.corners).all()
 
 
-@given(st.text('0123456789.- x\t', max_size=8), st.lists(st.floats(), min_size=8, max_size=8))
+@given(
+    st.text('0123456789.- x\t', max_size=8),
+    st.lists(st.floats(), min_size=8, max_size=8),
+)
 def test_a_line_is_a_box_or_refused(rest, corners):
     line = ' '.join(map(repr, corners)) + f' ship {rest}'
     try:

@@ -1,7 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Photometric noise of the second view (docs/method.md, Views)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from ...ranges import NonNegative, NonNegativeRange, PositiveRange, Share
+from ...ranges import CountRange, NonNegative, NonNegativeRange, PositiveRange, Share
 
 # ITU-R BT.601 weights of R, G, B, those of OpenCV's and Pillow's grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -271,7 +271,7 @@ class PhotometricNoise(BaseTransform):
         saturation: NonNegative = 0.2,
         hue: NonNegative = 0.1,
         jitter_prob: Share = 0.8,
-        blur_kernel: Sequence[int] = (3, 7),
+        blur_kernel: CountRange = (3, 7),
         blur_sigma: PositiveRange = (0.1, 2.0),
         blur_prob: Share = 1.0,
         noise_variance: NonNegativeRange = (10.0, 50.0),

@@ -44,11 +44,18 @@ class PreemptionHook(Hook):
     Args:
         patience: Seconds without a sign of life after which a process counts as dead.
             Defaults to 60.
+
+    Raises:
+        ValueError: If ``patience`` is less than 10.
     """
 
     priority = 'LOWEST'  # after the checkpoints and all that changes the model
 
     def __init__(self, patience: int = 60) -> None:
+        if patience < 10:
+            raise ValueError(
+                f'PreemptionHook: patience must be at least 10 seconds, got {patience}'
+            )
         self.patience = patience
         self._peers: Peers | None = None
 
@@ -103,9 +110,8 @@ class PreemptionHook(Hook):
         outputs: Any = None,
     ) -> None:
         """Stop in a validation, which will be done again."""
-        if stop_signals.received and _trains(runner):
-            runner.message_hub.update_info(_DUE, True)
-            self._stop_if_asked(runner, runner.iter)
+        if _trains(runner):
+            self._stop_if_asked(runner, runner.iter, validates=True)
 
     def after_train(self, runner: Runner) -> None:
         """Take leave of the other processes."""
@@ -132,23 +138,26 @@ class PreemptionHook(Hook):
             frame = frame.f_back
         self._stop_if_asked(runner, iteration)
 
-    def _stop_if_asked(self, runner: Runner, iteration: int) -> None:
+    def _stop_if_asked(
+        self, runner: Runner, iteration: int, validates: bool = False
+    ) -> None:
         received = stop_signals.received
         if received is None or not _is_after_step(runner.optim_wrapper):
             return
         if dist.get_rank() != 0:
             return  # the first process holds all of the state, and ends the others
         stop_signals.when_idle = None
-        path = _save(runner, iteration)
+        if validates:
+            runner.message_hub.update_info(_DUE, True)
+        path = save_now(runner, iteration)
         runner.logger.warning(
             f'Stopped by {received.name} after {iteration} iterations, saved {path}; '
             'the same command with --resume goes on from there'
         )
         stop_signals.restore()
-        status = exit_status(received)
         if self._peers and not self._peers.tell_saved():
-            status = 1  # another process has died: whoever looks shall know
-        raise SystemExit(status)
+            raise SystemExit(1)  # another process has died: whoever looks shall know
+        raise SystemExit(exit_status(received))
 
 
 class _Rest:
@@ -177,7 +186,7 @@ def _leave_out(loader: DataLoader, batches: int) -> None:
     )
 
 
-def _save(runner: Runner, iteration: int) -> str:
+def save_now(runner: Runner, iteration: int) -> str:
     """Save as the run's own checkpoints are, which then count this one."""
     for hook in runner.hooks:
         if isinstance(hook, VerifiedCheckpointHook):

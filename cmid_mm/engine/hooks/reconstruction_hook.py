@@ -66,10 +66,11 @@ class ReconstructionHook(PeriodicHook):
         super().__init__(interval, by_epoch)
         if (num_images if indices is None else len(indices)) < 2:
             raise ValueError(
-                'ReconstructionHook: at least two images are needed, since they '
+                f'ReconstructionHook: num_images={num_images} and '
+                f'indices={indices}: at least two images are needed, since they '
                 'provide the statistics of BatchNorm'
             )
-        if bands is not None and min(bands) < 1:
+        if bands is not None and min(bands, default=0) < 1:
             raise ValueError(
                 f'ReconstructionHook: bands count from 1, got {list(bands)}'
             )

@@ -21,7 +21,7 @@ from ..step_guard import StepGuard, guard
 from .verified_checkpoint_hook import save_now
 
 
-class SickTrainingError(RuntimeError):
+class SickTrainingError(ValueError):
     """Numbers are not finite, and will not be in iterations to come."""
 
 

@@ -27,7 +27,7 @@ from ...building import (
     takes_any_name,
     wrong_setting,
 )
-from ...configs import READ_BY_RUNS, scope_of
+from ...configs import READ_BY_RUNS, scope_of, type_name
 from ...explaining import nodes_of
 
 _REGISTRIES = (
@@ -53,7 +53,7 @@ def faults_of_parts(cfg: Config) -> Iterator[str]:
     Yields:
         Texts that begin with the path of the part and its class.
     """
-    is_cmid = (cfg.get('model') or {}).get('type') in ('CMID', 'cmid_mm.CMID')
+    is_cmid = type_name(cfg.get('model') or {}) == 'CMID'
     with scope_of(cfg):
         for path, node in nodes_of(cfg):
             if path.partition('.')[0] not in READ_BY_RUNS:

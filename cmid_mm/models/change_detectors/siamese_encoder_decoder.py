@@ -49,8 +49,9 @@ class SiameseEncoderDecoder(EncoderDecoder):
                 f'got an odd number of channels, {inputs.shape[1]}'
             )
         dates = torch.cat(inputs.chunk(2, dim=1))  # (2B, C, H, W)
-        before, after = zip(
-            *(features.chunk(2) for features in super().extract_feat(dates)),
-            strict=True,
-        )
+        maps = super().extract_feat(dates)
+        pairs = inputs.shape[0]
+        # A graph of chunks is one of lists, which not every runtime has.
+        before = tuple(features[:pairs] for features in maps)
+        after = tuple(features[pairs:] for features in maps)
         return before, after

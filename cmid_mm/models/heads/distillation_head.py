@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ...ranges import Count, Index, NonNegative, Positive
-from ..measuring import feature_map, measure
+from ..measuring import feature_map, input_bands, measure
 from ..parts import build_part
 from .branch_head import BranchHead, PairedViews
 
@@ -73,6 +73,19 @@ class FeatureDistillationHead(BranchHead):
         self.beta = beta
         bands = list(range(len(mean)) if target_bands is None else target_bands)
         self.target_bands = bands
+        taken = input_bands(self.target)
+        if len(mean) != len(std) or not all(band < len(mean) for band in bands):
+            raise ValueError(
+                f'FeatureDistillationHead: target_bands={bands} of mean={mean} and '
+                f'std={std}: expected numbers of bands of this run, counted from 0, '
+                'and one mean and std for each band'
+            )
+        if taken not in (None, len(bands)):
+            raise ValueError(
+                f'FeatureDistillationHead: the target takes {taken} bands, but '
+                f'target_bands={bands} (by default all that have a mean) are '
+                f'{len(bands)}; name {taken} bands'
+            )
         own_mean, own_std = (torch.tensor(values)[bands] for values in (mean, std))
         mean_there = own_mean if target_mean is None else torch.tensor(target_mean)
         std_there = own_std if target_std is None else torch.tensor(target_std)
@@ -87,7 +100,10 @@ class FeatureDistillationHead(BranchHead):
         self.register_buffer('scale', (own_std / std_there).view(shape), False)
         shift = (own_mean - mean_there) / std_there
         self.register_buffer('shift', shift.view(shape), False)
-        width = measure(self.target, stage=target_stage).channels
+        try:
+            width = measure(self.target, stage=target_stage).channels
+        except ValueError as error:
+            raise ValueError(f'target_stage={target_stage}: {error}') from error
         layers: list[nn.Module] = []
         if hidden_channels:
             layers = [nn.Conv2d(in_channels, hidden_channels, 1), nn.GELU()]

@@ -80,6 +80,12 @@ class CMID(BaseModel):
         for name, head in heads.items():
             if head is not None:
                 self.heads[name] = build_part({**head, **self._measured(head)})
+        #: Widths of feature maps that the config gives, by the name of the head.
+        self._given_widths = {
+            name: head['in_channels']
+            for name, head in heads.items()
+            if head is not None and head.get('in_channels') is not None
+        }
         uses_teacher = any(head.uses_teacher for head in self._branches())
         self.teacher = self.student.copy_backbone() if uses_teacher else None
         self.momentum = momentum
@@ -128,9 +134,10 @@ class CMID(BaseModel):
             with torch.no_grad():
                 teacher = self._encode(self.teacher, images)
         losses = {'feature_std': feature_std(student(-1))}
-        for head in self._branches():
+        for name, head in zip(self.heads, self._branches(), strict=True):
             if epoch >= head.start_epoch:
                 maps = student(head.stage), teacher and teacher(head.stage)
+                self._check_width(name, maps[0][0].shape[1])
                 crop_maps = small(head.stage) if small else ()
                 pair = PairedViews(images, masks, boxes, *maps, epoch, crop_maps)
                 losses.update(head.weighted_loss(pair))
@@ -166,6 +173,16 @@ class CMID(BaseModel):
         }
         wanted: Iterable[str] = getattr(part_class(head), 'measured', ())
         return {name: measures[name]() for name in wanted if head.get(name) is None}
+
+    def _check_width(self, name: str, width: int) -> None:
+        """Refuse a head that was made for another backbone."""
+        given = self._given_widths.get(name, width)
+        if given != width:
+            raise ValueError(
+                f'model.heads.{name}.in_channels={given}, but the feature map that it '
+                f'reads has {width} channels; leave in_channels out, so that it is '
+                'measured'
+            )
 
     def _branches(self) -> Iterable[BranchHead]:
         return cast(Iterable[BranchHead], self.heads.values())

@@ -151,6 +151,13 @@ class MaskedEncoder(BaseModule):
                 f'{tuple(features.shape)}, which is not one position per '
                 f'{self.stride} pixels; correct stride or insert_after'
             )
+        width = features.shape[1 if features.ndim == 4 else 2]
+        if width != len(self.mask_token):
+            raise ValueError(
+                f'{self.insert_after!r} gives features of {width} channels, but '
+                f'channels={len(self.mask_token)} of the encoder; leave channels out, '
+                'so that they are measured'
+            )
         token = token.to(features.dtype)
         if self.mode == 'replace':
             return torch.where(mask, token, features)

@@ -16,6 +16,7 @@ def scenes():
 @pytest.mark.parametrize(
     ('path', 'value', 'expected'),
     [
+        ('train_cfg.max_epochs', 0, 'a whole number of at least 1'),
         ('randomness.seed', 'abc', 'a whole number of at least 0'),
         ('randomness.seed', -1, 'a whole number of at least 0'),
         ('optim_wrapper.optimizer.lr', '1e', 'a number of at least 0'),
