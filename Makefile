@@ -1,7 +1,7 @@
 # make demo   pre-train on procedural aerial scenes, minutes on a laptop
 # make test   full environment (compiled operators) and all tests
 # make faults  faults injected into whole runs; writes docs/reliability.md
-# make soak   long runs, half an hour; writes their figures to docs/reliability.md
+# make soak   long runs, forty minutes; writes their figures to docs/reliability.md
 # make lint   style and types
 # Both environments live in .venv; every target can be interrupted and repeated.
 
