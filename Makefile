@@ -3,6 +3,7 @@
 # make faults  faults injected into whole runs; writes docs/reliability.md
 # make soak   long runs, forty minutes; writes their figures to docs/reliability.md
 # make lint   style and types
+# make docs   the documentation as a site, in site/; a warning is an error
 # Both environments live in .venv; every target can be interrupted and repeated.
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ HEADLESS := version=$$($(PIP) show opencv-python 2>/dev/null | sed -n 's/^Versio
 		$(PIP) uninstall -q -y opencv-python && $(PIP) install -q --force-reinstall \
 			--no-deps "opencv-python-headless==$$version"; fi
 
-.PHONY: demo test test-slow faults soak lint clean
+.PHONY: demo test test-slow faults soak lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/core-ready
@@ -43,6 +44,9 @@ lint: $(VENV)/full-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/full-ready
+	$(BIN)/mkdocs build
 
 $(VENV)/created:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found;" \
@@ -70,16 +74,18 @@ $(VENV)/core-ready: $(VENV)/torch-ready requirements/mminstall.txt requirements/
 	touch $@
 
 # pip's cache may hold mmcv built without operators: it is left out here.
-$(VENV)/full-ready: $(VENV)/core-ready requirements/optional.txt requirements/tests.txt
+$(VENV)/full-ready: $(VENV)/core-ready requirements/optional.txt requirements/docs.txt \
+		requirements/tests.txt
 	@command -v g++ >/dev/null || { echo "error: a C++ compiler is needed to build" \
 		"mmcv's operators; apt install build-essential python3-dev" >&2; exit 1; }
 	$(BIN)/python -c 'import mmcv._ext' 2>/dev/null || MMCV_WITH_OPS=1 \
 		PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install -q --no-cache-dir --no-deps \
 		--no-build-isolation --force-reinstall \
 		"$$(grep -x 'onedl-mmcv.*' requirements/mminstall.txt)"
-	$(PIP) install -q -r requirements/optional.txt -r requirements/tests.txt
+	$(PIP) install -q -r requirements/optional.txt -r requirements/docs.txt \
+		-r requirements/tests.txt
 	$(HEADLESS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR)
+	rm -rf $(VENV) $(DEMO_DIR) site

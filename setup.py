@@ -53,6 +53,7 @@ setup(
         'tasks': requirements('optional'),
         'rasters': requirements('rasters'),
         'onnx': requirements('onnx'),
+        'docs': requirements('docs'),
         'tests': requirements('tests'),
         'completion': ['argcomplete'],
     },
