@@ -35,7 +35,8 @@ test-slow: $(VENV)/full-ready
 	$(BIN)/python -m pytest -m 'slow or properties' --hypothesis-profile thorough
 
 faults: $(VENV)/full-ready
-	$(BIN)/python -m pytest tests/faults -m faults --reliability docs/reliability.md
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/faults -m faults \
+		--reliability docs/reliability.md
 
 soak: $(VENV)/full-ready
 	$(BIN)/python -m pytest tests/soak -m soak --soak-page docs/reliability.md
