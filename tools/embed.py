@@ -2,8 +2,8 @@
 """Embed images: a vector for each image, or for each window of large ones.
 
 The vectors of an image with a place are GeoParquet (NAME.parquet) with the polygon of
-each window, those of others NAME.npz. The folder is an index for `search`. Images may be
-of any size; a command that was stopped goes on when it is repeated.
+each window, those of others NAME.npz. The folder is an index for `search`. Images may
+be of any size; a command that was stopped goes on when it is repeated.
 """
 
 import argparse

@@ -82,7 +82,9 @@ class Encoder(nn.Module):
         """
         weights = maps.new_ones(maps.shape[0], 1, *maps.shape[2:])
         if missing is not None:
-            held = F.adaptive_avg_pool2d((~missing[:, None]).float(), maps.shape[2:])
+            height, width = maps.shape[2:]
+            known = (~missing[:, None]).float()
+            held = F.adaptive_avg_pool2d(known, (height, width))
             # Few pixels may hold data without filling any position of a coarse map.
             some = held.amax((2, 3), keepdim=True) > 0
             weights = torch.where(some, held, 1.0)

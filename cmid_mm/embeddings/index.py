@@ -119,7 +119,8 @@ class Index:
             )
         if not self.files:
             raise UnusableIndexError(
-                f'{folder} holds no vectors (.parquet, .npz); make them by cmid-mm embed'
+                f'{folder} holds no vectors (.parquet, .npz); make them by '
+                'cmid-mm embed'
             )
         opened = [_opened(path) for path in self.files]
         self._starts = np.cumsum([0, *(each.count for each in opened)])
@@ -172,7 +173,8 @@ def _opened(path: Path) -> _Opened:
     with _explained(path):
         if path.suffix == '.npz':
             with np.load(path) as stored:
-                return _Opened(*stored['vector'].shape, str(stored['model']))
+                count, width = stored['vector'].shape
+                return _Opened(count, width, str(stored['model']))
         _, parquet = parquet_library()
         with parquet.ParquetFile(path) as file:
             width = file.schema_arrow.field('vector').type.list_size

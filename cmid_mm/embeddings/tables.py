@@ -54,16 +54,19 @@ class About:
 def ending_of(place: Place | None) -> str:
     """Of the file for the vectors of an image."""
     corner = np.zeros((1, 2))
-    known = place is not None and place.crs is not None
-    if known and longitude_latitude(place.crs, place.coordinates(corner)) is not None:
-        return '.parquet'
-    if place is not None:
+    if place is None:
+        return '.npz'
+    if (
+        place.crs is None
+        or longitude_latitude(place.crs, place.coordinates(corner)) is None
+    ):
         say_once(
             'no map of vectors',
             f'images whose place ({place}) does not lead to longitude and latitude '
             'have their vectors in .npz files, without polygons',
         )
-    return '.npz'
+        return '.npz'
+    return '.parquet'
 
 
 def write_table(path: Path, parts: Iterator[Findings], about: About) -> None:
@@ -89,13 +92,12 @@ def write_table(path: Path, parts: Iterator[Findings], about: About) -> None:
 
 
 def _write_npz(path: Path, parts: list[Findings], about: About) -> None:
-    names = ('window', 'vector', 'valid')
     joined: dict[str, Any] = {
-        name: np.concatenate([part[name] for part in parts]) for name in names
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
-    told = dict(image=about.file, bands=about.bands, model=about.model)
+    joined.update(image=about.file, bands=about.bands, model=about.model)
     with path.open('wb') as file:
-        np.savez(file, **joined, **told)
+        np.savez(file, **joined)
 
 
 def _write_parquet(path: Path, parts: Iterator[Findings], about: About) -> None:

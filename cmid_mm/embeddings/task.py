@@ -126,7 +126,7 @@ class Embedding(FindingTask):
     def save(self, result: EmbeddingResult, folder: Path, name: str) -> list[Path]:
         """Write ``name.parquet``, or ``name.npz`` of an image without a place."""
         path = folder / f'{name}{ending_of(result.image.place)}'
-        findings = dict(
+        findings: Findings = dict(
             window=result.windows, vector=result.vectors, valid=result.valid
         )
         write_table(path, iter([findings]), self._about(result.image))
