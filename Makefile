@@ -1,7 +1,7 @@
 # make demo   pre-train on procedural aerial scenes, minutes on a laptop
 # make test   full environment (compiled operators) and all tests
 # make faults  faults injected into whole runs; writes docs/reliability.md
-# make soak   long runs, half an hour; writes their figures to docs/reliability.md
+# make soak   long runs, forty minutes; writes their figures to docs/reliability.md
 # make lint   style and types
 # make docs   the documentation as a site, in site/; a warning is an error
 # Both environments live in .venv; every target can be interrupted and repeated.
@@ -35,7 +35,8 @@ test-slow: $(VENV)/full-ready
 	$(BIN)/python -m pytest -m 'slow or properties' --hypothesis-profile thorough
 
 faults: $(VENV)/full-ready
-	$(BIN)/python -m pytest tests/faults -m faults --reliability docs/reliability.md
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/faults -m faults \
+		--reliability docs/reliability.md
 
 soak: $(VENV)/full-ready
 	$(BIN)/python -m pytest tests/soak -m soak --soak-page docs/reliability.md

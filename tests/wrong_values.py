@@ -31,6 +31,7 @@ HEADS = {
         distillation=dict(type='FeatureDistillationHead', target=NETWORK),
     ),
     'model.heads.reconstruction.spatial_loss': dict(type='FocalL1Loss'),
+    'optim_wrapper.clip_grad': dict(max_norm=1.0),
 }
 HOOKS_TO_BUILD = [
     dict(type='ThroughputHook'),
@@ -114,7 +115,7 @@ def outcome(cfg: Config, path: str, name: str, value) -> str:
         if isinstance(node, list | tuple):
             node = node[int(key)]
         else:
-            node = node.setdefault(key, {})
+            node = node[key]
     node[last] = value
     try:
         check_settings(changed)

@@ -22,7 +22,7 @@ _RANGES = {
         'train_cfg.val_interval': Count | None,
         'optim_wrapper.accumulative_counts': Count,
         'optim_wrapper.optimizer.lr': NonNegative | None,
-        'optim_wrapper.optimizer.weight_decay': NonNegative | None,
+        'optim_wrapper.optimizer.weight_decay': NonNegative,
         'optim_wrapper.clip_grad.max_norm': Positive | None,
         'optim_wrapper.optimizer.eps': NonNegative | None,
         'auto_scale_lr.base_batch_size': Count | None,

@@ -54,6 +54,11 @@ def _learning_rate(cfg: Config) -> Iterator[str]:
     rate = optimizer.get('lr')
     adaptive = type_name(optimizer) in _ADAPTIVE
     most = _MOST_ADAPTIVE_RATE if adaptive else _MOST_RATE
+    if adaptive and 'lr' in optimizer and rate is None:
+        yield (
+            f'optim_wrapper.optimizer.lr=None: {type_name(optimizer)} expects a number;'
+            ' set one, or leave lr out'
+        )
     if isinstance(rate, int | float) and rate > most:
         why = ', which moves each weight by about the rate' if adaptive else ''
         yield (

@@ -85,6 +85,10 @@ FAULTS = [
         'optim_wrapper.optimizer.lr=1000000.0: expected at most 1 of BlockwiseAdan',
     ),
     (
+        {'optim_wrapper.optimizer.lr': None},
+        'optim_wrapper.optimizer.lr=None: BlockwiseAdan expects a number; ',
+    ),
+    (
         {'param_scheduler.0.end': 4},
         'param_scheduler.0 (LinearLR): end=4, but train_cfg.max_epochs=3: the '
         'warm-up is longer than the run; ',
