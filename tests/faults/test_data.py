@@ -134,7 +134,7 @@ def worker_of(process, work_dir):
 
 @fault(
     PART,
-    'a worker stopped, or its storage stalled',
+    'a worker that is stopped, as one whose storage stalls',
     'after timeout (here 5 s, by default 600 s) the run saves a checkpoint, names '
     'worker and file, ends the workers and itself with status 1',
 )
