@@ -31,15 +31,16 @@ def user_errors(
     def wrapper() -> None:
         try:
             main()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception) as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
-            hint = f'; {if_interrupted}' if if_interrupted else ''
-            print(f'Interrupted{hint}.', file=sys.stderr)
-            sys.exit(130)
-        except Exception as error:
-            if os.environ.get(TRACEBACK_VARIABLE):
-                raise
+            request = _request_to_end(error)
+            if isinstance(request, SystemExit):
+                raise request from None
+            if request:
+                hint = f'; {if_interrupted}' if if_interrupted else ''
+                print(f'Interrupted{hint}.', file=sys.stderr)
+                sys.exit(130)
             from cmid_mm.explaining import explain, record_traceback
             from cmid_mm.worker_faults import leave_if_hanging
 
@@ -52,6 +53,17 @@ def user_errors(
             sys.exit(f'{text} ({shown})')
 
     return wrapper
+
+
+def _request_to_end(error: BaseException) -> BaseException | None:
+    """What asked a program to end, of which a bare ``except:`` may have made an error.
+
+    mmengine has one around the formatting of configs.
+    """
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, KeyboardInterrupt | SystemExit):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 class ConfigOptions(argparse.Action):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from .arguments import user_errors
+from .stopping import stop_before_training, stop_signals
 
 COMPLETION = """\
 completion of commands and options (needs argcomplete, cmid_mm[completion]):
@@ -30,6 +31,8 @@ class Command:
         main: Does it, given the arguments; imports what it needs.
         epilog: Examples and hints; ``%(prog)s`` stands for the command.
         if_interrupted: How to go on after Ctrl-C.
+        saves_on_signals: Whether it takes the signals that ask it to stop, from its
+            start on, when there is nothing to save yet.
     """
 
     description: str
@@ -37,6 +40,7 @@ class Command:
     main: Callable[[argparse.Namespace], None]
     epilog: str = ''
     if_interrupted: str = ''
+    saves_on_signals: bool = False
 
     def prepare(self, parser: argparse.ArgumentParser) -> None:
         """Make a parser that of this command."""
@@ -51,7 +55,7 @@ def run_tool(command: Command) -> None:
     """Run the tool that this process was started with."""
     parser = argparse.ArgumentParser(prog=f'python {sys.argv[0]}')
     command.prepare(parser)
-    _run(parser)
+    _run(parser, command)
 
 
 def main() -> None:
@@ -65,13 +69,23 @@ def main() -> None:
     commands = parser.add_subparsers(
         dest='command', required=True, metavar='COMMAND', title='commands'
     )
-    for name, command in load_commands().items():
+    known = load_commands()
+    for name, command in known.items():
         summary = command.description.strip().splitlines()[0]
         command.prepare(commands.add_parser(name, help=summary))
-    _run(parser)
+    _run(parser, known.get(sys.argv[1]) if len(sys.argv) > 1 else None)
 
 
-def _run(parser: argparse.ArgumentParser) -> None:
+def _run(parser: argparse.ArgumentParser, command: Command | None) -> None:
+    if command is not None and command.saves_on_signals:
+        stop_before_training()  # reading --cfg-options imports mmengine
+    try:
+        _work(parser)
+    finally:
+        stop_signals.restore()
+
+
+def _work(parser: argparse.ArgumentParser) -> None:
     if importlib.util.find_spec('argcomplete'):
         import argcomplete
 

@@ -12,16 +12,21 @@ may link to them. Pages that stand in no file are made here:
 import ast
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import griffe
 import nbformat
+from latex2mathml.converter import convert as tex_to_mathml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 PAGES = ('*.md', 'benchmarks/*.md', 'configs/**/*.md', 'docs/*.md')
+_FORMULA = re.compile(
+    r'(<(?:span|div) class="arithmatex">)\\([(\[])(.*?)\\[)\]]', re.DOTALL
+)
 #: What pages link to, or a reader of them may look for.
 LINKED = (
     'LICENSE',
@@ -70,6 +75,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in _made_pages():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_content(html: str, **kwargs: Any) -> str:
+    """Turn formulas into MathML, which browsers draw without a script."""
+    return _FORMULA.sub(_formula, html)
+
+
+def _formula(found: re.Match[str]) -> str:
+    display = 'block' if found[2] == '[' else 'inline'
+    return found[1] + tex_to_mathml(unescape(found[3]), display=display)
 
 
 def _made_pages() -> Iterator[tuple[str, str]]:

@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config)
     launch.warn_of_misspelt_keys(cfg)
     merge_options(cfg, args.cfg_options)
-    check_settings(cfg)
+    check_settings(cfg, trains=False)
     if cfg.get('test_dataloader') is None:
         raise ValueError(
             f'{args.config} has no test_dataloader; '

@@ -88,10 +88,8 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.engine.run_length import set_run_length
     from cmid_mm.engine.settings import check_settings
     from cmid_mm.engine.start import read_start
-    from cmid_mm.engine.stopping import stop_before_training
     from cmid_mm.overrides import merge_options
 
-    stop_before_training()
     cfg = load_config(args.config)
     launch.warn_of_misspelt_keys(cfg)
     merge_options(cfg, args.cfg_options)
@@ -132,7 +130,12 @@ def main(args: argparse.Namespace) -> None:
 
 
 COMMAND = Command(
-    __doc__, add_arguments, main, EPILOG, '--resume goes on from the last checkpoint'
+    __doc__,
+    add_arguments,
+    main,
+    EPILOG,
+    '--resume goes on from the last checkpoint',
+    saves_on_signals=True,
 )
 
 if __name__ == '__main__':

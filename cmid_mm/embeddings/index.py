@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dependencies import parquet_library
-from ..images import Window
+from ..images import Reading, Window
 from ..images.notices import say_once
 from .tables import BLOCK
 
@@ -49,6 +49,16 @@ class Block:
     crs: str = ''
     corners: NDArray[np.float64] | None = None
 
+    def overlapping(self, file: str, window: Window | None) -> NDArray[np.bool_]:
+        """Which windows share a pixel with one of an image, or show that image."""
+        if os.path.realpath(file) != os.path.realpath(self.file):
+            return np.zeros(len(self.valid), bool)
+        if window is None:
+            return np.ones(len(self.valid), bool)
+        start, size = np.split(np.array(window), 2)
+        ours, sizes = np.split(self.windows, 2, axis=1)
+        return ((ours < start + size) & (start < ours + sizes)).all(1)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -67,18 +77,6 @@ class Entry:
     valid: float
     corners: NDArray[np.float64] | None
     vector: NDArray[np.float32]
-
-    def overlaps(self, file: str, window: Window | None) -> bool:
-        """Whether it shows a part of a window, or of a whole image."""
-        if os.path.realpath(file) != os.path.realpath(self.file):
-            return False
-        if window is None:
-            return True
-        ours, theirs = self.window, window
-        return all(
-            ours[i] < theirs[i] + theirs[i + 2] and theirs[i] < ours[i] + ours[i + 2]
-            for i in (0, 1)
-        )
 
 
 class Index:
@@ -141,6 +139,12 @@ class Index:
         for path in sorted(self.folder.rglob(RECORD)):
             return json.loads(path.read_text(encoding='utf-8'))
         return {}
+
+    @property
+    def reading(self) -> Reading | None:
+        """How its images were read; None if that is not known."""
+        options = self.record.get('reading')
+        return options and Reading(**options)
 
     def blocks(self) -> Iterator[Block]:
         """All windows in their order, those of one image at a time."""

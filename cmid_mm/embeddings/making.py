@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..checkpoints.stored_images import as_stored
 from ..configs import load_config
 from ..files import write_bytes
 from ..inference.booking import ErrorHandler
@@ -121,6 +122,7 @@ class Maker:
             'aoi': area and area.path,
             'batch_size': batch_size,
             'model': self.task.digest,
+            'reading': as_stored(self.task.reading),
             'images': [str(image) for image in images],
         }
         _begin(folder, record)

@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 from mmengine import dist
 from torch.distributed import TCPStore
 
+from cmid_mm_cli.stopping import exit_status, stop_signals
+
 from ..files import this_process
-from .stopping import exit_status, stop_signals
 
 #: Seconds between two looks, and to wait for an answer of all.
 _INTERVAL, _ANSWER = 1.0, 10

@@ -34,6 +34,25 @@ def test_user_errors_are_one_line(error, text, monkeypatch):
         main()
 
 
+@pytest.mark.parametrize(
+    ('request_to_end', 'status'), [(KeyboardInterrupt(), 130), (SystemExit(75), 75)]
+)
+def test_a_request_to_end_is_no_error(request_to_end, status, capsys):
+    """mmengine has a bare ``except:`` around the formatting of configs."""
+
+    @user_errors
+    def main():
+        try:
+            raise request_to_end
+        except:  # noqa: E722
+            raise SyntaxError('Failed to format the config')  # noqa: B904
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == status
+    assert 'format' not in capsys.readouterr().err
+
+
 def test_config_options_are_read_as_mmengine_does(capsys):
     parser = argparse.ArgumentParser()
     add_run_arguments(parser)

@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -78,6 +79,32 @@ def test_scripts_name_themselves(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cmid_mm_cli.run_tool(cmid_mm_cli.load_commands()['train'])
     assert 'example: python tools/train.py configs/' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_takes_signals_before_it_reads_its_arguments(number, monkeypatch, capsys):
+    assert cmid_mm_cli.load_commands()['train'].saves_on_signals
+    before = signal.getsignal(number)
+    command = cmid_mm_cli.Command(
+        'Runs.',
+        lambda parser: parser.add_argument(
+            'config', type=lambda _: os.kill(me, number)
+        ),
+        lambda args: None,
+        saves_on_signals=True,
+    )
+    me = os.getpid()
+    monkeypatch.setattr(cmid_mm_cli.commands, 'load_commands', lambda: {'run': command})
+    for start, words in (
+        (lambda: cmid_mm_cli.run_tool(command), ['run.py', 'a.py']),
+        (cmid_mm_cli.main, ['cmid-mm', 'run', 'a.py']),
+    ):
+        monkeypatch.setattr(sys, 'argv', words)
+        with pytest.raises(SystemExit) as caught:
+            start()
+        assert caught.value.code == 75
+        assert f'Stopped by {number.name} before training' in capsys.readouterr().err
+        assert signal.getsignal(number) is before
 
 
 def test_command_does_what_the_tool_does(command, tmp_path, capsys):

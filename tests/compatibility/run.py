@@ -94,7 +94,6 @@ def make(combination: Combination, folder: Path, wheels: Path | None) -> None:
     def install(*arguments: str) -> None:
         # What pip is told elsewhere, such as a cap on a package, stays out.
         variables = {**os.environ, 'PIP_CONFIG_FILE': os.devnull}
-        variables['MMCV_WITH_OPS'] = '0'
         variables.pop('PIP_CONSTRAINT', None)
         command = [folder / 'bin' / 'python', '-m', 'pip', 'install', '-q', *arguments]
         subprocess.run(command, check=True, cwd=ROOT, env=variables)
@@ -108,6 +107,9 @@ def make(combination: Combination, folder: Path, wheels: Path | None) -> None:
     install(*combination.torch, *pins, '-r', 'requirements/build.txt')
     if combination.fits and wheels is not None:
         install('--no-index', '--no-deps', '--find-links', str(wheels), 'onedl-mmcv')
+    elif not combination.fits:
+        # Built apart from torch it has no operators, and takes seconds.
+        install('--no-deps', 'onedl-mmcv')
     runtime = '-r', 'requirements/runtime.txt', '-r', 'requirements/tests.txt'
     install('--no-build-isolation', *FORKS, *runtime, *combination.torch, *pins)
     if combination.upstream:

@@ -2,6 +2,7 @@
 """Settings that make no sense."""
 
 import copy
+from types import SimpleNamespace
 
 from mmengine.runner import Runner
 
@@ -26,14 +27,15 @@ def test_numbers(tmp_path, record_property):
 @fault(
     'Settings',
     'misspelt keys, and settings that contradict each other, in a config of a notebook',
-    'refused by their names before anything is built',
+    'refused by their names before anything of the training is built',
 )
 def test_contradictions(tmp_path, record_property):
     for changes, message in FAULTS:
         cfg = toy_run(tmp_path / 'images', tmp_path / 'work')
         cfg.merge_from_dict(copy.deepcopy(changes))
         try:
-            Runner.from_cfg(cfg)
+            # Not built: of some models only what contradicts is there.
+            Runner.train(SimpleNamespace(cfg=cfg))
         except ValueError as error:
             assert str(error).startswith(message)
         else:

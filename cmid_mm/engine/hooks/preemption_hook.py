@@ -15,10 +15,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from cmid_mm_cli.stopping import exit_status, stop_signals
+
 from ...files import write_bytes
 from ..peers import Peers
 from ..resumable_train_loop import ResumableTrainLoop
-from ..stopping import exit_status, stop_signals
 from .verified_checkpoint_hook import VerifiedCheckpointHook
 
 #: In the message hub, and so in checkpoints: whether a validation was cut short.

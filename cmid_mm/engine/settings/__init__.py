@@ -4,21 +4,31 @@
 Three questions, in this order: do the parts that are of this package know their
 settings, and are these of the right type (:mod:`.parts`); are numbers of other
 packages within their range (:mod:`.ranges`); does one setting contradict another
-(:mod:`.rules`). The commands ask them, a comparison asks them of each of its trainings,
-and so does every ``Runner.from_cfg`` once cmid_mm is imported.
+(:mod:`.rules`). The commands ask them, and a comparison of each of its trainings.
+Once cmid_mm is imported so do every ``Runner.from_cfg`` and ``Runner.train``: the
+first of what any run builds, the second of what only a training does, so that a
+checkpoint can be tested whose training would be refused.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import nn
 
 from .parts import faults_of_parts
 from .ranges import faults_of_ranges
 from .rules import faults_of_rules
 
 __all__ = ['check_settings', 'faults_of_settings']
+
+#: What a run reads only to train.
+_OF_TRAINING = (
+    *('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
+    'auto_scale_lr',
+)
 
 
 def faults_of_settings(cfg: Config) -> Iterator[str]:
@@ -38,28 +48,41 @@ def faults_of_settings(cfg: Config) -> Iterator[str]:
             return
 
 
-def check_settings(cfg: Config) -> None:
+def check_settings(cfg: Config, trains: bool = True) -> None:
     """Refuse settings that would fail late, or unseen.
 
     Args:
         cfg: The config of a run.
+        trains: Whether the run trains; otherwise settings of the training may be
+            anything.
 
     Raises:
         ValueError: With the first fault; names its key.
     """
+    if not trains:
+        cfg = Config({key: cfg[key] for key in cfg if key not in _OF_TRAINING})
     for fault in faults_of_settings(cfg):
         raise ValueError(fault)
 
 
+# Whoever starts a run from a config, a notebook or a script of another package, is told
+# what the commands of this one tell.
 _original_from_cfg = Runner.from_cfg.__func__
+_original_train = Runner.train
 
 
+@functools.wraps(_original_from_cfg)
 def _from_cfg(cls: type[Runner], cfg: Any) -> Runner:
-    check_settings(cfg if isinstance(cfg, Config) else Config(dict(cfg)))
+    cfg_to_check = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+    check_settings(cfg_to_check, trains=False)
     return _original_from_cfg(cls, cfg)
 
 
-# Whoever starts a run from a config, a notebook or a script of another package, is told
-# what the commands of this one tell.
-_from_cfg.__doc__ = Runner.from_cfg.__doc__
+@functools.wraps(_original_train)
+def _train(self: Runner) -> nn.Module:
+    check_settings(self.cfg)
+    return _original_train(self)
+
+
 Runner.from_cfg = classmethod(_from_cfg)
+Runner.train = _train

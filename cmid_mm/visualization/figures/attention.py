@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from ...evaluation.dense.encoder import pad_to_cells
 from ...images import Window
 from .source import FigureEncoder, Seen
-from .style import COLUMN, mark_point, panels, show_cells, show_picture, title
+from .style import (
+    COLUMN,
+    mark_point,
+    name_panel,
+    panels,
+    show_cells,
+    show_picture,
+    title,
+)
 
 QUERIES = ('mean', 'class')
 _MOST_HEADS = 12
@@ -78,6 +86,8 @@ def attention_of(
             f'{type(backbone).__name__} has {len(layers)} layers of attention, '
             f'counted from 0; there is no layer {layer}'
         )
+    if isinstance(query, str) and query not in QUERIES:
+        raise ValueError(f'query must be one of {QUERIES} or a position, got {query!r}')
     module: Any = layers[layer][1]
     inputs: list[Any] = []
     weights: list[Tensor] = []
@@ -210,6 +220,13 @@ def attention_figure(
     Raises:
         ValueError: If there is no such layer, head, or point.
     """
+    attends = bool(attention_layers(encoder.backbone))
+    if not attends and (layer, heads, query) != (-1, None, 'mean'):
+        raise ValueError(
+            f'{type(encoder.backbone).__name__} has no layers of attention that are '
+            'known; leave out layer, heads and query (--layer, --heads, --query) for '
+            'the norm of its features'
+        )
     drawn = []
     for path in images:
         seen = encoder.see(path)
@@ -221,7 +238,7 @@ def attention_figure(
             place = place - np.array([window[1], window[0]])
         with encoder.open(path) as image:
             pixels = pad_to_cells(encoder.load(image, window)[None])
-        if attention_layers(encoder.backbone):
+        if attends:
             asked: Any = query
             if place is not None:
                 asked = tuple(place / np.array(pixels.shape[:1:-1]))
@@ -241,6 +258,7 @@ def attention_figure(
     figure, axes = panels(len(drawn) * rows, columns, size[0] / size[1], width)
     for number, one in enumerate(drawn):
         _draw(axes[number * rows : (number + 1) * rows].ravel(), one)
+        name_panel(axes[number * rows, 0], one.seen.name, columns, width)
     return figure
 
 
@@ -260,7 +278,6 @@ def _draw(axes: NDArray[Any], drawn: _Drawn) -> None:
     show_picture(axes[0], drawn.seen.picture, drawn.seen.size)
     axes[0].set_xlim(left, left + width)
     axes[0].set_ylim(top + height, top)
-    title(axes[0], drawn.seen.name)
     for ax, (name, values) in zip(axes[1:], drawn.maps.items(), strict=False):
         show_cells(ax, values.numpy(), drawn.stride, (height, width))
         title(ax, name)

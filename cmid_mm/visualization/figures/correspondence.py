@@ -215,7 +215,7 @@ def _draw(
     # The second picture, as high as the first, stands to its right.
     scale, shift = high / second[0], wide * (1 + _GAP)
     total = shift + second[1] * scale
-    figure, axes = panels(1, 1, high / total, width)
+    figure, axes = panels(1, 1, high / total, width, bar=True)
     ax = axes[0, 0]
     show_picture(ax, pair.seen[0].picture, (high, wide))
     ax.imshow(pair.seen[1].picture, extent=(shift, total, high, 0))
@@ -241,7 +241,9 @@ def _draw(
     dots: Any = dict(c=values, cmap=VALUES, s=5, lw=0.5, edgecolors='black', zorder=3)
     for side in (0, 1):
         ax.scatter(*segments[:, side].T, **dots)
-    text = f'{len(matches.first)} mutual best matches, {len(values)} drawn'
+    text = f'{len(matches.first)} mutual best matches'
+    if len(values) < len(matches.first):
+        text += f', {len(values)} drawn'
     if right is not None and pair.truth is not None:
         chance = 100 * pair.truth.chance()
         text += f'; {100 * right.mean():.0f} % right (chance {chance:.1f} %)'

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...images import NoValidPixelError
 from .source import FigureEncoder
-from .style import COLUMN, panels, show_cells, show_picture, title
+from .style import COLUMN, name_panel, panels, show_cells, show_picture, title
 
 #: Percentiles of a component that become its darkest and its brightest value.
 _ENDS = (1, 99)
@@ -140,8 +140,8 @@ def pca_figure(
         show_cells(row[1], colours, encoder.stride, one.size)
         first: Any = dict(vmin=low[0], vmax=high[0])
         show_cells(row[2], values[..., 0], encoder.stride, one.size, **first)
-        title(row[0], one.name)
-    percents = [f'{100 * value:.0f}' for value in basis.share.tolist()]
-    title(axes[0, 1], f'components 1-3 ({" + ".join(percents)} %)')
-    title(axes[0, 2], f'component 1 ({percents[0]} %)')
+        name_panel(row[0], one.name, 3, width)
+    share = 100 * basis.share
+    title(axes[0, 1], f'PCA 1-3: {share.sum():.0f} %')
+    title(axes[0, 2], f'PCA 1: {share[0]:.0f} %')
     return figure

@@ -134,7 +134,7 @@ def reconstruction_figure(
         else [band - 1 for band in encoder.show_bands],
         len(images),
     )
-    figure, axes = panels(len(images), 5, 1, width)
+    figure, axes = panels(len(images), 5, 1, width, bar=True)
     drawn: Any = None
     for number, row in enumerate(axes):
         for ax, (name, pixels) in zip(row, columns.items(), strict=False):

@@ -16,6 +16,7 @@ from .style import (
     COLUMN,
     colour_bar,
     mark_point,
+    name_panel,
     panels,
     show_cells,
     show_picture,
@@ -91,12 +92,12 @@ def similarity_figure(
     maps = [similarity_map(encoder, one.path, feature) for one in seen]
     least = min(np.nanmin(values) for values in maps)
     height, across = seen[0].size
-    figure, axes = panels(len(seen), 2, height / across, width)
+    figure, axes = panels(len(seen), 2, height / across, width, bar=True)
     drawn: Any = None
     for (left, right), one, values in zip(axes, seen, maps, strict=True):
         show_picture(left, one.picture, one.size)
         drawn = show_cells(right, values, encoder.stride, one.size, vmin=least, vmax=1)
-        title(left, one.name)
+        name_panel(left, one.name, 2, width)
         title(right, 'similarity to the point')
     for ax in axes[0]:
         mark_point(ax, place)

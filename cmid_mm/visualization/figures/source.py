@@ -122,7 +122,8 @@ class FigureEncoder:
             )
         if window < _UNIT:
             raise ValueError(f'window must be at least {_UNIT} pixels, got {window}')
-        self.model: Any = model.eval()
+        self.model: Any = model
+        model.eval()
         self.reading = reading or Reading(self.model.data_preprocessor.mean.numel())
         self.show_bands = show_bands
         self.window = window // _UNIT * _UNIT

@@ -23,7 +23,7 @@ LETTERS = 7
 """Size of letters in points."""
 
 _DPI = 200
-_TITLE = 0.18  # inches
+_TITLE, _BAR = 0.16, 0.45  # heights in inches
 
 
 def figure_format(out: str | Path) -> str:
@@ -60,7 +60,11 @@ def save_figure(figure: Figure, out: str | Path) -> None:
 
 
 def panels(
-    rows: int, columns: int, aspect: float = 1.0, width: float = COLUMN
+    rows: int,
+    columns: int,
+    aspect: float = 1.0,
+    width: float = COLUMN,
+    bar: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure of pictures in rows and columns.
 
@@ -69,12 +73,15 @@ def panels(
         columns: Their number.
         aspect: Height of the pictures over their width.
         width: Of the figure, in inches.
+        bar: Whether there is room for a colour bar below.
 
     Returns:
         The figure, and its axes (rows, columns), without ticks.
     """
-    height = rows * (width / columns * aspect + _TITLE) + _TITLE
-    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    height = rows * (width / columns * aspect + _TITLE) + _BAR * bar
+    layout = ConstrainedLayoutEngine(
+        w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01, compress=True
+    )
     figure = Figure(figsize=(width, height), layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
@@ -126,6 +133,22 @@ def mark_point(ax: Axes, point: NDArray[Any]) -> None:
 def title(ax: Axes, text: str) -> None:
     """Write a line above a panel."""
     ax.set_title(text, fontsize=LETTERS, pad=2)
+
+
+def name_panel(ax: Axes, name: str, columns: int, width: float) -> None:
+    """Write the name of a file above one of several panels beside each other.
+
+    Args:
+        ax: The panel.
+        name: The name, which is shortened in its middle if it is too long.
+        columns: Panels beside each other.
+        width: Of the figure in inches.
+    """
+    most = int(width / columns * 72 / LETTERS * 1.6)
+    if len(name) > most:
+        half = (most - 1) // 2
+        name = f'{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}'
+    title(ax, name)
 
 
 def colour_bar(figure: Figure, drawn: Any, axes: Any, label: str) -> None:

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from torch.utils.data import Dataset
 
-from cmid_mm.engine.stopping import STATUS_VARIABLE, stop_signals
+from cmid_mm_cli.stopping import STATUS_VARIABLE, stop_signals
 from tests.end_to_end.pretraining import toy_run, train, write_images
 from tests.end_to_end.test_resume import assert_same
 from tests.engine.hooks import short_runs

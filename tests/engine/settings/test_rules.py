@@ -233,9 +233,31 @@ def test_a_fault_is_told_by_its_keys(cfg, changes, message):
 
 
 def test_a_runner_refuses_what_the_commands_refuse(cfg):
+    """What only a training reads, when it trains: the same runner may test."""
     cfg.train_dataloader.drop_last = False
+    runner = Runner.from_cfg(cfg)
     with pytest.raises(ValueError, match='^train_dataloader.drop_last is not True'):
+        runner.train()
+    cfg.model.momentum = 2
+    with pytest.raises(ValueError, match='^model.*momentum=2'):
         Runner.from_cfg(cfg)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('param_scheduler', [dict(type='LinearLR', start_factor=0.1, end=1000)]),
+        ('param_scheduler', [dict(type='LinearLR', start_factor='a')]),
+        ('train_cfg.max_epochs', 0),
+        ('optim_wrapper.optimizer.lr', 1e6),
+        ('train_dataloader.dataset.max_unredable', 0.1),
+    ],
+)
+def test_settings_of_a_training_do_not_refuse_a_test(cfg, key, value):
+    cfg.merge_from_dict({key: value})
+    with pytest.raises(ValueError, match=key.rpartition('.')[0]):
+        check_settings(cfg)
+    check_settings(cfg, trains=False)
 
 
 def test_classes_and_variables():

@@ -1,5 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Signals that ask a run to stop, and how its processes end."""
+"""Signals that ask a run to stop, and how its processes end.
+
+Here, where nothing but the standard library is imported: a run takes its signals before
+it imports torch, which may last half a minute on the disk of a cluster.
+"""
 
 import os
 import signal
