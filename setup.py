@@ -52,6 +52,7 @@ setup(
         'mm': requirements('mminstall'),
         'tasks': requirements('optional'),
         'rasters': requirements('rasters'),
+        'figures': requirements('figures'),
         'tests': requirements('tests'),
         'completion': ['argcomplete'],
     },
