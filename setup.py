@@ -54,6 +54,7 @@ setup(
         'rasters': requirements('rasters'),
         'onnx': requirements('onnx'),
         'docs': requirements('docs'),
+        'figures': requirements('figures'),
         'tests': requirements('tests'),
         'completion': ['argcomplete'],
     },

@@ -28,7 +28,7 @@ from .style import (
 
 QUERIES = ('mean', 'class')
 _MOST_HEADS = 12
-_COLUMNS = 4
+_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -252,8 +252,8 @@ def attention_figure(
             maps = {'feature norm': encoder.encode(pixels[0]).norm(dim=0).cpu()}
         drawn.append(_Drawn(seen, window, maps, stride, place, attention))
     count = 1 + len(drawn[0].maps)
-    columns = min(_COLUMNS, count)
-    rows = -(-count // columns)
+    rows = -(-count // _COLUMNS)
+    columns = -(-count // rows)
     _, _, *size = drawn[0].window
     figure, axes = panels(len(drawn) * rows, columns, size[0] / size[1], width)
     for number, one in enumerate(drawn):

@@ -114,7 +114,8 @@ class FigureEncoder:
         show_bands: Sequence[int] | None = None,
         window: int = 512,
     ) -> None:
-        if not hasattr(getattr(model, 'data_preprocessor', None), 'normalize'):
+        preprocessor: Any = getattr(model, 'data_preprocessor', None)
+        if not hasattr(preprocessor, 'normalize'):
             raise TypeError(
                 f'{type(model).__name__} is no pre-training model: figures are made of '
                 "CMID and of mmpretrain's self-supervised algorithms with "
@@ -124,7 +125,7 @@ class FigureEncoder:
             raise ValueError(f'window must be at least {_UNIT} pixels, got {window}')
         self.model: Any = model
         model.eval()
-        self.reading = reading or Reading(self.model.data_preprocessor.num_bands)
+        self.reading = reading or Reading(preprocessor.num_bands)
         self.show_bands = show_bands
         self.window = window // _UNIT * _UNIT
         self._encode = DenseEncoder(model, stages)
