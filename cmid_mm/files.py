@@ -2,6 +2,7 @@
 """Files that are either complete or not there, and what is no file."""
 
 import contextlib
+import fcntl
 import os
 import platform
 import shutil
@@ -183,6 +184,43 @@ def remove_part_files(folder: Path, pattern: str) -> list[Path]:
             part.unlink()
             removed.append(part)
     return removed
+
+
+def hold_folder(folder: Path) -> int | None:
+    """Make this process the only one that writes its results into a folder.
+
+    It is so until the process ends, in whatever way, or closes what is returned. A
+    process may hold a folder several times.
+
+    Args:
+        folder: The folder; made if it does not exist.
+
+    Returns:
+        A file descriptor; None where the file system knows no locks.
+
+    Raises:
+        BlockingIOError: If another process holds the folder; names both.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # A record lock: NFS knows it, and forked workers do not inherit it.
+        lock = os.open(folder / '.held', os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        return None  # write-protected, which is for those to say who write
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(lock, 0)
+        os.write(lock, this_process().encode())
+    except (BlockingIOError, PermissionError):  # which of them, POSIX leaves open
+        holder = os.read(lock, 200).decode(errors='replace')
+        os.close(lock)
+        raise BlockingIOError(
+            f'{folder}: another run, process {holder or "unknown"}, writes here; wait '
+            'until it has ended, or give another folder (--work-dir)'
+        ) from None
+    except OSError:  # no locks here, or no room for the name
+        pass
+    return lock
 
 
 def _runs(process: int) -> bool:

@@ -82,6 +82,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='leave vectors as long as they are (default: length 1)',
     )
+    dense = parser.add_argument_group('feature rasters')
+    dense.add_argument(
+        '--dense',
+        action='store_true',
+        help='write NAME.tif, a cloud-optimised GeoTIFF of the feature map, instead of '
+        'vectors',
+    )
+    dense.add_argument(
+        '--components',
+        type=int,
+        metavar='K',
+        help='principal components to keep, on one basis for all images (default: all '
+        'channels)',
+    )
+    dense.add_argument(
+        '--bits',
+        type=int,
+        choices=(8, 16),
+        help='of each value, which has a scale and an offset (default: 16)',
+    )
+    dense.add_argument(
+        '--basis',
+        metavar='FILE',
+        help='basis.npz of another folder (default: made of these images)',
+    )
     machines = parser.add_argument_group('network and machines')
     machines.add_argument(
         '--batch-size',
@@ -97,15 +122,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Embed and say where the vectors are."""
-    from cmid_mm.dependencies import parquet_library
     from cmid_mm.embeddings.making import EmbeddingOptions, Maker
     from cmid_mm.files import check_writable
     from cmid_mm.inference.progress import ShownProgress
     from cmid_mm.labels.vectors import Area
 
     check_writable(args.out, '--out', is_folder=True)
-    if args.aoi:
-        parquet_library()
+    if not args.dense and (args.components or args.bits or args.basis):
+        raise ValueError('--components, --bits and --basis are of --dense: give that')
     options = EmbeddingOptions(
         config=args.config,
         checkpoint=args.checkpoint,
@@ -117,6 +141,9 @@ def main(args: argparse.Namespace) -> None:
         window=args.window,
         overlap=args.overlap,
         min_valid=args.min_valid,
+        dense=args.dense,
+        components=args.components,
+        bits=args.bits or 16,
     )
     maker = Maker(options, args.device)
     maker.task.area = Area(args.aoi) if args.aoi else None
@@ -128,7 +155,7 @@ def main(args: argparse.Namespace) -> None:
         failed.append(text if str(path) in text else f'{path}: {text}')
 
     with ShownProgress('embedding') as maker.task.progress:
-        saved = list(maker.write(args.out, images, args.batch_size, fail))
+        saved = list(maker.write(args.out, images, args.batch_size, fail, args.basis))
     made = sum(result.is_new for result in saved)
     print(
         f'embedded {made} of {len(images)} images to {args.out}'

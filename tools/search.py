@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'find the same (default: %(default)s)',
     )
     search.add_argument(
+        '--no-centring',
+        action='store_true',
+        help='plain cosine similarity (default: that of the differences from the mean '
+        'of the index, which tells more)',
+    )
+    search.add_argument(
         '--bands',
         type=int,
         nargs='+',
@@ -130,6 +136,7 @@ def _search(args: argparse.Namespace, index, outputs: list[Path]) -> None:
         args.combine,
         [example.shown for example in examples] if args.exclude_own else [],
         args.library,
+        not args.no_centring,
     )
     if not hits:
         raise ValueError(

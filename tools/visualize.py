@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f'.png, .svg or .pdf (default: {what}.png)',
             default=f'{what}.png',
         )
-        OWN.get(what, lambda _: None)(figure)
+        figure.add_argument(
+            '--dpi', type=int, default=200, help='dots per inch (default: %(default)s)'
+        )
+        if what in OWN:
+            OWN[what](figure)
 
 
 def add_common(parser: argparse.ArgumentParser, what: str) -> None:
@@ -324,7 +328,7 @@ def main(args: argparse.Namespace) -> None:
         figure = draw(args)
     except RuntimeError as error:  # of the device: unknown, or out of memory
         raise ValueError(error) from error
-    save_figure(figure, args.out)
+    save_figure(figure, args.out, args.dpi)
     print(f'wrote {args.out}')
 
 

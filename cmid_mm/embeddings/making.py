@@ -16,9 +16,13 @@ from ..inference.booking import ErrorHandler
 from ..inference.saving import Saved, Saver
 from ..overrides import merge_options
 from ..restartable import OtherSettingsError
+from .dense import Basis, DenseEmbedding
 from .encoder import load_encoder
 from .index import RECORD
 from .task import Embedding
+
+#: On which the feature rasters of a folder are projected.
+BASIS = 'basis.npz'
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class EmbeddingOptions:
         window: Side of windows in pixels; None for the default, 0 for none.
         overlap: Pixels that they share; None for none.
         min_valid: Least share of a window that holds data.
+        dense: Make feature rasters instead of vectors.
+        components: Principal components that they hold; None for all channels.
+        bits: Of each of their values, 8 or 16.
     """
 
     config: str
@@ -48,6 +55,9 @@ class EmbeddingOptions:
     window: int | None = None
     overlap: int | None = None
     min_valid: float = 0.0
+    dense: bool = False
+    components: int | None = None
+    bits: int = 16
 
 
 class Maker:
@@ -81,7 +91,11 @@ class Maker:
             loaded.encoder.to(torch.device(device))
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f'device {device!r} cannot be used: {error}') from None
-        self.task = Embedding(loaded, options.min_valid)
+        self.task: Embedding = (
+            DenseEmbedding(loaded, options.bits, options.min_valid)
+            if options.dense
+            else Embedding(loaded, options.min_valid)
+        )
 
     def write(
         self,
@@ -89,6 +103,7 @@ class Maker:
         images: Sequence[str | Path],
         batch_size: int = 16,
         on_error: ErrorHandler | None = None,
+        basis: str | Path | None = None,
     ) -> Iterator[Saved]:
         """Write the vectors of images; what is there and newer is left as it is.
 
@@ -101,6 +116,8 @@ class Maker:
             batch_size: Images, or windows, embedded together.
             on_error: Called with the path and the error of an image that fails,
                 instead of stopping.
+            basis: Of feature rasters, ``basis.npz`` of another folder, so that both
+                compare. Defaults to None: made of these images.
 
         Yields:
             What was written for each image.
@@ -126,8 +143,38 @@ class Maker:
             'images': [str(image) for image in images],
         }
         _begin(folder, record)
+        if isinstance(self.task, DenseEmbedding):
+            self._set_basis(self.task, folder, images, basis)
         saver = Saver(self.task, folder, {'model': self.task.digest})
         return saver.predict(images, batch_size, window, overlap, True, on_error)
+
+    def _set_basis(
+        self,
+        task: DenseEmbedding,
+        folder: Path,
+        images: Sequence[str | Path],
+        given: str | Path | None,
+    ) -> None:
+        """Take the basis of the folder, or a given one, or make it."""
+        path = folder / BASIS
+        if given is not None:
+            task.basis = Basis.read(Path(given))
+            if path.exists() and Basis.read(path).digest != task.basis.digest:
+                raise OtherSettingsError(
+                    f'{folder} was made with another basis than {given}; give another '
+                    'folder'
+                )
+        elif path.exists():
+            task.basis = Basis.read(path)
+        else:
+            task.basis = task.fit_basis(
+                images,
+                self.options.components,
+                self.options.window,
+                self.options.overlap,
+            )
+        if not path.exists():
+            task.basis.write(path)
 
 
 def _begin(folder: Path, record: dict[str, Any]) -> None:

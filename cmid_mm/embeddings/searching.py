@@ -52,6 +52,7 @@ def nearest(
     combine: str = 'mean',
     without: Sequence[Shown] = (),
     library: str = 'exact',
+    centre: bool = True,
 ) -> list[Hit]:
     """Search an index.
 
@@ -65,6 +66,9 @@ def nearest(
         library: ``'exact'`` compares with every window, of which memory holds a block
             at a time. ``'faiss'`` gives the same from vectors that are all in memory,
             with all cores.
+        centre: Whether similarity is that of the differences from the mean of the
+            index, all vectors having length 1 before. What all windows share, which is
+            most of a feature vector, says nothing of any. Defaults to True.
 
     Returns:
         Windows, the most similar one first; of equal ones the first in the index.
@@ -85,13 +89,14 @@ def nearest(
             f'{index.folder} has vectors of {index.width} numbers, the query has '
             f'{examples.shape[1]}; give the config and checkpoint of the index'
         )
-    queries = unit(examples)
+    space = _Space(_mean(index) if centre else None)
+    queries = space.of(examples)
     if combine == 'mean':
         queries = unit(queries.mean(0, keepdims=True))
     find = {'exact': _exact, 'faiss': _by_faiss}.get(library)
     if find is None:
         raise ValueError(f'library {library!r} is none of exact, faiss')
-    numbers, similarities = find(index, queries, count, without)
+    numbers, similarities = find(index, queries, count, without, space)
     entries = index.entries(numbers.tolist())
     return [
         Hit(rank, float(similarity), entry)
@@ -107,13 +112,36 @@ def unit(vectors: Vectors) -> Vectors:
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
+class _Space:
+    """Where vectors are compared: around the mean of an index, or around 0."""
+
+    def __init__(self, mean: Vectors | None) -> None:
+        self._mean = mean
+
+    def of(self, vectors: Vectors) -> Vectors:
+        """Vectors of length 1."""
+        vectors = unit(vectors)
+        return vectors if self._mean is None else unit(vectors - self._mean)
+
+
+def _mean(index: Index) -> Vectors:
+    total = np.zeros(index.width)
+    for block in index.blocks():
+        total += unit(block.vectors).sum(0, dtype=np.float64)
+    return (total / max(len(index), 1)).astype(np.float32)
+
+
 def _exact(
-    index: Index, queries: Vectors, count: int, without: Sequence[Shown]
+    index: Index,
+    queries: Vectors,
+    count: int,
+    without: Sequence[Shown],
+    space: '_Space',
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     numbers: NDArray[np.int64] = np.empty(0, np.int64)
     best: NDArray[np.float32] = np.empty(0, np.float32)
     for block in index.blocks():
-        similarity = (unit(block.vectors) @ queries.T).max(1)
+        similarity = (space.of(block.vectors) @ queries.T).max(1)
         kept = np.ones(len(similarity), bool)
         for shown in without:
             kept &= ~block.overlapping(shown.file, shown.window)
@@ -127,13 +155,17 @@ def _exact(
 
 
 def _by_faiss(
-    index: Index, queries: Vectors, count: int, without: Sequence[Shown]
+    index: Index,
+    queries: Vectors,
+    count: int,
+    without: Sequence[Shown],
+    space: '_Space',
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     faiss = faiss_library()
     flat = faiss.IndexFlatIP(index.width)
     left_out: list[int] = []
     for block in index.blocks():
-        flat.add(unit(block.vectors))
+        flat.add(space.of(block.vectors))
         for shown in without:
             rows = np.flatnonzero(block.overlapping(shown.file, shown.window))
             left_out += (block.first + rows).tolist()

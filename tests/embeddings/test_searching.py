@@ -158,12 +158,23 @@ def test_several_examples():
         def entries(self, numbers):
             return numbers
 
+        def __len__(self):
+            return len(self.vectors)
+
     examples = np.array([[9, 0], [0, 1]], np.float32)
-    hits = nearest(Two(), examples, 3)
+    hits = nearest(Two(), examples, 3, centre=False)
     assert [hit.entry for hit in hits] == [2, 0, 1]
     assert [hit.similarity for hit in hits] == pytest.approx([1, 0.5**0.5, 0.5**0.5])
-    hits = nearest(Two(), examples, 2, 'max')
+    hits = nearest(Two(), examples, 2, 'max', centre=False)
     assert [hit.entry for hit in hits] == [0, 1] and hits[0].similarity == 1
+    # The mean of the unit vectors is (1 + sqrt(1/2)) / 3 in both.
+    mean = np.full(2, (1 + 0.5**0.5) / 3)
+    away, other = (vector - mean for vector in np.eye(2))
+    (hit,) = nearest(Two(), examples[:1], 1)
+    assert hit.entry == 0 and hit.similarity == pytest.approx(1)
+    hits = nearest(Two(), examples[:1], 3)
+    expected = away @ other / (away @ away)
+    assert hits[-1].entry == 1 and hits[-1].similarity == pytest.approx(expected)
     assert np.array_equal(unit(np.zeros((1, 2), np.float32)), [[0, 0]])
 
 

@@ -29,8 +29,13 @@ class OneConvolution(nn.Module):
         return (self.layer(images),)
 
 
-def embedding(min_valid: float = 0.0, digest: str = 'one', **options) -> Embedding:
-    """The task with this encoder, on images of three bands."""
+def loaded(**options) -> LoadedEncoder:
+    """This encoder, for images of three bands."""
     mean, std = [100.0, 110.0, 120.0], [40.0, 50.0, 60.0]
     encoder = Encoder(OneConvolution(), mean, std, **options).eval()
-    return Embedding(LoadedEncoder(encoder, Reading(), digest), min_valid)
+    return LoadedEncoder(encoder, Reading(), 'one')
+
+
+def embedding(min_valid: float = 0.0, **options) -> Embedding:
+    """The task with this encoder."""
+    return Embedding(loaded(**options), min_valid)

@@ -359,14 +359,14 @@ def test_log_without_room(images, straight, begun):
 
 
 @pytest.mark.parametrize(('umask', 'mode'), [(0o022, 0o644), (0o007, 0o660)])
-@fault(PART, 'a umask of its own', 'checkpoints have the mode that it says')
+@fault(PART, 'a umask of the user', 'checkpoints have the mode that it says')
 def test_umask(images, begun, umask, mode):
     finish(images, begun, AtIteration(_8=lambda: os.umask(umask)))
     for name in (f'iter_{END}.pth', 'last_checkpoint'):
         assert (begun / name).stat().st_mode & 0o777 == mode
 
 
-@fault(PART, '240 iterations instead of 60', 'checkpoints of the same size')
+@fault(PART, 'a run four times as long', 'checkpoints of the same size')
 def test_growth(tmp_path, monkeypatch):
     monkeypatch.setattr(LogHistoryHook.__init__, '__defaults__', (30,))
     sizes = {}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def test_run_goes_on_bit_identically_after_its_folder_was_away(straight, tmp_pat
     assert_same(tmp_path / 'run/iter_14.pth', expected)
 
 
+@contextmanager
 def started(images, work_dir, **changes):
     """``tools/train.py`` with two workers, in a process of its own."""
     changes = {
@@ -106,12 +108,19 @@ def started(images, work_dir, **changes):
     work_dir.mkdir()
     cfg.dump(work_dir / 'config.py')
     tool = Path(__file__).parents[2] / 'tools' / 'train.py'
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, tool, work_dir / 'config.py', '--work-dir', work_dir],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            # What hangs; workers that are left hold the pipe open.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def worker_of(process, work_dir):
@@ -125,7 +134,7 @@ def worker_of(process, work_dir):
 
 @fault(
     PART,
-    'a worker stopped, or its storage stalled',
+    'a worker that is stopped, as one whose storage stalls',
     'after timeout (here 5 s, by default 600 s) the run saves a checkpoint, names '
     'worker and file, ends the workers and itself with status 1',
 )

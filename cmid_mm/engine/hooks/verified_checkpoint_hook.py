@@ -6,6 +6,7 @@ between them calls :func:`save_now`.
 """
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...checkpoints import CheckpointError
-from ...files import remove_part_files, write_bytes
+from ...files import hold_folder, remove_part_files, write_bytes
 from ..atomic_backend import handed_to
 from ..checkpoint_writer import CheckpointWriter
 
@@ -53,10 +54,18 @@ class VerifiedCheckpointHook(CheckpointHook):
             max_keep_ckpts = max(2, max_keep_ckpts)
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
         self.max_failures = max_failures
+        self._held: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Remove what killed saves have left, and get ready to write."""
+        """Remove what killed saves have left, and get ready to write.
+
+        Raises:
+            BlockingIOError: If another run saves in the same folder.
+        """
         super().before_train(runner)
+        if dist.is_main_process() and isinstance(self.file_backend, LocalBackend):
+            self._held = hold_folder(Path(self.out_dir))
+        self._keep_best_here()
         hub = runner.message_hub
         # mmengine's own list is of numbers alone, and made before the file stands.
         known = map(self.filename_tmpl.format, hub.pop_info('keep_ckpt_ids', []))
@@ -87,6 +96,8 @@ class VerifiedCheckpointHook(CheckpointHook):
         self._agree(1)
         self.last_ckpt = self._proven
         super().after_train(runner)
+        if self._held is not None:
+            os.close(self._held)
 
     def finish_writing(self) -> None:
         """Wait for what is being written."""
@@ -196,6 +207,18 @@ class VerifiedCheckpointHook(CheckpointHook):
             path, content, lambda: self.file_backend.remove_now(worse)
         ):
             raise _NotSavedError
+
+    def _keep_best_here(self) -> None:
+        """Take the best checkpoints for those of this folder.
+
+        A resumed run knows them by their paths; in a copy of a work folder these are
+        in the original, whose best one would go for a better one of the copy.
+        """
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._path(Path(self.best_ckpt_path).name)
+        by_metric = getattr(self, 'best_ckpt_path_dict', {})
+        for metric, path in by_metric.items():
+            by_metric[metric] = path and self._path(Path(path).name)
 
     def _path(self, name: str) -> str:
         return str(self.file_backend.join_path(self.out_dir, name))

@@ -21,7 +21,7 @@ from ...models.measuring import feature_map
 from ..curves import COLOURS
 from ..drawing import fit, to_picture
 from .source import FigureEncoder
-from .style import COLUMN, LETTERS, title
+from .style import COLUMN, LETTERS
 
 #: Side of the drawn part around a cell, in cells.
 _AROUND = 3
@@ -34,25 +34,21 @@ class Usage:
     Attributes:
         prototype: Of each cell the one that it is most like, (N,).
         probability: With which, (N,).
-        mean: Mean assignment over all cells, (K,).
+        taken: Cells that each prototype takes, (K,).
         used: Share of the prototypes that take a cell, of those that could: with
             fewer cells than prototypes, of as many.
     """
 
     prototype: Tensor
     probability: Tensor
-    mean: Tensor
+    taken: Tensor
     used: float
 
     @property
-    def taken(self) -> Tensor:
-        """Cells that each prototype takes, (K,)."""
-        return self.prototype.bincount(minlength=len(self.mean))
-
-    @property
     def effective(self) -> float:
-        """Number of prototypes that, used evenly, would have the mean's entropy."""
-        return float(torch.special.entr(self.mean).sum().exp())
+        """Number of prototypes that, used evenly, would have the same entropy."""
+        share = self.taken / self.taken.sum()
+        return float(torch.special.entr(share).sum().exp())
 
 
 def usage_of(assignments: Sequence[Tensor]) -> Usage:
@@ -64,7 +60,8 @@ def usage_of(assignments: Sequence[Tensor]) -> Usage:
     joined = torch.cat(tuple(assignments)).double()
     probability, prototype = joined.max(1)
     used = float(share_used(joined[None]))
-    return Usage(prototype, probability, joined.mean(0), used)
+    taken = prototype.bincount(minlength=joined.shape[1])
+    return Usage(prototype, probability, taken, used)
 
 
 def assignment_head(model: Any) -> AssignmentHead:
@@ -169,6 +166,12 @@ def prototypes_figure(
             _draw_cell(ax, encoder, images[number], place)
     upper.suptitle('cells of the most used prototypes', fontsize=LETTERS)
     _draw_usage(lower.subplots(), usage)
+    used = int((taken > 0).sum())
+    lower.suptitle(
+        f'{used} of {len(taken)} prototypes take one of {len(usage.prototype)} cells '
+        f'({100 * usage.used:.0f} %), effectively {usage.effective:.0f}',
+        fontsize=LETTERS,
+    )
     return figure
 
 
@@ -202,6 +205,9 @@ def _draw_cell(
         pixels = encoder.load(image, window).permute(1, 2, 0).numpy()
     picture = fit(to_picture(pixels, encoder.show_bands), 128)
     ax.imshow(picture, extent=(first[1], last[1], last[0], first[0]))
+    # Beyond the image there is nothing.
+    ax.set_xlim(left - margin, left + side + margin)
+    ax.set_ylim(top + side + margin, top - margin)
     outline = Rectangle((left, top), side, side, fill=False, ec='white', lw=0.8)
     ax.add_patch(outline)
 
@@ -214,9 +220,3 @@ def _draw_usage(ax: Axes, usage: Usage) -> None:
     ax.set_xlabel('prototypes, most used first (dashed: even use)', fontsize=LETTERS)
     ax.set_ylabel('cells (%)', fontsize=LETTERS)
     ax.tick_params(labelsize=LETTERS - 1)
-    used = int((taken > 0).sum())
-    text = (
-        f'{used} of {len(taken)} take one of {len(usage.prototype)} cells '
-        f'({100 * usage.used:.0f} % of possible); effective: {usage.effective:.0f}'
-    )
-    title(ax, text)

@@ -19,6 +19,9 @@ from ..reconstruction import FULL_ERROR, reconstruction_pixels
 from .source import FigureEncoder
 from .style import COLUMN, colour_bar, panels, title
 
+#: Of the columns but the error's, short enough for a fifth of a column of a paper.
+_TITLES = ('input', 'masked', 'decoder', 'filled in')
+
 
 def masking_of(cfg: Config) -> MaskPair:
     """The masking of a config's training pipeline.
@@ -123,21 +126,19 @@ def reconstruction_figure(
     """
     batch = masked_batch(encoder, images, masking, seed)
     preprocessor = encoder.model.data_preprocessor
-    shown = encoder.show_bands and [band - 1 for band in encoder.show_bands]
+    bands = encoder.show_bands and [band - 1 for band in encoder.show_bands]
     columns, error, hidden = reconstruction_pixels(
         reconstructions(encoder, batch),
         batch['masks'][:, 0],
         preprocessor.mean,
         preprocessor.std,
-        None
-        if encoder.show_bands is None
-        else [band - 1 for band in encoder.show_bands],
+        bands,
         len(images),
     )
     figure, axes = panels(len(images), 5, 1, width, bar=True)
     drawn: Any = None
     for number, row in enumerate(axes):
-        for ax, (name, pixels) in zip(row, columns.items(), strict=False):
+        for ax, name, pixels in zip(row, _TITLES, columns.values(), strict=False):
             ax.imshow(pixels[number].round().astype(np.uint8))
             if not number:
                 title(ax, name)

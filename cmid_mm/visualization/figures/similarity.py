@@ -25,14 +25,21 @@ from .style import (
 
 
 def feature_at(encoder: FigureEncoder, seen: Seen, point: NDArray[Any]) -> Tensor:
-    """Feature of the cell at a column and row of an image, (D,)."""
-    window = encoder.around(seen.size, point)
-    with encoder.open(seen.path) as image:
-        features = encoder.encode(encoder.load(image, window))
-    column, row = ((point - np.array([window[1], window[0]])) // encoder.stride).astype(
-        int
+    """Feature of the cell at a column and row of an image, (D,).
+
+    Raises:
+        ValueError: If the cell holds no data.
+    """
+    column, row = (point // encoder.stride).astype(int)
+    for part in encoder.blocks(seen.path):
+        y, x = row - part.window[0], column - part.window[1]
+        if not (0 <= y < part.window[2] and 0 <= x < part.window[3]):
+            continue
+        if part.mean is not None and part.covered[y, x]:
+            return part.mean[:, y, x]
+    raise ValueError(
+        f'{seen.path} holds no data at pixel ({point[0]:.0f}, {point[1]:.0f})'
     )
-    return features[:, row, column]
 
 
 def similarity_map(

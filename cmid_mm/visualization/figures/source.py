@@ -124,7 +124,7 @@ class FigureEncoder:
             raise ValueError(f'window must be at least {_UNIT} pixels, got {window}')
         self.model: Any = model
         model.eval()
-        self.reading = reading or Reading(self.model.data_preprocessor.mean.numel())
+        self.reading = reading or Reading(self.model.data_preprocessor.num_bands)
         self.show_bands = show_bands
         self.window = window // _UNIT * _UNIT
         self._encode = DenseEncoder(model, stages)

@@ -19,10 +19,11 @@ COLUMN = 3.5
 FORMATS = ('png', 'svg', 'pdf')
 VALUES = 'cividis'
 """Colours of values: of even steps with any kind of colour vision, and in grey."""
+DPI = 200
+"""Dots per inch of PNG."""
 LETTERS = 7
 """Size of letters in points."""
 
-_DPI = 200
 _TITLE, _BAR = 0.16, 0.45  # heights in inches
 
 
@@ -41,12 +42,13 @@ def figure_format(out: str | Path) -> str:
     return suffix
 
 
-def save_figure(figure: Figure, out: str | Path) -> None:
+def save_figure(figure: Figure, out: str | Path, dpi: int = DPI) -> None:
     """Write a figure; text stays text in SVG and PDF.
 
     Args:
         figure: The figure.
         out: File to write, .png, .svg or .pdf.
+        dpi: Dots per inch of the pictures in it.
 
     Raises:
         ValueError: If it has another suffix.
@@ -56,7 +58,7 @@ def save_figure(figure: Figure, out: str | Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     settings: Any = {'svg.fonttype': 'none', 'pdf.fonttype': 42}
     with matplotlib.rc_context(settings), whole_file(out) as part:
-        figure.savefig(part, format=kind, dpi=_DPI)
+        figure.savefig(part, format=kind, dpi=dpi)
 
 
 def panels(

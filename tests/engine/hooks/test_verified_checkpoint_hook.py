@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import os
+import shutil
 import threading
 
 import pytest
@@ -15,6 +16,7 @@ from cmid_mm.engine import checkpoint_writer
 from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
 from cmid_mm.engine.hooks import LogHistoryHook, VerifiedCheckpointHook
 from cmid_mm.engine.hooks.verified_checkpoint_hook import save_now
+from cmid_mm.files import hold_folder
 from tests.engine.hooks import short_runs
 
 
@@ -221,25 +223,60 @@ class Scores(BaseMetric):
         return dict(acc=self.scores.pop(0))
 
 
-def test_the_best_stands_until_a_better_one_does(tmp_path, disk):
-    Scores.scores = [0.5, 0.9, 0.7]
-    fill = AtIteration(_3=lambda _: disk.add(1), _6=lambda _: disk.clear())
-    loader = dict(
+VALIDATION = dict(
+    val_dataloader=dict(
         dataset=short_runs.NoisyImages(),
         batch_size=6,
         num_workers=0,
         sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
         collate_fn=dict(type='default_collate'),
-    )
+    ),
+    val_cfg={},
+    val_evaluator=dict(type='Scores'),
+)
+
+
+def test_the_best_stands_until_a_better_one_does(tmp_path, disk):
+    Scores.scores = [0.5, 0.9, 0.7]
+    fill = AtIteration(_3=lambda _: disk.add(1), _6=lambda _: disk.clear())
     runner = train(
         tmp_path,
         fill,
         max_epochs=3,
         save_best='acc',
-        validation=dict(
-            val_dataloader=loader, val_cfg={}, val_evaluator=dict(type='Scores')
-        ),
+        validation=VALIDATION,
     )
     # The second could not be saved: it is not the best, for nobody can have it.
     assert [n for n in saved(tmp_path) if 'best' in n] == ['best_acc_epoch_3.pth']
     assert runner.message_hub.get_info('best_score') == 0.7
+
+
+def test_a_copy_of_a_work_folder_leaves_the_best_of_the_original(tmp_path):
+    Scores.scores = [0.5, 0.9]
+    options = dict(save_best='acc', validation=VALIDATION)
+    train(tmp_path / 'a', max_epochs=1, **options)
+    shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+    options['validation'] = VALIDATION | dict(resume=True)
+    train(tmp_path / 'b', max_epochs=2, **options)
+    for name, epoch in (('a', 1), ('b', 2)):
+        best = [file.name for file in (tmp_path / name).glob('best_*')]
+        assert best == [f'best_acc_epoch_{epoch}.pth']
+
+
+def test_two_runs_do_not_save_in_the_same_folder(tmp_path):
+    held, release = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        hold_folder(tmp_path)
+        os.write(held[1], b'x')
+        os.read(release[0], 1)
+        os._exit(0)
+    os.read(held[0], 1)
+    try:
+        with pytest.raises(BlockingIOError, match=rf'-{child}, writes here; wait'):
+            train(tmp_path, max_epochs=1)
+    finally:
+        os.write(release[1], b'x')
+        os.waitpid(child, 0)
+    train(tmp_path, max_epochs=1)  # whoever has ended holds nothing
+    assert saved(tmp_path) == ['epoch_1.pth']

@@ -68,7 +68,7 @@ def test_reconstruction_of_an_image_is_its_own(tmp_path, toy):
     torch.testing.assert_close(both['reconstruction'][:1], one['reconstruction'])
     figure = reconstruction_figure(toy, paths, masking)
     titles = [ax.get_title() for ax in figure.axes[:5]]
-    assert titles[:4] == ['input', 'masked input', 'decoder output', 'filled in']
+    assert titles[:4] == ['input', 'masked', 'decoder', 'filled in']
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert (shown == colours(2, 2, 0).repeat(32, 0).repeat(32, 1)).all()
     # The mean of what the last column shows, the masked half.
@@ -136,15 +136,17 @@ def test_usage_of_prototypes():
     assert usage.taken.tolist() == [3, 1, 1, 1, 0, 0, 0, 0]
     # Of the six that six cells can have, four are used.
     assert usage.used == pytest.approx(4 / 6)
-    assert usage_of([torch.full((9, 8), 1 / 8)]).effective == pytest.approx(8)
+    # exp of the entropy of 3, 1, 1 and 1 of six
+    assert usage.effective == pytest.approx(12**0.5)
+    assert usage_of([torch.eye(8)]).effective == pytest.approx(8)
 
 
 def test_a_figure_of_prototypes_counts_all_cells(tmp_path, toy):
     paths = [write_cells(tmp_path / f'{i}.png', colours(3, 2, i)) for i in (0, 1)]
     figure = prototypes_figure(toy, paths, count=2, examples=3)
     usage = figure.axes[-1]
-    assert usage.get_title().endswith(tuple('0123456789'))
-    assert 'of 32 take one of 12 cells' in usage.get_title()
+    text = usage.figure.get_suptitle()
+    assert 'of 32 prototypes take one of 12 cells' in text
     assert usage.lines[0].get_ydata().sum() == pytest.approx(100)
     shares = [ax.get_ylabel() for ax in figure.axes[:-1:3]]
     assert all(label.endswith(' %') for label in shares)
