@@ -37,7 +37,7 @@ def user_errors(
             request = _request_to_end(error)
             if isinstance(request, SystemExit):
                 raise request from None
-            if request:
+            if request or not isinstance(error, Exception):
                 hint = f'; {if_interrupted}' if if_interrupted else ''
                 print(f'Interrupted{hint}.', file=sys.stderr)
                 sys.exit(130)

@@ -54,8 +54,7 @@ def check_batches(loop: Any) -> None:
         raise ValueError(
             f'{len(loader.dataset)} images do not fill one batch of '
             f'{loader.batch_size} images on {dist.get_world_size()} process(es); lower '
-            'train_dataloader.batch_size, add images, or set '
-            'train_dataloader.drop_last=False'
+            'train_dataloader.batch_size, or add images'
         )
 
 

@@ -47,7 +47,7 @@ def test_fewer_images_than_a_batch(tmp_path, loop):
     cfg = toy_run(images, tmp_path)
     cfg.train_cfg.type = loop
     cfg.train_dataloader.batch_size = 4
-    message = r'3 images do not fill one batch of 4 images on 1 .*batch_size, add'
+    message = r'3 images do not fill one batch of 4 images on 1 .*batch_size, or add'
     with pytest.raises(ValueError, match=message):
         check_batches(Runner.from_cfg(cfg).train_loop)
     cfg.train_dataloader.batch_size = 3

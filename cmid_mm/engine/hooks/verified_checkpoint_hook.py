@@ -42,6 +42,7 @@ class VerifiedCheckpointHook(CheckpointHook):
 
     file_backend: Any
     last_ckpt: str | None
+    best_ckpt_path: str | None
 
     def __init__(
         self,
@@ -214,8 +215,8 @@ class VerifiedCheckpointHook(CheckpointHook):
         A resumed run knows them by their paths; in a copy of a work folder these are
         in the original, whose best one would go for a better one of the copy.
         """
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._path(Path(self.best_ckpt_path).name)
+        if path := getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._path(Path(path).name)
         by_metric = getattr(self, 'best_ckpt_path_dict', {})
         for metric, path in by_metric.items():
             by_metric[metric] = path and self._path(Path(path).name)
@@ -231,10 +232,11 @@ class VerifiedCheckpointHook(CheckpointHook):
 
     def _refuse(self, failures: list[str], limit: int) -> None:
         if len(failures) >= limit:
+            stands = self._proven or 'not there: nothing was saved'
             raise CheckpointError(
                 f'{len(failures)} saves in a row failed, the last that of '
                 f'{failures[-1]}; the reasons stand above. The last checkpoint '
-                f'that stands is {self._proven}. Make room, or make '
+                f'that stands is {stands}. Make room, or make '
                 f'{self.out_dir} writable, and go on with --resume; to let more saves '
                 'fail, set default_hooks.checkpoint.max_failures'
             )

@@ -1,5 +1,5 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""Numbers that mmengine, torch and the OpenMMLab packages take unseen."""
+"""Settings that mmengine, torch and the OpenMMLab packages take unseen."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ...building import has_type, wrong_setting
+from ...building import has_type, nearest_name, wrong_setting
 from ...explaining import nodes_of
 from ...ranges import Count, Index, NonNegative, Positive, Share
 
@@ -17,6 +17,12 @@ _RANGES = {
     re.compile(path.replace('.', r'\.').replace('*', '.*')): found
     for path, found in {
         'randomness.seed': Index | None,
+        'randomness.deterministic': bool,
+        'randomness.diff_rank_seed': bool,
+        'env_cfg.cudnn_benchmark': bool,
+        'env_cfg.dist_cfg.timeout': Positive | None,
+        'log_processor.window_size': Count,
+        'auto_scale_lr.enable': bool,
         'train_cfg.max_epochs': Count | None,
         'train_cfg.max_iters': Count | None,
         'train_cfg.val_interval': Count | None,
@@ -49,16 +55,26 @@ _RANGES = {
         'model.*mask_ratio': Share,
     }.items()
 }
+#: Dicts without a type, of which mmengine leaves unknown keys unseen.
+_KNOWN = {
+    'auto_scale_lr': ('enable', 'base_batch_size'),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'env_cfg.mp_cfg': ('mp_start_method', 'opencv_num_threads'),
+    'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
+}
 _INDICES = re.compile(r'\w+_dataloader\.(.+\.)?dataset\.indices')
 
 
 def faults_of_ranges(cfg: Config) -> Iterator[str]:
-    """Numbers that other packages take unseen, and should not.
+    """Values and keys that other packages take unseen, and should not.
 
     Args:
         cfg: The config of a run.
     """
     for place, node in nodes_of(cfg):
+        for key in node if place in _KNOWN else ():
+            if key not in _KNOWN[place]:
+                yield f'{place}: unknown key {key!r}{nearest_name(key, _KNOWN[place])}'
         for key, value in node.items():
             yield from _faults_of(f'{place}.{key}', value)
 

@@ -26,6 +26,8 @@ def scenes():
         ('train_dataloader.num_workers', 'abc', 'a whole number of at least 0'),
         ('train_dataloader.batch_size', 2.5, 'a whole number of at least 1'),
         ('auto_scale_lr.base_batch_size', 0, 'a whole number of at least 1'),
+        ('env_cfg.dist_cfg.timeout', -3, 'a number above 0'),
+        ('log_processor.window_size', 0, 'a whole number of at least 1'),
         ('param_scheduler.0.end', 'abc', 'a whole number of at least 1'),
         ('train_dataloader.dataset.indices', 0, 'how many images to take'),
         ('train_dataloader.dataset.indices', [], 'how many images to take'),
@@ -36,6 +38,33 @@ def test_a_value_out_of_range_is_told_by_its_key(scenes, path, value, expected):
     check_settings(cfg)
     cfg.merge_from_dict({path: value})
     message = re.escape(f'{path}={value!r}: expected {expected}')
+    with pytest.raises(ValueError, match=message):
+        check_settings(cfg)
+
+
+@pytest.mark.parametrize('path', ['auto_scale_lr.enable', 'randomness.deterministic'])
+def test_a_switch_is_no_text(scenes, path):
+    cfg = scenes.copy()
+    cfg.merge_from_dict({path: 'maybe'})
+    message = f"^{path}='maybe' is of type str, expected bool"
+    with pytest.raises(ValueError, match=message):
+        check_settings(cfg)
+
+
+@pytest.mark.parametrize(
+    ('path', 'nearest'),
+    [
+        ('auto_scale_lr.enabl', 'enable'),
+        ('env_cfg.cudnn_benchmrk', 'cudnn_benchmark'),
+        ('env_cfg.mp_cfg.start_method', 'mp_start_method'),
+        ('randomness.sed', 'seed'),
+    ],
+)
+def test_a_key_that_mmengine_would_leave_unseen(scenes, path, nearest):
+    cfg = scenes.copy()
+    cfg.merge_from_dict({path: True})
+    place, _, key = path.rpartition('.')
+    message = f'^{place}: unknown key {key!r}; did you mean {nearest!r}'
     with pytest.raises(ValueError, match=message):
         check_settings(cfg)
 
