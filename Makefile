@@ -1,8 +1,9 @@
 # make demo   pre-train on procedural aerial scenes, minutes on a laptop
 # make test   full environment (compiled operators) and all tests
 # make faults  faults injected into whole runs; writes docs/reliability.md
-# make soak   long runs, half an hour; writes their figures to docs/reliability.md
+# make soak   long runs, forty minutes; writes their figures to docs/reliability.md
 # make lint   style and types
+# make docs   the documentation as a site, in site/; a warning is an error
 # Both environments live in .venv; every target can be interrupted and repeated.
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ HEADLESS := version=$$($(PIP) show opencv-python 2>/dev/null | sed -n 's/^Versio
 		$(PIP) uninstall -q -y opencv-python && $(PIP) install -q --force-reinstall \
 			--no-deps "opencv-python-headless==$$version"; fi
 
-.PHONY: demo test test-slow faults soak lint clean
+.PHONY: demo test test-slow faults soak lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/core-ready
@@ -34,7 +35,8 @@ test-slow: $(VENV)/full-ready
 	$(BIN)/python -m pytest -m 'slow or properties' --hypothesis-profile thorough
 
 faults: $(VENV)/full-ready
-	$(BIN)/python -m pytest tests/faults -m faults --reliability docs/reliability.md
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/faults -m faults \
+		--reliability docs/reliability.md
 
 soak: $(VENV)/full-ready
 	$(BIN)/python -m pytest tests/soak -m soak --soak-page docs/reliability.md
@@ -43,6 +45,9 @@ lint: $(VENV)/full-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/full-ready
+	$(BIN)/mkdocs build
 
 $(VENV)/created:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found;" \
@@ -70,16 +75,18 @@ $(VENV)/core-ready: $(VENV)/torch-ready requirements/mminstall.txt requirements/
 	touch $@
 
 # pip's cache may hold mmcv built without operators: it is left out here.
-$(VENV)/full-ready: $(VENV)/core-ready requirements/optional.txt requirements/tests.txt
+$(VENV)/full-ready: $(VENV)/core-ready requirements/optional.txt requirements/docs.txt \
+		requirements/tests.txt
 	@command -v g++ >/dev/null || { echo "error: a C++ compiler is needed to build" \
 		"mmcv's operators; apt install build-essential python3-dev" >&2; exit 1; }
 	$(BIN)/python -c 'import mmcv._ext' 2>/dev/null || MMCV_WITH_OPS=1 \
 		PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install -q --no-cache-dir --no-deps \
 		--no-build-isolation --force-reinstall \
 		"$$(grep -x 'onedl-mmcv.*' requirements/mminstall.txt)"
-	$(PIP) install -q -r requirements/optional.txt -r requirements/tests.txt
+	$(PIP) install -q -r requirements/optional.txt -r requirements/docs.txt \
+		-r requirements/tests.txt
 	$(HEADLESS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR)
+	rm -rf $(VENV) $(DEMO_DIR) site

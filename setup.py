@@ -53,6 +53,8 @@ setup(
         'tasks': requirements('optional'),
         'rasters': requirements('rasters'),
         'onnx': requirements('onnx'),
+        'docs': requirements('docs'),
+        'figures': requirements('figures'),
         'tests': requirements('tests'),
         'completion': ['argcomplete'],
     },

@@ -107,6 +107,27 @@ def _onnx(name: str) -> Any:
         ) from error
 
 
+def parquet_library() -> tuple[Any, Any]:
+    """The package that reads and writes Parquet, and its module for that.
+
+    Raises:
+        ImportError: If it, or shapely and pyproj for the polygons, is missing; says
+            what to install.
+    """
+    try:
+        for name in ('shapely', 'pyproj'):
+            importlib.import_module(name)
+        return (
+            importlib.import_module('pyarrow'),
+            importlib.import_module('pyarrow.parquet'),
+        )
+    except ImportError as error:
+        raise ImportError(
+            'vectors of images that have a place are GeoParquet, which needs pyarrow '
+            f"and geopandas: pip install pyarrow 'geopandas>=1' ({error})"
+        ) from error
+
+
 def check_scope(scope: str | None) -> None:
     """Check that the package is there whose types a config names.
 

@@ -1,18 +1,14 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """The ground floor: what an image file holds. Nobody else opens one.
 
-=================================  =================================================
-question                           answered by
-=================================  =================================================
-which files are images             :func:`find_images`, :func:`named_images`,
-                                   :func:`without_masks`
-what a file says of itself         :class:`Header`, :func:`read_header`
-where its pixels lie               :class:`Place`
-which pixels hold data             :attr:`Pixels.valid`
-how values become numbers          :class:`Reading`
-its pixels, whole or in windows    :class:`ImageFile`, :func:`load_image`,
-                                   :func:`load_array` of one in memory
-=================================  =================================================
+- which files are images: :func:`find_images`, :func:`named_images`,
+  :func:`without_masks`
+- what a file says of itself: :class:`Header`, :func:`read_header`
+- where its pixels lie: :class:`Place`
+- which pixels hold data: :attr:`Pixels.valid`
+- how values become numbers: :class:`Reading`
+- its pixels, whole or in windows: :class:`ImageFile`, :func:`load_image`,
+  :func:`load_array` of one in memory
 """
 
 from .errors import (

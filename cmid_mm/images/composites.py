@@ -1,13 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Images made of several files, as virtual rasters (VRT) in memory.
 
-=================  ==============================================================
-name               image
-=================  ==============================================================
-a scene's folder   its bands, see :mod:`cmid_mm.images.scene_folders`
-``*.bands``        a list of files: their bands, one file's after the other's
-``*.mosaic``       a list of tiles, side by side; of overlapping ones the last
-=================  ==============================================================
+- a scene's folder: its bands, see :mod:`cmid_mm.images.scene_folders`
+- ``*.bands``: a list of files: their bands, one file's after the other's
+- ``*.mosaic``: a list of tiles, side by side; of overlapping ones the last
 
 A list has one name a line, relative to its own folder, and may name anything that is
 an image itself.

@@ -92,6 +92,18 @@ class Place:
         )
         return Place(self.crs, None, points)
 
+    def coarser(self, factor: int) -> 'Place':
+        """The place of the same image with pixels so many times as long."""
+        if self.transform is not None:
+            return Place(self.crs, self.transform @ Affine.scale(factor))
+        points = tuple(
+            GroundControlPoint(
+                p.row / factor, p.col / factor, p.x, p.y, p.z, p.id, p.info
+            )
+            for p in self.gcps
+        )
+        return Place(self.crs, None, points)
+
     def for_writing(self) -> dict[str, Any]:
         """What rasterio needs to write a file of the same place."""
         if self.transform is not None:

@@ -27,6 +27,8 @@ from .place import Place
 CACHE_BYTES = 1 << 26
 
 _TILE = 512
+#: More bands have smaller tiles.
+_BANDS = 64
 _GDAL_TYPES = {'uint8': 'Byte', 'uint16': 'UInt16', 'float32': 'Float32'}
 
 
@@ -47,6 +49,7 @@ class Content:
         classes: Names of the values from 0. Defaults to none.
         overviews: How overviews are made of the pixels, by GDAL's name: ``mode`` for
             classes, ``average`` for measures. Defaults to ``mode``.
+        offset: What is added to the multiples. Defaults to 0.
     """
 
     dtype: str = 'uint8'
@@ -56,6 +59,12 @@ class Content:
     palette: Sequence[Sequence[int]] | None = None
     classes: Sequence[str] = ()
     overviews: str = 'mode'
+    offset: float = 0
+
+    @property
+    def block(self) -> int:
+        """Side of tiles in pixels, which hold all bands: of many bands less."""
+        return _TILE if len(self.bands) <= _BANDS else _TILE // 4
 
 
 class StripWriter:
@@ -83,6 +92,8 @@ class StripWriter:
                 count=len(content.bands),
                 dtype=content.dtype,
                 tiled=True,
+                blockxsize=content.block // 2,
+                blockysize=content.block // 2,
                 compress='deflate',
                 zlevel=1,
                 bigtiff='if_safer',
@@ -138,7 +149,7 @@ def join_strips(
         options = {
             'driver': 'COG',
             'compress': 'deflate',
-            'blocksize': _TILE,
+            'blocksize': content.block,
             'overview_resampling': content.overviews,
             'bigtiff': 'if_safer',
         }
@@ -274,6 +285,8 @@ def _mosaic(
             _add(band, 'NoDataValue', content.nodata)
         if content.scale != 1:
             _add(band, 'Scale', repr(content.scale))
+        if content.offset:
+            _add(band, 'Offset', repr(content.offset))
         if content.palette is not None:
             _add_colours(band, content.palette)
         if content.classes:

@@ -48,7 +48,7 @@ class ExportedNetwork:
     """
 
     def __init__(self, path: str | Path, device: str = 'cpu') -> None:
-        path = Path(path)
+        self._path = path = Path(path)
         self._device = torch.device(device)
         try:
             if path.suffix == '.onnx':
@@ -84,8 +84,19 @@ class ExportedNetwork:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Outputs for normalised images, (B, C, H, W)."""
-        outputs = self._run(images.float().to(self._device))
+        """Outputs for normalised images, (B, C, H, W).
+
+        Raises:
+            ExportedNetworkError: If it takes none of this shape.
+        """
+        try:
+            outputs = self._run(images.float().to(self._device))
+        except Exception as error:  # each library has its own
+            raise ExportedNetworkError(
+                f'{self._path} cannot compute images of {images.shape[2]} x '
+                f'{images.shape[3]} pixels: {error}; take larger windows, or export it '
+                'for this size'
+            ) from error
         return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 
 from ..dependencies import vector_library
-from ..files import check_regular
 from ..images import Place, Window
-from ..images.names import is_missing
 from ..images.notices import say_once
 from .errors import LabelError
+from .layer_info import layer_info, require_fields
 from .pixel_polygons import HELD_CORNERS, PixelPolygons, placed
 from .recent import Recent
 
@@ -71,7 +70,7 @@ def read_vectors(
     info = _layer_info(path, layer)
     source = info['crs']
     if columns is not None:
-        _check_fields(path, columns, info['fields'])
+        require_fields(path, columns, info['fields'])
     if bounds is not None:
         bounds = bounds_in(bounds, crs or source, source)
     try:
@@ -164,48 +163,14 @@ def read_attributes(
     import pyogrio
 
     info = _layer_info(path, layer)
-    _check_fields(path, columns, info['fields'])
+    require_fields(path, columns, info['fields'])
     return pyogrio.read_dataframe(
         str(path), layer=info['layer_name'], columns=columns, read_geometry=False
     )
 
 
 def _layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
-    import pyogrio
-
-    name = str(path)
-    if is_missing(path):
-        raise FileNotFoundError(f'{path}: no such vector layer')
-    check_regular(path)
-    try:
-        layers = [layer_name for layer_name, kind in pyogrio.list_layers(name) if kind]
-        if layer is None and len(layers) > 1:
-            raise LabelError(
-                f'{path} has {len(layers)} layers: {", ".join(layers)}; name one '
-                '(layer=...)'
-            )
-        if layer is not None and layer not in layers:
-            raise LabelError(
-                f'{path} has no layer {layer!r} with geometries; it has '
-                f'{", ".join(layers) or "none"}'
-            )
-        if not layers:
-            raise LabelError(f'{path}: has no layer with geometries')
-        info = pyogrio.read_info(
-            name, layer=layer or layers[0], force_feature_count=True
-        )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise LabelError(
-            f'{path}: cannot be read as a vector layer ({error})'
-        ) from None
-    if info['crs'] is None:
-        raise LabelError(
-            f'{path}: layer {info["layer_name"]} has no reference system (CRS), so '
-            'nobody knows where it lies; write it again with one (ogr2ogr -a_srs '
-            'EPSG:CODE new.gpkg FILE, or a .prj beside a Shapefile)'
-        )
-    if not info['features']:
-        raise LabelError(f'{path}: layer {info["layer_name"]} has no features')
+    info = layer_info(path, layer)
     if re.search(r'Point|LineString|Curve\b', info['geometry_type'] or ''):
         raise LabelError(
             f'{path}: layer {info["layer_name"]} holds no polygons '
@@ -226,16 +191,7 @@ def check_fields(
         LabelError: If it cannot be read, or has not the fields.
     """
     vector_library()
-    _check_fields(path, columns, _layer_info(path, layer)['fields'])
-
-
-def _check_fields(path: str | Path, columns: Sequence[str], fields: Any) -> None:
-    missing = [column for column in columns if column not in fields]
-    if missing:
-        raise LabelError(
-            f'{path} has no field {missing[0]!r}; it has '
-            f'{", ".join(map(str, fields)) or "none"}'
-        )
+    require_fields(path, columns, _layer_info(path, layer)['fields'])
 
 
 def _polygons(path: str | Path, frame: Any, refused: bool) -> Any:

@@ -130,13 +130,32 @@ def plot_training_curves(
 ) -> None:
     """Draw the curves of one or more runs into a picture.
 
+    Args:
+        logs: Work directories or ``scalars.json`` files.
+        out: Picture to write; its suffix decides the format: png, svg, pdf, ...
+        names: Scalars to draw. Defaults to all.
+
+    Raises:
+        FileNotFoundError: If a log does not exist.
+        ValueError: If a log is not readable, or a scalar of ``names`` is in none.
+    """
+    figure = curves_figure(logs, names)
+    out = Path(out)
+    with whole_file(out) as part:
+        figure.savefig(part, format=out.suffix[1:] or 'png', dpi=120)
+
+
+def curves_figure(
+    logs: Sequence[str | Path], names: Sequence[str] | None = None
+) -> Figure:
+    """Draw the curves of one or more runs.
+
     What is of one kind shares a panel: losses, learning rates, accuracies of frozen
     features, metrics of the validation, times; each other scalar has its own. Runs
     differ in line style, which a legend of the whole picture explains.
 
     Args:
         logs: Work directories or ``scalars.json`` files.
-        out: Picture to write; its suffix decides the format: png, svg, pdf, ...
         names: Scalars to draw. Defaults to all.
 
     Raises:
@@ -179,9 +198,7 @@ def plot_training_curves(
         )
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
-    out = Path(out)
-    with whole_file(out) as part:
-        figure.savefig(part, format=out.suffix[1:] or 'png', dpi=120)
+    return figure
 
 
 _METRIC = re.compile('[am]?(acc|iou|dice|f1|fscore|precision|recall|oa|ap)([_0-9].*)?')

@@ -57,6 +57,38 @@ def reconstruction_panel(
         ValueError: If ``bands`` is not one or three bands of the images, or
             ``mean`` or ``std`` does not fit the bands.
     """
+    pixels, error, hidden = reconstruction_pixels(
+        panels, masks, mean, std, bands, max_images
+    )
+    size = error.shape[1:]
+    columns = {**pixels, 'error': _draw_errors(error, hidden)}
+    enlarge = -(-MIN_CELL // size[1])  # ceiling
+    strips = [
+        _draw_column(title, images.round().astype(np.uint8), enlarge)
+        for title, images in columns.items()
+    ]
+    for row, (row_error, row_hidden) in enumerate(zip(error, hidden, strict=True)):
+        if row_hidden.any():
+            bottom = TITLE_HEIGHT + (row + 1) * (size[0] * enlarge + GAP)
+            text = f'{row_error[row_hidden].mean():.1f}'
+            write_text(strips[-1], text, 6, bottom - GAP - 7)
+    return np.concatenate(strips, axis=1)
+
+
+def reconstruction_pixels(
+    panels: Mapping[str, Tensor],
+    masks: Tensor,
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    bands: Sequence[int] | None = None,
+    max_images: int = 8,
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """What :func:`reconstruction_panel` draws, for the same arguments.
+
+    Returns:
+        Its first four columns by title, 0-255, (B, S, S, 3) each; the errors,
+        (B, S, S); and which pixels were masked, bool (B, S, S).
+    """
     num_bands = panels['input'].shape[1]
     if bands is None:
         bands = (0, 1, 2) if num_bands >= 3 else (0,)
@@ -91,19 +123,8 @@ def reconstruction_panel(
         'masked input': pixels['masked'],
         'decoder output': pixels['reconstruction'],
         'filled in': composite,
-        'error': _draw_errors(error, hidden),
     }
-    enlarge = -(-MIN_CELL // size[1])  # ceiling
-    strips = [
-        _draw_column(title, images.round().astype(np.uint8), enlarge)
-        for title, images in columns.items()
-    ]
-    for row, (row_error, row_hidden) in enumerate(zip(error, hidden, strict=True)):
-        if row_hidden.any():
-            bottom = TITLE_HEIGHT + (row + 1) * (size[0] * enlarge + GAP)
-            text = f'{row_error[row_hidden].mean():.1f}'
-            write_text(strips[-1], text, 6, bottom - GAP - 7)
-    return np.concatenate(strips, axis=1)
+    return columns, error, hidden
 
 
 def _per_band(values: Sequence[float] | Tensor, num_bands: int, name: str) -> Tensor:

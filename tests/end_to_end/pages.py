@@ -7,6 +7,8 @@ is run, in the order of the page, unless its first line says
 - ``# needs X``: data, hardware or days that a test has not; its commands are only
   read (tool, options, config, keys), its imports made.
 - ``# takes X``: the time it takes a user; run before a release (``pytest -m slow``).
+
+Of a ``console``, commands are what stands behind ``$``; they are only read.
 """
 
 import re
@@ -15,13 +17,16 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from markdown_it import MarkdownIt
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
     for path in [
-        ROOT / 'README.md',
+        *ROOT.glob('*.md'),
+        *(ROOT / 'benchmarks').glob('*.md'),
         *(ROOT / 'docs').glob('*.md'),
-        *(ROOT / 'configs').glob('*/README.md'),
+        *(ROOT / 'configs').glob('**/README.md'),
     ]
 )
 _FENCE = re.compile(r'^( *)```(\w+)\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
@@ -51,6 +56,8 @@ class Block:
     def commands(self) -> list[list[str]]:
         """Words of each command, without the variables that are set before it."""
         lines = self.text.replace('\\\n', ' ').splitlines()
+        if self.language == 'console':
+            lines = [line[2:] for line in lines if line.startswith('$ ')]
         return [words for line in lines if (words := _words(line))]
 
 
@@ -68,6 +75,16 @@ def blocks(page: Path, *languages: str) -> list[Block]:
         Block(page, text.count('\n', 0, m.start()) + 1, m[2], textwrap.dedent(m[3]))
         for m in _FENCE.finditer(text)
         if m[2] in languages
+    ]
+
+
+def code_of(page: Path) -> list[Block]:
+    """All code of a page as a renderer finds it, in fences or indented."""
+    parser = MarkdownIt('commonmark').enable('table')
+    return [
+        Block(page, token.map[0] + 1, token.info, token.content)
+        for token in parser.parse(page.read_text(encoding='utf-8'))
+        if token.map and token.type in ('fence', 'code_block')
     ]
 
 

@@ -12,22 +12,28 @@ from typing import Any
 
 import mmengine.registry
 import mmengine.runner.runner
+import nbformat
 import pytest
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import Registry
+from nbclient import NotebookClient
 
 import cmid_mm.demo_scenes
 from cmid_mm.configs import load_config
 from cmid_mm.overrides import merge_options
 
-from .pages import PAGES, ROOT, Block, blocks, inline_commands
+from .pages import PAGES, ROOT, Block, blocks, code_of, inline_commands
 
+NOTEBOOKS = ROOT / 'notebooks'
 SHELL = ('bash', 'shell', 'sh')
+#: What nobody runs: output, layouts of folders, formulas, settings of other programs.
+NOT_RUN = ('', 'bibtex', 'math', 'text', 'yaml')
 #: Programs that others have written, which need a network, a display or a cluster.
 FOREIGN = {'apt', 'pip', 'source', 'mim', 'tensorboard', 'gdal_edit.py'}
 REGISTRIES = [r for r in vars(mmengine.registry).values() if isinstance(r, Registry)]
 TOOL = re.compile(r'(?:tools|benchmarks)/\w+\.py')
+COMMAND = re.compile(r'(?m)^\s*(?:python (?:tools|benchmarks)/|cmid-mm |tools/\w+\.sh)')
 
 
 class Parsed(Exception):
@@ -89,7 +95,7 @@ def as_tool(words: list[str]) -> tuple[str, list[str]] | None:
 
 def all_commands() -> Iterator[Any]:
     for page in PAGES:
-        for block in [*blocks(page, *SHELL), *inline_commands(page)]:
+        for block in [*blocks(page, *SHELL, 'console'), *inline_commands(page)]:
             for number, words in enumerate(block.commands):
                 yield pytest.param(block, words, id=f'{block}-{number}')
 
@@ -143,7 +149,7 @@ def small(monkeypatch, slow):
     """Few scenes, and runs of which only two steps are computed."""
     write = cmid_mm.demo_scenes.write_demo_data
 
-    def write_few(out, train, test, size, *args, **kwargs):
+    def write_few(out, train=800, test=200, size=256, *args, **kwargs):
         few = min(train, 400 if slow else 40), min(test, 8), min(size, 128)
         return write(out, *few, *args, **kwargs)
 
@@ -203,6 +209,59 @@ def test_commands_run_in_the_order_of_the_page(page, slow, run, place, small, ca
                 tool, arguments = command
                 error = run(f'../{tool}', *arguments)
                 assert not error, f'{block}: {" ".join(words)}: {error}'
+
+
+@pytest.mark.parametrize(
+    'page', [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
+)
+def test_every_block_is_run_or_says_why_not(page):
+    """By the tests here; what they leave out has no commands of ours."""
+    taken = {block.line: block for block in blocks(page, *SHELL, 'python', 'console')}
+    run = {block.line for block in runnable(page, slow=True)}
+    for block in code_of(page):
+        if block.line not in taken:
+            assert block.language in NOT_RUN, f'{block}: nobody runs {block.language}'
+            assert not COMMAND.search(block.text), f'{block}: nobody runs its commands'
+        elif block.language in SHELL and block.line not in run:
+            ours = any(as_tool(words) for words in taken[block.line].commands)
+            assert not ours or taken[block.line].first.startswith('needs '), block
+
+
+def cells(notebook: Path) -> list[str]:
+    """Its code."""
+    read = nbformat.read(notebook, as_version=4)
+    assert not any(cell.get('outputs') for cell in read.cells)  # stored without
+    return [cell.source for cell in read.cells if cell.cell_type == 'code']
+
+
+@pytest.mark.parametrize(
+    ('name', 'figures'), [('look_at_a_run', 3), ('raster_to_map', 2)]
+)
+@pytest.mark.parametrize('slow', [False])
+def test_notebook_runs(name, figures, slow, place, small, monkeypatch):
+    """Its figures are drawn, from what its own run has left."""
+    pytest.importorskip('mmseg')
+    pyplot = pytest.importorskip('matplotlib.pyplot')
+    pyplot.switch_backend('agg')
+    namespace: dict[str, Any] = {}
+    for number, code in enumerate(cells(NOTEBOOKS / f'{name}.ipynb')):
+        exec(compile(code, f'{name}-{number}', 'exec'), namespace)
+    drawn = [pyplot.figure(number) for number in pyplot.get_fignums()]
+    pyplot.close('all')
+    assert len(drawn) == figures
+    assert all(ax.has_data() for figure in drawn for ax in figure.axes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('notebook', sorted(NOTEBOOKS.glob('*.ipynb')), ids=str)
+def test_notebook_runs_in_a_kernel(notebook, place, monkeypatch):
+    """As a user runs it, whole."""
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    read = nbformat.read(notebook, as_version=4)
+    resources = {'metadata': {'path': str(place)}}
+    NotebookClient(read, timeout=900, resources=resources).execute()
+    shown = [out for cell in read.cells for out in cell.get('outputs', ())]
+    assert any('image/png' in out.get('data', ()) for out in shown)
 
 
 def python_blocks(kind: str) -> list[Any]:

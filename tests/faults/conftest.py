@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,30 +20,37 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Tally(), 'tally of faults')
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its row, which comes with its report from other processes."""
+    for place, item in enumerate(items):
+        if mark := item.get_closest_marker('faults'):
+            item.user_properties.append(('row', [place, *mark.args[0]]))
+
+
 class Tally:
     """Counts how often each fault was tried, and writes the table at the end."""
 
     def __init__(self) -> None:
         self.tries: dict[Row, int] = {}
-        self.rows: dict[str, Row] = {}
+        self.places: dict[Row, int] = {}
         self.unproven: list[str] = []
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            if mark := item.get_closest_marker('faults'):
-                self.rows[item.nodeid] = mark.args[0]
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.nodeid not in self.rows:
+        properties: dict[str, Any] = dict(report.user_properties)
+        if 'row' not in properties:
             return
+        place, *texts = properties['row']
         if report.when == 'call' and report.passed:
-            tries = dict(report.user_properties).get('tries', 1)
-            row = self.rows[report.nodeid]
-            self.tries[row] = self.tries.get(row, 0) + int(str(tries))
+            row = Row(*texts)
+            self.tries[row] = self.tries.get(row, 0) + properties.get('tries', 1)
+            self.places[row] = min(place, self.places.get(row, place))
         elif not report.passed:
             self.unproven.append(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         page = session.config.getoption('--reliability')
-        if page and exitstatus == 0 and not self.unproven:
-            replace_rows(page, self.tries)
+        # One of several processes (pytest-xdist) has only a part of the tests.
+        is_whole = not hasattr(session.config, 'workerinput')
+        if page and is_whole and exitstatus == 0 and not self.unproven:
+            rows = sorted(self.tries, key=self.places.__getitem__)
+            replace_rows(page, {row: self.tries[row] for row in rows})

@@ -2,9 +2,8 @@
 """Rows of the table in docs/reliability.md: what was tried, and what came of it."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pytest
 
@@ -15,8 +14,7 @@ START, END = '<!-- rows of make faults -->', '<!-- end of rows -->'
 Test = TypeVar('Test', bound=Callable)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One kind of fault: its part of the page, what is done, what must come of it."""
 
     part: str

@@ -33,7 +33,7 @@ from tests.faults.rows import fault
 from tests.toy import toy_batch, toy_model
 from tests.toy_baselines import SMALL, build, toy_baseline
 
-PART = 'Sick training'
+PART = 'Numbers that are not finite'
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 

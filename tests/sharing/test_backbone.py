@@ -102,6 +102,31 @@ def test_network_of_every_family_is_told_from_its_weights(tmp_path, name):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('padded', [True, False])
+def test_windows_of_swin_are_shifted_as_they_were(tmp_path, padded):
+    network = SwinTransformer(
+        dict(SWIN, depths=[2, 2, 2, 2]), window_size=2, pad_small_map=padded, **ALL
+    )
+    stored = dict(type='SwinTransformer', pad_small_map=padded)
+    cfg = Config(dict(model=dict(backbone=stored))).pretty_text
+    save_run(tmp_path / 'run.pth', network, cfg)
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'timm.safetensors', 'timm')
+    images = torch.randn(1, 3, 64, 64)  # the last map is one window
+    expected = network(images)
+    others = SwinTransformer(
+        dict(SWIN, depths=[2, 2, 2, 2]), window_size=2, pad_small_map=not padded, **ALL
+    )
+    others.load_state_dict(network.state_dict())
+    others.eval()
+    assert not torch.allclose(others(images)[-1], expected[-1])
+    for file in ('run.pth', 'timm.safetensors'):
+        backbone = cmid_mm.load_backbone(tmp_path / file).backbone
+        torch.testing.assert_close(backbone(images)[-1], expected[-1])
+        assert backbone(images[..., :32])[-1].shape == (1, 64, 2, 1)
+        torch.testing.assert_close(backbone(images)[-1], expected[-1])
+
+
+@torch.no_grad()
 def test_stages_without_a_norm_of_their_own_are_as_the_next_stage_sees_them(tmp_path):
     original = SwinTransformer(SWIN, pad_small_map=True)  # one norm, of the last stage
     save_run(tmp_path / 'run.pth', original)

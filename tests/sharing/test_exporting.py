@@ -175,7 +175,7 @@ def test_maps_of_exported_networks_are_those_of_the_model(
     assert exported.task.classes == list(said['classes'])
     assert len(np.unique(expected[0])) > 2
     assert (expected[0] != found[0]).mean() < 1e-3
-    assert abs(expected[1] - found[1]).max() <= 2  # of 65534
+    assert abs(expected[1] - found[1]).max() <= 7  # of 65534
 
 
 def test_scores_of_an_exported_classifier(tmp_path, scenes):
@@ -381,7 +381,7 @@ def test_upernet(tmp_path, scenes, name, ending):
     expected = maps(Inferencer(cfg, tmp_path / 'run.pth'), scenes[:1], tmp_path / 'a')
     found = maps(Inferencer.of_exported(target), scenes[:1], tmp_path / 'b')
     assert (expected[0] != found[0]).mean() < 1e-3
-    assert abs(expected[1] - found[1]).max() <= 3  # of 65534
+    assert abs(expected[1] - found[1]).max() <= 7  # of 65534
     if name == 'swin':
         with pytest.raises(ExportedNetworkError, match='48 x 48 pixels alone, got 32'):
             Inferencer.of_exported(target)(scenes[0], window=32)

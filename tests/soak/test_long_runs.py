@@ -50,6 +50,8 @@ def demo_config(folder: Path, steps: int) -> Config:
             step.size = 64
     cfg.train_cfg.max_epochs = cfg.param_scheduler[1].end = EPOCHS
     cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=KEPT)
+    # Forgetting every thousand steps would let checkpoints swell and shrink.
+    cfg.default_hooks.log_history.keep = steps // EPOCHS
     for hook in cfg.custom_hooks:
         if 'interval' in hook:
             hook.interval = EPOCHS // VALIDATIONS

@@ -180,7 +180,7 @@ def _network(
         in_channels=shape.bands,
         window_size=(math.isqrt(table.shape[0]) + 1) // 2,
         out_indices=list(range(len(shape.depths))),
-        pad_small_map=True,
+        pad_small_map=bool(stored.get('pad_small_map')),
     )
 
 

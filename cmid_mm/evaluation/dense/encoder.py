@@ -61,7 +61,7 @@ class DenseEncoder:
             mean, std = self.band_mean.to(pixels), self.band_std.to(pixels)
             pixels = (pixels - mean.view(shape)) / std.view(shape)
             pixels = pixels * preprocessor.std + preprocessor.mean
-        pixels = preprocessor.normalize(_pad_to_cells(pixels))
+        pixels = preprocessor.normalize(pad_to_cells(pixels))
         maps = self._maps(pixels)
         sizes = [m.shape[-2:] for m in maps]
         maps = [F.interpolate(m, max(sizes), mode='bilinear') for m in maps]
@@ -110,7 +110,7 @@ def _putting_out(backbone: Any, stages: Sequence[int] | None) -> Iterator[None]:
             delattr(backbone, name)
 
 
-def _pad_to_cells(values: Tensor) -> Tensor:
+def pad_to_cells(values: Tensor) -> Tensor:
     """Images, (B, C, H, W), padded by their edge to whole cells of 32 pixels."""
     height, width = values.shape[-2:]
     return F.pad(values, (0, -width % _CELL, 0, -height % _CELL), mode='replicate')

@@ -9,9 +9,9 @@ from ...ranges import NonNegative, Positive
 
 
 def focal_l1(pred: Tensor, target: Tensor, beta: float, gamma: float) -> Tensor:
-    r"""Elementwise focal L1 distance.
+    """Elementwise focal L1 distance.
 
-    .. math:: d\,(2\,\sigma(\beta d) - 1)^\gamma, \qquad d = |pred - target|
+    ``d * (2 * sigmoid(beta * d) - 1) ** gamma``, where ``d = abs(pred - target)``.
 
     Errors far below ``1 / beta`` are damped, so that training attends to the
     pixels that are still wrong (CMID paper, Sec. III-B).
