@@ -21,7 +21,8 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
 
     A part of a list is named by its ``type`` or by its index:
     ``train_dataloader.dataset.pipeline.MaskPair.ratio``,
-    ``param_scheduler.CosineAnnealingLR.end``, ``param_scheduler.1.end``.
+    ``param_scheduler.CosineAnnealingLR.end``, ``param_scheduler.1.end``. None takes it
+    out: ``custom_hooks.ReconstructionHook=None``.
 
     Args:
         cfg: The config, changed in place.
@@ -33,13 +34,35 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
             to several parts of a list; or to a variable that only the config file
             itself used, names the settings that were made from it.
     """
-    resolved = {}
+    resolved, taken_out = {}, []
     for path, value in (options or {}).items():
         try:
-            resolved[resolve_path(cfg, path)] = value
+            place = resolve_path(cfg, path)
         except KeyError as error:
             raise KeyError(f'--cfg-options {path}: {error.args[0]}') from None
+        parent, _, last = place.rpartition('.')
+        if value is None and _is_part(_at(cfg, parent), last):
+            taken_out.append((parent, int(last)))
+        else:
+            resolved[place] = value
     cfg.merge_from_dict(resolved)
+    for parent, index in sorted(taken_out, reverse=True):
+        del _at(cfg, parent)[index]
+
+
+def _is_part(siblings: Any, index: str) -> bool:
+    return isinstance(siblings, list) and isinstance(siblings[int(index)], dict)
+
+
+def _at(cfg: Config, path: str) -> Any:
+    """What stands at a path, parts of lists by their indexes; None if nothing does."""
+    node: Any = cfg
+    for name in path.split('.'):
+        if isinstance(node, list | tuple):
+            node = node[int(name)]
+        else:
+            node = node.get(name) if hasattr(node, 'get') else None
+    return node
 
 
 def resolve_path(cfg: Config, path: str) -> str:

@@ -59,6 +59,20 @@ def test_parts_of_lists_are_named_by_type():
     assert [step.get('prob') for step in cfg.tta_pipeline] == [None, 0.5, 0.25]
 
 
+def test_none_takes_parts_out_of_lists():
+    cfg = config()
+    options = {
+        'tta_pipeline.Resize': None,
+        'tta_pipeline.1': None,
+        'tta_pipeline.2.prob': 0.1,
+        'param_scheduler': None,
+    }
+    merge_options(cfg, options)
+    assert [step.direction for step in cfg.tta_pipeline] == ['vertical']
+    assert cfg.tta_pipeline[0].prob == 0.1
+    assert cfg.param_scheduler is None
+
+
 @pytest.mark.parametrize(
     ('path', 'message'),
     [

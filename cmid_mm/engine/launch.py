@@ -22,7 +22,7 @@ from ..configs import (
 )
 from ..files import check_writable
 from .hooks import StepGuardHook
-from .latest_checkpoint import check_whole, latest_checkpoint
+from .latest_checkpoint import check_whole, latest_checkpoint, recorded_checkpoint
 
 #: How alike names are that are taken for one another: variables such as
 #: ``test_pipeline`` (beside ``tta_pipeline``), in configs of the OpenMMLab packages,
@@ -227,6 +227,12 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     """
     if resume is None:
         if not cfg.get('resume') or cfg.get('load_from'):
+            if earlier := recorded_checkpoint(Path(cfg.work_dir)):
+                print(
+                    f'{cfg.work_dir} holds an earlier run, up to {earlier.name}, whose '
+                    'checkpoints this one will overwrite. To go on with it, stop this '
+                    'one now and give --resume.'
+                )
             return
         resume = 'auto'  # as mmengine takes a config that resumes from nothing named
     if resume != 'auto' and not Path(resume).is_file():

@@ -136,6 +136,17 @@ def test_resume_settings(tmp_path):
         launch.set_resume(cfg, str(tmp_path / 'iter_9.pth'))
 
 
+def test_a_run_that_would_overwrite_another_says_so(tmp_path, capsys):
+    cfg = config(work_dir=str(tmp_path))
+    launch.set_resume(cfg, None)
+    assert capsys.readouterr().out == ''
+    (tmp_path / 'epoch_3.pth').write_bytes(b'')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
+    launch.set_resume(cfg, None)
+    assert 'an earlier run, up to epoch_3.pth, whose' in capsys.readouterr().out
+    assert 'resume' not in cfg
+
+
 def test_batchnorm_is_not_synchronised_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend: None)
