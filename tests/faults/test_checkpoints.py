@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from mmengine.hooks import Hook
 
 from cmid_mm.checkpoints import read_checkpoint
+from cmid_mm.checkpoints.damage import damaged_entry
 from cmid_mm.checkpoints.openmmlab import register_loaders
 from cmid_mm.engine import checkpoint_writer, launch
 from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
@@ -166,14 +168,23 @@ def test_killed_at_random(images, straight, tmp_path, record_property):
     assert_equal(tmp_path, straight)
 
 
-def half_written():
-    def write(path, content):
-        with verified_part(path) as part:
-            part.write_bytes(content[: len(content) // 2])
-            die()
+_write_bytes = Path.write_bytes
 
-    verified_part = checkpoint_writer.whole_file
-    checkpoint_writer._write_proven = write
+
+def in_each_write(action: Callable[[Path], None]) -> None:
+    """Do something when half of a checkpoint is written."""
+
+    def write(path: Path, content: bytes) -> int:
+        if '.pth' in path.name:
+            _write_bytes(path, content[: len(content) // 2])
+            action(path)
+        return _write_bytes(path, content)
+
+    Path.write_bytes = write
+
+
+def half_written():
+    in_each_write(lambda path: die())
 
 
 def before_its_name():
@@ -205,6 +216,7 @@ def test_killed_within_a_save(images, straight, tmp_path, moment):
     process.join()
     assert process.exitcode == -signal.SIGKILL, log.read_text()
     assert 'iter_2.pth' in checkpoints(tmp_path)
+    assert [file for file in tmp_path.glob('*.pth') if damaged_entry(file)] == []
     said = finish(images, tmp_path)
     assert 'resumed epoch: 0, iter: ' in said
     assert_equal(tmp_path, straight)
@@ -283,22 +295,14 @@ def test_none_left_for_the_tool(tmp_path):
 def failing_with(number: int):
     """Make every save fail halfway, until :func:`working_again`."""
 
-    def fail():
-        def write(path, content):
-            with checkpoint_writer.whole_file(path) as part:
-                part.write_bytes(content[:1000])
-                raise OSError(number, os.strerror(number), str(part))
+    def fail(path):
+        raise OSError(number, os.strerror(number), str(path))
 
-        checkpoint_writer._write_proven = write
-
-    return fail
-
-
-_proven = checkpoint_writer._write_proven
+    return lambda: in_each_write(fail)
 
 
 def working_again():
-    checkpoint_writer._write_proven = _proven
+    Path.write_bytes = _write_bytes
 
 
 @pytest.mark.parametrize(
