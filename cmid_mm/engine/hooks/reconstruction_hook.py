@@ -109,6 +109,14 @@ class ReconstructionHook(PeriodicHook):
             )
         with rng_unchanged():
             self.batch = loader.collate_fn([loader.dataset[i] for i in indices])
+        # Now and not at the first picture, after hours.
+        count = self.batch['inputs'][0].shape[-3]
+        shown = self.bands
+        if shown is not None and (len(shown) not in (1, 3) or max(shown) >= count):
+            raise ValueError(
+                f'ReconstructionHook: bands must be one or three of 1 to {count}, the '
+                f'loaded ones, got {[band + 1 for band in shown]}'
+            )
 
     def look(self, runner: Runner, step: int, count: int) -> None:
         """Draw a picture."""

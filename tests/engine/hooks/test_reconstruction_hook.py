@@ -162,6 +162,14 @@ def test_index_outside_the_data_set(tmp_path):
         train(tmp_path / 'run', ReconstructionHook(indices=[0, 20]))
 
 
+@pytest.mark.parametrize('bands', [(3, 2, 4), (1, 2)])
+def test_bands_that_are_not_loaded(tmp_path, bands):
+    """Told before the first step, not by the first picture."""
+    hook = ReconstructionHook(interval=9, bands=bands)
+    with pytest.raises(ValueError, match=r'one or three of 1 to 3, .* got \['):
+        train(tmp_path / 'run', hook)
+
+
 def test_bands_count_from_one():
     assert ReconstructionHook(bands=(3, 2, 1)).bands == [2, 1, 0]
     with pytest.raises(ValueError, match='bands count from 1'):
