@@ -85,8 +85,9 @@ def main(args: argparse.Namespace) -> None:
         args.size,
     )
     checked = said['checked']
+    kind = ' '.join(said[key] for key in ('task', 'architecture') if key in said)
     print(
-        f'Wrote {args.out} and {args.out}.json: {said["task"]}, input '
+        f'Wrote {args.out} and {args.out}.json: {kind}, input '
         f'{" x ".join(map(str, said["input"]))}; on {checked["images"]} images it '
         f'differs from the model by {checked["largest_difference"]:.1e} at most'
     )

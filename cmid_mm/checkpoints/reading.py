@@ -233,6 +233,19 @@ def _save_safetensors(checkpoint: Mapping[str, Any], path: Path) -> None:
     }
     meta = checkpoint.get('meta', {}).items()
     save_file(tensors, path, {name: json.dumps(value) for name, value in meta})
+    _sort_metadata(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Make files of the same content the same: safetensors shuffles its metadata."""
+    with path.open('r+b') as file:
+        size = int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(size))
+        header['__metadata__'] = dict(sorted(header.get('__metadata__', {}).items()))
+        text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def _device(map_location: Any) -> str | torch.device:

@@ -25,7 +25,7 @@ from ..images import Reading, Window, load_array, load_image
 from ..models.measuring import FeatureShape, measure
 
 #: A remote file, by its scheme.
-_URL = re.compile(r'(https?|file)://')
+_URL = re.compile(r'(https?|file)://', re.IGNORECASE)
 #: Part of the SHA-256 of a file in its name, as published files have it.
 _DIGEST = re.compile(r'-([0-9a-f]{8,64})\.\w+$')
 #: Norms of the outputs of single stages.
@@ -76,12 +76,25 @@ class Preprocess:
         if isinstance(images, str) or not isinstance(images, Sequence):
             images = [images]
         pixels = [self._read(image, window) for image in images]
+        sizes = sorted({image.shape[:2] for image in pixels})
+        if len(sizes) != 1:
+            raise ValueError(
+                f'images of one size make a batch, got {len(pixels)} of '
+                f'{", ".join(f"{h} x {w}" for h, w in sizes) or "no size"} pixels; '
+                'give them one by one, or size=... to load_backbone'
+            )
         batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return ((batch - mean) / std).contiguous()
 
     def _read(self, image: Any, window: Window | None) -> NDArray[Any]:
-        if isinstance(image, np.ndarray):
+        if not isinstance(image, (str, os.PathLike)):
+            image = np.asarray(image)
+            if image.ndim not in (2, 3):
+                raise ValueError(
+                    f'expected a file or an array (H, W, C), got {image.shape}; give '
+                    'several images as a list'
+                )
             return load_array(image, self.reading)
         return load_image(image, self.reading, window)
 

@@ -32,7 +32,7 @@ TOLERANCE = 1e-4
 #: Real images, or windows of them, on which a network is checked.
 _CHECKED = 4
 #: Smallest side in pixels that is checked at a smaller size, too.
-_LEAST = 64
+_LEAST = 96
 
 
 class ExportError(ValueError):
@@ -75,6 +75,8 @@ def export_network(
     target = Path(target)
     if target.suffix not in ENDINGS:
         raise ExportError(f'OUT {target}: expected a name in {" or ".join(ENDINGS)}')
+    if size is not None and size < 1:
+        raise ExportError(f'--size {size}: expected a number of pixels above 0')
     if target.suffix == '.onnx':
         onnx_exporter()
     cfg = config if isinstance(config, Config) else load_config(str(config))

@@ -4,7 +4,9 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from .timm_names import TimmModel, timm_model
 _DIGITS = 8
 #: Side of the images in timm's settings, which its networks are tested with.
 _SIDE = 224
+#: How files may be named: their names stand in the code of the card.
+_NAME = re.compile(r"""[^\x00-\x1f/\\'".-][^\x00-\x1f/\\'"]*""")
+_SETTINGS = 'config.json'
+_CARD = 'README.md'
 
 
 def publish(
@@ -46,17 +52,26 @@ def publish(
 
     Raises:
         CheckpointError: As of :func:`cmid_mm.checkpoints.export_backbone`.
+        FileExistsError: If the folder holds another page or other weights.
+        ValueError: If files cannot be named so, or bands differ in number.
     """
     facts = facts or Facts()
     folder = Path(folder)
     name = name or Path(checkpoint).stem
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f'the name {name!r} cannot begin the names of published files; expected '
+            'one without slashes, quotes and line breaks, that begins with no . or -'
+        )
+    earlier = _published(folder)
+    write = partial(_write, checkpoint, folder, name, source, earlier, facts)
     if layouts:
-        written = [_write(checkpoint, folder, name, each, source) for each in layouts]
+        written = [write(layout) for layout in layouts]
     else:
         try:
-            written = [_write(checkpoint, folder, name, 'timm', source)]
+            written = [write('timm')]
         except CheckpointError:  # timm has no such names
-            written = [_write(checkpoint, folder, name, 'mmpretrain', source)]
+            written = [write('mmpretrain')]
     files = [file for file, _ in written]
     meta = dict(written[0][1])
     run = meta_of(read_checkpoint(checkpoint, mmap=True, skip_objects=True))
@@ -70,28 +85,59 @@ def publish(
     timm = timm_model(meta['backbone']) if 'backbone' in meta else None
     config = _config(meta, files, facts, timm)
     texts = {
-        'config.json': json.dumps(config, indent=2) + '\n',
-        'README.md': model_card(name, meta, files, facts, timm),
+        _SETTINGS: json.dumps(config, indent=2) + '\n',
+        _CARD: model_card(name, meta, files, facts, timm),
     }
     for file, text in texts.items():
         write_bytes(folder / file, text.encode())
     return [folder / file for file in (*(f.name for f in files), *texts)]
 
 
+def _published(folder: Path) -> list[str]:
+    """The weights that lie in a folder, as its settings name them.
+
+    Raises:
+        FileExistsError: If page or settings are of something else.
+    """
+    there = [folder / name for name in (_SETTINGS, _CARD) if (folder / name).exists()]
+    if not there:
+        return []
+    try:
+        return list(json.loads((folder / _SETTINGS).read_bytes())['cmid_mm']['files'])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileExistsError(
+            f'{there[0]} is there already, and not of published weights; it would be '
+            'replaced. Give a folder of its own'
+        ) from error
+
+
 def _write(
     checkpoint: str | os.PathLike[str],
     folder: Path,
     name: str,
-    layout: str,
     source: str,
+    earlier: Sequence[str],
+    facts: Facts,
+    layout: str,
 ) -> tuple[PublishedFile, dict[str, Any]]:
     """Write the weights by the names of a library, and name the file by its digest."""
     part = folder / f'.{name}_{layout}.{this_process()}.safetensors'
     try:
         meta = export_backbone(checkpoint, part, layout, source)
+        if facts.bands and len(facts.bands) != meta.get('bands', len(facts.bands)):
+            raise ValueError(
+                f'{checkpoint} takes {meta["bands"]} bands, but {len(facts.bands)} '
+                f'names were given ({", ".join(facts.bands)}); give one for each'
+            )
         content = part.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         file = f'{name}_{layout}-{digest[:_DIGITS]}.safetensors'
+        others = [each for each in earlier if f'_{layout}-' in each and each != file]
+        if others:
+            raise FileExistsError(
+                f'{folder} holds other published weights ({", ".join(others)}), which '
+                'its page would no longer name. Give a folder of its own'
+            )
         part.replace(folder / file)
     finally:
         part.unlink(missing_ok=True)

@@ -201,3 +201,17 @@ def test_file_of_an_address_is_fetched_once_and_checked(tmp_path, monkeypatch):
         cmid_mm.load_backbone(wrong.as_uri())
     with pytest.raises(CheckpointError, match='cannot be fetched'):
         cmid_mm.load_backbone((tmp_path / 'none.pth').as_uri())
+
+
+def test_images_that_make_no_batch_are_refused(tmp_path):
+    save_run(tmp_path / 'run.pth', ResNet(18, base_channels=4), config_of(''))
+    preprocess = cmid_mm.load_backbone(tmp_path / 'run.pth').preprocess
+    image = np.arange(3 * 8 * 6, dtype=np.uint8).reshape(8, 6, 3)
+    tensor = torch.from_numpy(image)
+    torch.testing.assert_close(preprocess([tensor]), preprocess(image))
+    with pytest.raises(ValueError, match='got 2 of 4 x 6, 8 x 6 pixels; give them one'):
+        preprocess([image, image[:4]])
+    with pytest.raises(ValueError, match=r'array \(H, W, C\), got \(2, 8, 6, 3\)'):
+        preprocess(np.stack([image, image]))
+    with pytest.raises(ValueError, match='got 0 of no size'):
+        preprocess([])

@@ -151,6 +151,40 @@ def test_card_says_what_is_known_and_what_is_not(tmp_path):
     )
 
 
+@pytest.mark.parametrize('there', ['README.md', 'config.json'])
+def test_pages_of_others_are_not_replaced(tmp_path, there):
+    save_run(tmp_path / 'run.pth', ResNet(18, base_channels=8))
+    (tmp_path / there).write_text('{"mine": 1}')
+    with pytest.raises(FileExistsError, match=f'{there} is there already, and not of'):
+        publish(tmp_path / 'run.pth', tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(['run.pth', there])
+    for metric in ('1', '2'):  # once more for the card
+        facts = Facts(metrics=[('OA', metric, 'x')])
+        publish(tmp_path / 'run.pth', tmp_path / 'out', facts=facts)
+    assert '| OA | 2 | `x` |' in (tmp_path / 'out/README.md').read_text()
+    before = sorted((tmp_path / 'out').iterdir())
+    assert len(before) == 3
+    save_run(tmp_path / 'run.pth', ResNet(18, base_channels=8))  # other weights
+    with pytest.raises(FileExistsError, match='holds other published weights .run_tim'):
+        publish(tmp_path / 'run.pth', tmp_path / 'out')
+    assert sorted((tmp_path / 'out').iterdir()) == before
+
+
+def test_other_number_of_band_names_is_refused(tmp_path):
+    save_run(tmp_path / 'run.pth', ResNet(18, base_channels=8))
+    with pytest.raises(ValueError, match='takes 3 bands, but 2 names were given'):
+        publish(tmp_path / 'run.pth', tmp_path / 'out', facts=Facts(bands=['a', 'b']))
+    assert not list((tmp_path / 'out').iterdir())
+
+
+@pytest.mark.parametrize('name', ['a/b', "it's", '..', '.hidden', 'a\nb'])
+def test_names_that_files_or_code_cannot_have_are_refused(tmp_path, name):
+    save_run(tmp_path / 'run.pth', ResNet(18, base_channels=8))
+    with pytest.raises(ValueError, match='cannot begin the names of published files'):
+        publish(tmp_path / 'run.pth', tmp_path / 'out', name)
+    assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize('layouts', [['mmpretrain'], ['mmdet', 'mmpretrain']])
 def test_layouts_are_files(tmp_path, layouts):
     save_run(tmp_path / 'run.pth', VisionTransformer(SMALL, img_size=32))
