@@ -153,7 +153,7 @@ def test_stopped_worker(straight, tmp_path):
     with started(images, work_dir, **{'train_dataloader.timeout': 5}) as process:
         worker = worker_of(process, work_dir)
         os.kill(worker, signal.SIGSTOP)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=300)
     assert process.returncode == 1
     assert 'no data came from the workers of a data loader for 5 seconds' in told
     assert f'(process {worker}) is stopped' in told and '.png' in told
@@ -173,7 +173,7 @@ def test_killed_worker_of_the_command(straight, tmp_path):
     with started(images, work_dir) as process:
         worker = worker_of(process, work_dir)
         os.kill(worker, signal.SIGKILL)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=300)
     assert process.returncode == 1
     (line,) = [line for line in told.splitlines() if line.startswith('error: ')]
     assert f'(process {worker}) was killed by SIGKILL' in line

@@ -2,6 +2,7 @@
 """Files that are made to do harm, or are none, given to everything that opens files."""
 
 import os
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from cmid_mm.preparation.errors import PreparationError
 from cmid_mm.preparation.sources import source_files
 from tests.faults.forked import start
 from tests.faults.rows import fault
-from tests.images.test_limits import PYTHON, listening, pipe, png, vrt_of, write_tiff
+from tests.images.test_limits import PYTHON, listening, pipe, vrt_of, write_tiff
 
 PART = 'Hostile files'
 #: Seconds after which waiting counts as hanging.
@@ -175,17 +176,23 @@ def test_what_is_no_file(tmp_path, spoil, user):
 
 @fault(
     PART,
-    'a PNG of 60,000 x 60,000 pixels in some hundred bytes, met likewise',
-    'refused with its size before memory is taken: skipped and counted, or the end',
+    'a PNG of few kilobytes whose pixels are above the limit (here 16 MiB), met '
+    'likewise',
+    'refused before memory is taken: skipped and counted, or the end',
 )
 @pytest.mark.parametrize('user', USERS, ids=lambda user: user.__name__)
-def test_decompression_bomb(tmp_path, user):
+def test_decompression_bomb(tmp_path, monkeypatch, user):
+    monkeypatch.setenv('CMID_MM_MAX_DECODED_BYTES', str(1 << 24))
     root, path = folder_with(tmp_path)
+    # Sound otherwise: without the limit all would read them.
+    shape = (5000, 5000) if user is masks else (5000, 5000, 3)
+    write_image(tmp_path / 'bomb.png', np.zeros(shape, np.uint8))
+    assert (tmp_path / 'bomb.png').stat().st_size < 100_000
 
     def spoil():
         for date in (path, tmp_path / 'B' / '3.png'):
             if date.exists():
-                date.write_bytes(png(60_000, 60_000))
+                shutil.copy(tmp_path / 'bomb.png', date)
 
     at_once(tmp_path, user, root, spoil)
 

@@ -43,7 +43,7 @@ def test_stopped_again_and_again(seed, images, tmp_path, record_property):
         run.wait_for_iteration(done + rng.randint(2, 4))
         time.sleep(rng.uniform(0, 0.4))
         run.send_to_group(rng.choice([signal.SIGTERM, signal.SIGUSR1]))
-        assert run.statuses(30) == [75], run.outputs()
+        assert run.statuses(120) == [75], run.outputs()
         assert run.output().count('goes on from there') == 1
         assert 'Traceback' not in run.output()
         done = int((stopped / 'last_checkpoint').read_text().split('_')[-1][:-4])
@@ -65,7 +65,7 @@ def test_a_stop_while_data_are_waited_for(number, images, tmp_path):
     run = Processes(tmp_path, images, 1, dict(hangs_at=5))
     run.wait_until(lambda: 'hangs\n' in run.output())
     run.send(number, 0)
-    assert run.statuses(20) == [130 if number == signal.SIGINT else 75]
+    assert run.statuses(120) == [130 if number == signal.SIGINT else 75]
     assert (tmp_path / 'iter_2.pth').is_file()
 
 
@@ -76,6 +76,6 @@ def test_ctrl_c_twice(images, tmp_path):
     run.send(signal.SIGINT, 0)
     run.wait_until(lambda: 'Ctrl-C again' in run.output())
     run.send(signal.SIGINT, 0)
-    run.statuses(20)
+    run.statuses(50)
     assert 'KeyboardInterrupt' in run.output()
     assert not list(tmp_path.glob('*.pth'))

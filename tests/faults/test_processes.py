@@ -64,13 +64,13 @@ def test_a_signal_to_one_process_stops_all(told, images, whole, tmp_path):
 @fault(
     PART,
     'SIGKILL to one of two processes',
-    'the other ends within 20 seconds with status 1 and the name of the first',
+    'the other ends within a minute with status 1 and the name of the first',
 )
 def test_a_killed_process_ends_the_other(dying, images, tmp_path):
     run = Processes(tmp_path, images, 2, dict(seconds=0.5))
     run.wait_for_iteration(2)
     run.send(signal.SIGKILL, dying)
-    statuses = run.statuses(20)
+    statuses = run.statuses(60)
     assert statuses[dying] == -signal.SIGKILL and statuses[1 - dying] == 1
     assert f'error: process {dying}' in run.output(1 - dying)
 
@@ -78,12 +78,12 @@ def test_a_killed_process_ends_the_other(dying, images, tmp_path):
 @fault(
     PART,
     'out of memory or another error in one of two processes',
-    'the other ends within 30 seconds with status 1 and the name of the first',
+    'the other ends within a minute with status 1 and the name of the first',
 )
 def test_an_error_in_one_process_ends_the_other(images, tmp_path):
     run = Processes(tmp_path, images, 2, dict(raises_in=(1, 3)))
     run.wait_for_iteration(2)
-    assert run.statuses(30) == [1, 1]
+    assert run.statuses(60) == [1, 1]
     assert 'MemoryError' in run.output(1)
     assert 'error: process 1' in run.output(0)
 
@@ -152,6 +152,6 @@ def test_the_script_hands_signals_and_status_on(images, tmp_path):
         assert script.poll() is None and time.monotonic() < end, output.read_text()
         time.sleep(0.5)
     script.send_signal(signal.SIGTERM)
-    assert script.wait(60) == 75, output.read_text()
+    assert script.wait(300) == 75, output.read_text()
     assert 'Traceback' not in output.read_text()
     assert (tmp_path / 'work/last_checkpoint').is_file()
