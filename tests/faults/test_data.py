@@ -101,6 +101,8 @@ def started(images, work_dir, **changes):
     """``tools/train.py`` with two workers, in a process of its own."""
     changes = {
         'train_dataloader.num_workers': 2,
+        # One that is stopped as its epoch ends would be replaced by a new one.
+        'train_dataloader.persistent_workers': True,
         'custom_imports': dict(imports=['cmid_mm']),
         'train_cfg.max_epochs': 3000,
         **changes,
@@ -174,8 +176,10 @@ def test_killed_worker_of_the_command(straight, tmp_path):
         worker = worker_of(process, work_dir)
         os.kill(worker, signal.SIGKILL)
         _, told = process.communicate(timeout=300)
-    assert process.returncode == 1
-    (line,) = [line for line in told.splitlines() if line.startswith('error: ')]
+    assert process.returncode == 1, told
+    lines = [line for line in told.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1, told
+    (line,) = lines
     assert f'(process {worker}) was killed by SIGKILL' in line
     assert '.png' in line and 'out of memory' in line
     assert_saved(work_dir)
