@@ -88,7 +88,7 @@ class Preprocess:
         return ((batch - mean) / std).contiguous()
 
     def _read(self, image: Any, window: Window | None) -> NDArray[Any]:
-        if not isinstance(image, (str, os.PathLike)):
+        if not isinstance(image, (str, Path)):
             image = np.asarray(image)
             if image.ndim not in (2, 3):
                 raise ValueError(
