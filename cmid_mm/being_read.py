@@ -9,6 +9,7 @@ started it: some microseconds, and no file of its own.
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 _PROCESSES, _BYTES = 1024, 1024
 _HEAD = struct.Struct('<Q?H')  # process, whether it is reading, length of the name
 
+#: The files that a thread is reading, each within the one before.
+_nested = threading.local()
 #: Shared with all processes that are forked from this one, and theirs.
 _notes = mmap.mmap(-1, _PROCESSES * _BYTES)
 
@@ -37,15 +40,15 @@ class LastRead:
 @contextmanager
 def being_read(name: str | os.PathLike[str]) -> Iterator[None]:
     """Note that this process reads a file."""
-    outer = last_read(os.getpid())
-    _note(os.fspath(name), True)
+    # Of this thread: another one may end before or after it.
+    names = _nested.__dict__.setdefault('names', [])
+    names.append(os.fspath(name))
+    _note(names[-1], True)
     try:
         yield
     finally:
-        if outer is not None and outer.now:
-            _note(outer.name, True)
-        else:
-            _note(os.fspath(name), False)
+        ended = names.pop()
+        _note(names[-1] if names else ended, bool(names))
 
 
 def last_read(process: int) -> LastRead | None:

@@ -40,6 +40,10 @@ def test_scripts_hand_names_on_as_they_are(script, tmp_path):
         program = tmp_path / name
         program.write_text('#!/bin/sh\nprintf "%s\\0" "$@" > "$ARGUMENTS"\n')
         program.chmod(0o755)
+    # Slurm runs what it is given later.
+    job = tmp_path / 'sbatch'
+    job.write_text('#!/bin/sh\nSLURM_JOB_ID=1 exec bash -s\n')
+    job.chmod(0o755)
     given = tmp_path / 'arguments'
     paths = f'{tmp_path}:{os.environ["PATH"]}'
     subprocess.run(

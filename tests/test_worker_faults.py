@@ -106,6 +106,23 @@ def test_other_errors_are_none_of_workers():
     assert explain_worker_fault(ValueError('DataLoader timed out after 3')) is None
 
 
+def test_reads_of_two_threads_leave_nothing_behind():
+    longer = threading.Event()
+
+    def read():
+        with being_read('other'):
+            longer.wait(10)
+
+    thread = threading.Thread(target=read)
+    with being_read('first'):
+        thread.start()
+        while last_read(os.getpid()).name != 'other':
+            time.sleep(0.001)
+    longer.set()
+    thread.join()
+    assert not last_read(os.getpid()).now
+
+
 def test_last_file_of_this_process():
     process = os.getpid()
     with being_read('outer'):

@@ -15,8 +15,10 @@ if [ -z "${SLURM_JOB_ID:-}" ]; then
   # shellcheck disable=SC2086
   exec sbatch -p "$1" --job-name="$2" --gres="gpu:$per_node" --ntasks="$gpus" \
     --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" \
-    --requeue --signal="USR1@${GRACE:-300}" --open-mode=append ${SRUN_ARGS:-} \
-    --wrap "$(printf '%q ' "$folder/slurm_train.sh" "$@")"
+    --requeue --signal="USR1@${GRACE:-300}" --open-mode=append ${SRUN_ARGS:-} <<EOT
+#!/usr/bin/env bash
+exec $(printf '%q ' "$folder/slurm_train.sh" "$@")
+EOT
 fi
 resume=""
 if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then

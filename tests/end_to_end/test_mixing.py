@@ -92,6 +92,7 @@ def start(run, workplace, monkeypatch):
     monkeypatch.setattr(Runner, 'train', initialise)
     # The data of the examples are not here.
     monkeypatch.setattr(Runner, 'train_loop', None)
+    monkeypatch.setattr(Runner, 'train_dataloader', {})
     monkeypatch.setattr(mmengine.runner.runner, 'collect_env', dict)  # it takes seconds
 
     def start_tool(*args: object) -> Runner | str:

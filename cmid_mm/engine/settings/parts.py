@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -40,8 +41,9 @@ _IMPLIED = {
     'model.data_preprocessor': 'ViewPairPreprocessor',
     'data_preprocessor': 'ViewPairPreprocessor',
 }
-#: What a part says besides settings.
+#: What a part says besides settings; of an optimiser wrapper also who builds it.
 _ABOUT_THE_PART = {'type', '_scope_'}
+_ABOUT_A_WRAPPER = {'constructor', 'paramwise_cfg'}
 
 
 def faults_of_parts(cfg: Config) -> Iterator[str]:
@@ -84,9 +86,12 @@ def _class_of(node: dict[str, Any]) -> Any:
 def _faults_of(cls: type, node: dict[str, Any]) -> Iterator[str]:
     known = accepted_names(cls)
     types = setting_types(cls)
+    about = _ABOUT_THE_PART
+    if issubclass(cls, OptimWrapper):
+        about = about | _ABOUT_A_WRAPPER
     for name, value in node.items():
         if name in types:
             if not has_type(value, types[name]):
                 yield wrong_setting(name, value, types[name])
-        elif name not in (*known, *_ABOUT_THE_PART) and not takes_any_name(cls):
+        elif name not in (*known, *about) and not takes_any_name(cls):
             yield f'unknown key {name!r}{nearest_name(name, known)}'
