@@ -19,7 +19,7 @@ from .booking import ErrorHandler, booked_on, path_of
 from .images import AnyImage, output_names
 from .shards import WHOLE, Shard, joined_summaries
 from .task import Task
-from .unfinished import Unfinished
+from .unfinished import Unfinished, remove_remains
 from .windows import WindowGrid, chunks
 
 #: What the system says of a disk, a quota or a file system that takes no more.
@@ -87,6 +87,7 @@ class Saver:
             files = self._finished(image) if resume or self._shared else []
             if files and path in mine:
                 skipped.add(path)
+                remove_remains(self.folder / self._names[path])
                 self.task.progress.finish(is_new=False)
                 yield Saved(path, files, is_new=False)
 

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Results of large images that are not finished, and how they are gone on with."""
 
+import glob
 import json
 import os
 import shutil
@@ -182,6 +183,16 @@ class Unfinished:
 
     def remove(self) -> None:
         """Remove the folder with all in it, and its name at once."""
-        gone = self.path.with_name(f'{self.path.name}.{this_process()}')
-        self.path.rename(gone)
-        shutil.rmtree(gone)
+        self.path.rename(self.path.with_name(f'{self.path.name}.{this_process()}'))
+        remove_remains(self.target)
+
+
+def remove_remains(target: Path) -> None:
+    """Remove what is left where a process was killed as it removed its folder.
+
+    Args:
+        target: The results, without extension.
+    """
+    # Whoever has named them so, here or elsewhere, removes them, too.
+    for gone in target.parent.glob(f'.{glob.escape(target.name)}.unfinished.*'):
+        shutil.rmtree(gone, ignore_errors=True)

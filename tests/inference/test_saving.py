@@ -356,3 +356,15 @@ def test_changes(tmp_path, image, classes):
     task.model.fails_after = None
     save(task, tmp_path / 'again', [(image, second)])
     assert contents(tmp_path / 'again') == expected
+
+
+@pytest.mark.parametrize('resume', [True, False])
+def test_what_a_killed_removal_left_goes(tmp_path, image, resume):
+    task, out = segmentation(), tmp_path / 'out'
+    save(task, out, [image])
+    expected = contents(out)
+    gone = out / '.scene.unfinished.node-1'
+    gone.mkdir()
+    (gone / '000004.tif').write_bytes(b'')
+    save(task, out, [image], resume=resume)
+    assert contents(out) == expected and not gone.exists()
