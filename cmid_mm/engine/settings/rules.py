@@ -6,15 +6,23 @@ text for each contradiction: the keys and what was found, what is expected, what
 It says nothing of what it does not know, such as parts of other packages.
 """
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
-from mmengine.registry import MODELS
 
-from ...configs import resolve_type, scope_of, type_name, wrapped_datasets
+from ...configs import scope_of, type_name
+from .places import (
+    default_of,
+    heads_of,
+    is_of_views,
+    model_of,
+    parts_of,
+    pipelines_of,
+    preprocessor_of,
+    step_of,
+)
 
 #: Optimisers whose steps have the length of the rate whatever the gradient is.
 _ADAPTIVE = ('Adam', 'Adan', 'AdamW', 'BlockwiseAdan', 'Lamb', 'Lion', 'NAdam', 'RAdam')
@@ -70,7 +78,7 @@ def _learning_rate(cfg: Config) -> Iterator[str]:
 def _schedules(cfg: Config) -> Iterator[str]:
     """Warm-up and other schedules against the length of the run."""
     train_cfg: Any = cfg.get('train_cfg') or {}
-    for path, schedule in _parts(cfg.get('param_scheduler'), 'param_scheduler'):
+    for path, schedule in parts_of(cfg.get('param_scheduler'), 'param_scheduler'):
         by_epoch = schedule.get('by_epoch', True)
         unit = 'max_epochs' if by_epoch else 'max_iters'
         other = 'max_iters' if by_epoch else 'max_epochs'
@@ -103,7 +111,7 @@ def _warms_up(schedule: Any) -> bool:
 def _heads_in_time(cfg: Config) -> Iterator[str]:
     """Heads that begin after the run has ended."""
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
-    for path, head in _heads(cfg):
+    for path, head in heads_of(cfg):
         for key in ('start_epoch', 'teacher_keys_from'):
             start = head.get(key)
             if isinstance(epochs, int) and isinstance(start, int) and start >= epochs:
@@ -115,11 +123,11 @@ def _heads_in_time(cfg: Config) -> Iterator[str]:
 
 def _views(cfg: Config) -> Iterator[str]:
     """Masks of the size of the views, of cells that the model can hide."""
-    stride = (_model(cfg).get('encoder') or {}).get('stride')
-    preprocessor: Any = _preprocessor(cfg)[1]
-    reconstructs = any(type_name(h) == 'ReconstructionHead' for _, h in _heads(cfg))
-    for path, pipeline in _pipelines(cfg, 'train'):
-        views, masks = _step(pipeline, 'ViewPair'), _step(pipeline, 'MaskPair')
+    stride = (model_of(cfg).get('encoder') or {}).get('stride')
+    preprocessor: Any = preprocessor_of(cfg)[1]
+    reconstructs = any(type_name(h) == 'ReconstructionHead' for _, h in heads_of(cfg))
+    for path, pipeline in pipelines_of(cfg, 'train'):
+        views, masks = step_of(pipeline, 'ViewPair'), step_of(pipeline, 'MaskPair')
         if not views or not masks:
             continue
         where, mask = f'{path}.{masks[0]} (MaskPair)', masks[1]
@@ -153,7 +161,7 @@ def _views(cfg: Config) -> Iterator[str]:
 
 
 def _faults_of_stride(cfg: Config, where: str, size: int) -> Iterator[str]:
-    for path, head in _heads(cfg):
+    for path, head in heads_of(cfg):
         stride = head.get('stride')
         if stride and type_name(head) == 'ReconstructionHead' and size % stride:
             yield (
@@ -164,11 +172,11 @@ def _faults_of_stride(cfg: Config, where: str, size: int) -> Iterator[str]:
 
 def _crops(cfg: Config) -> Iterator[str]:
     """Small crops that no head reads."""
-    if type_name(_model(cfg)) != 'CMID':
+    if type_name(model_of(cfg)) != 'CMID':
         return
-    for path, pipeline in _pipelines(cfg, 'train'):
-        views = _step(pipeline, 'ViewPair')
-        reads = any(type_name(head) == 'MoCoHead' for _, head in _heads(cfg))
+    for path, pipeline in pipelines_of(cfg, 'train'):
+        views = step_of(pipeline, 'ViewPair')
+        reads = any(type_name(head) == 'MoCoHead' for _, head in heads_of(cfg))
         if views and views[1].get('num_crops') and not reads:
             yield (
                 f'{path}.{views[0]} (ViewPair): num_crops={views[1].num_crops}, but no '
@@ -179,14 +187,14 @@ def _crops(cfg: Config) -> Iterator[str]:
 
 def _stages(cfg: Config) -> Iterator[str]:
     """Stages that heads read, and those that the backbone gives."""
-    backbone: Any = (_model(cfg).get('encoder') or {}).get('backbone')
+    backbone: Any = (model_of(cfg).get('encoder') or {}).get('backbone')
     if not isinstance(backbone, dict):
         return
-    outputs = backbone.get('out_indices', _default(backbone, 'out_indices'))
+    outputs = backbone.get('out_indices', default_of(backbone, 'out_indices'))
     count = len(outputs) if isinstance(outputs, list | tuple) else None
     if isinstance(outputs, int):
         count = 1
-    for path, head in _heads(cfg):
+    for path, head in heads_of(cfg):
         stage = head.get('stage', -1)
         if count is not None and not -count <= stage < count:
             yield (
@@ -198,7 +206,7 @@ def _stages(cfg: Config) -> Iterator[str]:
 
 def _bands(cfg: Config) -> Iterator[str]:
     """Bands that are loaded, normalised and taken by the backbone."""
-    where, preprocessor = _preprocessor(cfg)
+    where, preprocessor = preprocessor_of(cfg)
     mean = preprocessor.get('mean')
     if not isinstance(mean, list | tuple):
         return
@@ -209,21 +217,21 @@ def _bands(cfg: Config) -> Iterator[str]:
             'one of each for every band'
         )
         return
-    for path, pipeline in _pipelines(cfg, 'train'):
-        loader = _step(pipeline, 'LoadImagery')
+    for path, pipeline in pipelines_of(cfg, 'train'):
+        loader = step_of(pipeline, 'LoadImagery')
         if not loader:
             continue
         bands = loader[1].get('bands')
         count = loader[1].get('num_bands') or (len(bands) if bands else 3)
-        one_for_all = len(mean) == 1 and not _is_of_views(preprocessor)
+        one_for_all = len(mean) == 1 and not is_of_views(preprocessor)
         if len(mean) != count and not one_for_all:
             yield (
                 f'{where}.mean has {len(mean)} values, but {path}.{loader[0]} '
                 f'(LoadImagery) loads {count} bands (its bands, num_bands, or 3): '
                 'expected a value for each; tools/dataset_stats.py measures them'
             )
-    if _is_of_views(preprocessor):
-        model = _model(cfg)
+    if is_of_views(preprocessor):
+        model = model_of(cfg)
         for path, owner in (
             ('model', model),
             ('model.encoder', model.get('encoder') or {}),
@@ -242,7 +250,7 @@ def _batches(cfg: Config) -> Iterator[str]:
     batch = (cfg.get('train_dataloader') or {}).get('batch_size')
     if not isinstance(batch, int):
         return
-    for path, head in _heads(cfg):
+    for path, head in heads_of(cfg):
         kind, alone = type_name(head), batch * get_world_size() == 1
         if kind == 'BYOLHead' and batch == 1:
             yield (
@@ -263,8 +271,8 @@ def _batches(cfg: Config) -> Iterator[str]:
                 f'train_dataloader.batch_size=1 and {path}.num_matches=1: the one cell '
                 'has no other to be alike to; set either higher'
             )
-    model = _model(cfg)
-    queue = model.get('queue_len', _default(model, 'queue_len'))
+    model = model_of(cfg)
+    queue = model.get('queue_len', default_of(model, 'queue_len'))
     total = batch * get_world_size()
     if type_name(model) in ('MoCo', 'DenseCL') and queue and queue % total:
         yield (
@@ -304,7 +312,7 @@ def _dropping(cfg: Config) -> Iterator[str]:
 
 def _sliding(cfg: Config) -> Iterator[str]:
     """Windows of a test that leave gaps."""
-    test: Any = _model(cfg).get('test_cfg') or {}
+    test: Any = model_of(cfg).get('test_cfg') or {}
     crop, stride = test.get('crop_size'), test.get('stride')
     if test.get('mode') != 'slide' or not crop or not stride:
         return
@@ -319,17 +327,17 @@ def _sliding(cfg: Config) -> Iterator[str]:
 
 def _classes(cfg: Config) -> Iterator[str]:
     """Heads of one model that know different classes."""
-    model = _model(cfg)
+    model = model_of(cfg)
     counts = {
         path: head.get('num_classes')
         for name in ('head', 'decode_head', 'auxiliary_head')
-        for path, head in _parts(model.get(name), f'model.{name}')
+        for path, head in parts_of(model.get(name), f'model.{name}')
         if isinstance(head.get('num_classes'), int)
     }
     if len(set(counts.values())) > 1:
         found = ', '.join(f'{path}.num_classes={n}' for path, n in counts.items())
         yield f'{found}: expected the number of classes of the data set, the same'
-    for path, head in _parts(model.get('head'), 'model.head'):
+    for path, head in parts_of(model.get('head'), 'model.head'):
         topk, count = head.get('topk'), head.get('num_classes')
         most = max([topk] if isinstance(topk, int) else topk or [0])
         if isinstance(count, int) and most > count:
@@ -355,67 +363,3 @@ RULES = (
     _sliding,
     _classes,
 )
-
-
-def _model(cfg: Config) -> Any:
-    return cfg.get('model') or {}
-
-
-def _heads(cfg: Config) -> Iterator[tuple[str, Any]]:
-    """Heads of the branches of CMID, by path."""
-    heads = _model(cfg).get('heads')
-    for name, head in heads.items() if isinstance(heads, dict) else ():
-        if isinstance(head, dict):
-            yield f'model.heads.{name}', head
-
-
-def _preprocessor(cfg: Config) -> tuple[str, Any]:
-    """The data preprocessor, in the model or beside it, and its path."""
-    inner = _model(cfg).get('data_preprocessor')
-    if inner:
-        return 'model.data_preprocessor', inner
-    return 'data_preprocessor', cfg.get('data_preprocessor') or {}
-
-
-def _is_of_views(preprocessor: Any) -> bool:
-    return type_name(preprocessor) in (
-        '',
-        'ViewPairPreprocessor',
-        'SelfSupViewPreprocessor',
-    )
-
-
-def _pipelines(cfg: Config, split: str) -> Iterator[tuple[str, Any]]:
-    """Pipelines of a split's data sets; the path is that of the first."""
-    loader: Any = cfg.get(f'{split}_dataloader') or {}
-    for dataset in wrapped_datasets(loader.get('dataset')):
-        if dataset.get('pipeline'):
-            yield f'{split}_dataloader.dataset.pipeline', dataset.pipeline
-
-
-def _step(pipeline: Any, kind: str) -> tuple[int, Any] | None:
-    for index, step in enumerate(pipeline):
-        if isinstance(step, dict) and type_name(step) == kind:
-            return index, step
-    return None
-
-
-def _parts(found: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """A part, or each of a list of them."""
-    if isinstance(found, dict):
-        yield path, found
-    elif isinstance(found, list | tuple):
-        for index, part in enumerate(found):
-            if isinstance(part, dict):
-                yield f'{path}.{index}', part
-
-
-def _default(part: Any, name: str) -> Any:
-    """What a part's class takes where the config says nothing."""
-    kind = part.get('type')
-    with MODELS.switch_scope_and_registry('mmpretrain') as registry:
-        cls = resolve_type(registry, kind) if kind else None
-    if not inspect.isclass(cls):
-        return None
-    parameter = inspect.signature(cls).parameters.get(name)
-    return None if parameter is None else parameter.default
