@@ -9,7 +9,7 @@ nothing but the standard library, and a tool imports what it works with in its
 
 from .arguments import (
     TRACEBACK_VARIABLE,
-    ConfigOptions,
+    add_config_options,
     add_label_arguments,
     add_launcher_arguments,
     add_run_arguments,
@@ -23,7 +23,7 @@ from .commands import Command, load_commands, main, run_tool
 __all__ = [
     'TRACEBACK_VARIABLE',
     'Command',
-    'ConfigOptions',
+    'add_config_options',
     'add_label_arguments',
     'add_launcher_arguments',
     'add_run_arguments',

@@ -86,6 +86,13 @@ class ConfigOptions(argparse.Action):
         read(parser, namespace, values, option_string)
 
 
+def add_config_options(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--cfg-options``, with its help."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V', help=text
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that every run of a config takes."""
     parser.add_argument(
@@ -97,12 +104,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data-root', metavar='D', help='folder with the images or the data set'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='K=V',
-        help='override settings, such as train_dataloader.batch_size=32',
+    add_config_options(
+        parser, 'override settings, such as train_dataloader.batch_size=32'
     )
     parser.add_argument(
         '--verbose',

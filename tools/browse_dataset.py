@@ -8,7 +8,7 @@ After the whole pipeline and the data preprocessor: views with their matched cel
 import argparse
 from pathlib import Path
 
-from cmid_mm_cli import Command, ConfigOptions, run_tool
+from cmid_mm_cli import Command, add_config_options, run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='three bands to show as red, green and blue, or one; counted from 1 '
         'among the loaded ones (default: the first three)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='K=V',
-        help='override settings, such as model.heads.assignment.location=legacy',
+    add_config_options(
+        parser, 'override settings, such as model.heads.assignment.location=legacy'
     )
 
 

@@ -9,7 +9,7 @@ be of any size; a command that was stopped goes on when it is repeated.
 import argparse
 from pathlib import Path
 
-from cmid_mm_cli import Command, ConfigOptions, run_tool
+from cmid_mm_cli import Command, add_config_options, run_tool
 
 EPILOG = """\
 example: %(prog)s configs/cmid/cmid_r18_demo.py work_dirs/mine/epoch_4.pth scenes \\
@@ -25,13 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out', required=True, metavar='DIR', help='folder to write to'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='K=V',
-        help='override settings of the config',
-    )
+    add_config_options(parser, 'override settings of the config')
     windows = parser.add_argument_group('images and windows')
     windows.add_argument(
         '--window',

@@ -12,7 +12,7 @@ from typing import Any
 
 from cmid_mm_cli import (
     Command,
-    ConfigOptions,
+    add_config_options,
     add_label_arguments,
     band,
     label_options,
@@ -125,12 +125,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--per-class', action='store_true', help='print the accuracy of each class'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='K=V',
-        help='the options that the run was given, such as model.heads.assignment=None',
+    add_config_options(
+        parser,
+        'the options that the run was given, such as model.heads.assignment=None',
     )
     parser.add_argument('--json', metavar='OUT', help='also write the results here')
     add_dense_arguments(parser)

@@ -8,7 +8,7 @@ cannot be exported, their backbones can. OUT.json says what goes in and comes ou
 
 import argparse
 
-from cmid_mm_cli import Command, ConfigOptions, run_tool
+from cmid_mm_cli import Command, add_config_options, run_tool
 
 EPILOG = """\
 example: %(prog)s configs/segmentation/upernet_r18_demo.py \\
@@ -53,13 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='side of the windows in pixels, which networks with Swin, ViT or RVSA '
         'take alone (default: that of the config; of a backbone 224)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='K=V',
-        help='override settings',
-    )
+    add_config_options(parser, 'override settings')
 
 
 def main(args: argparse.Namespace) -> None:

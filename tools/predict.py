@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from cmid_mm_cli import Command, ConfigOptions, run_tool
+from cmid_mm_cli import Command, add_config_options, run_tool
 
 EPILOG = """\
 example: %(prog)s configs/segmentation/upernet_r18_demo.py \\
@@ -54,13 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='skip images whose results are in the folder and newer than the image; '
         'one that was begun with the same settings is gone on with in any case',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='K=V',
-        help='override settings',
-    )
+    add_config_options(parser, 'override settings')
     large = parser.add_argument_group('images, windows, area')
     large.add_argument(
         '--window',

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from cmid_mm_cli import Command, ConfigOptions, band, run_tool, value_range_of
+from cmid_mm_cli import Command, add_config_options, band, run_tool, value_range_of
 
 EPILOG = """\
 %(prog)s WHAT -h explains a figure. Examples:
@@ -130,13 +130,7 @@ def add_common(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         '--device', help='such as cuda (default: a GPU if there is one, else cpu)'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='K=V',
-        help='the options that the run was given',
-    )
+    add_config_options(parser, 'the options that the run was given')
 
 
 def add_point(parser: argparse.ArgumentParser, required: bool = True) -> None:

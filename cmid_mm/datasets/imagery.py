@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from mmengine import dist
 from mmengine.dataset import BaseDataset
 from mmengine.dataset.base_dataset import force_full_init
 from mmengine.logging import print_log
@@ -36,7 +35,12 @@ from ..images import (
 from ..images.finding import ACCEPTED
 from ..images.notices import say_once
 from ..labels.lists import read_list
-from .unreadable import TooManyUnreadableError, check_max_unreadable, check_share
+from .unreadable import (
+    TooManyUnreadableError,
+    check_max_unreadable,
+    check_share,
+    share_states,
+)
 
 # What is known of a sample: an empty window, the first of an unreadable file, or one
 # of its further windows.
@@ -304,10 +308,7 @@ class ImageryDataset(BaseDataset):
 
         All processes have to call this at the same iteration.
         """
-        if dist.get_world_size() > 1:
-            state = self._state.clone()
-            dist.all_reduce(state, op='max')
-            self._state.copy_(state)
+        share_states(self._state)
 
     @property
     @force_full_init

@@ -40,6 +40,18 @@ def check_share(dataset: Any, paths: Sequence[str], files: int) -> None:
     )
 
 
+def share_states(states: torch.Tensor) -> None:
+    """Take, for each file, the largest state that any process knows.
+
+    Args:
+        states: Of this process, in memory that its workers share; changed in place.
+    """
+    if dist.get_world_size() > 1:
+        largest = states.clone()
+        dist.all_reduce(largest, op='max')
+        states.copy_(largest)
+
+
 def check_max_unreadable(dataset: Any, share: float) -> None:
     """Refuse what is no share."""
     if not 0 <= share <= 1:
@@ -101,10 +113,7 @@ class SkipsUnreadable(BaseDataset):
 
         All processes have to call this at the same iteration.
         """
-        if dist.get_world_size() > 1:
-            state = self._unreadable.clone()
-            dist.all_reduce(state, op='max')
-            self._unreadable.copy_(state)
+        share_states(self._unreadable)
 
     @property
     def unreadable_count(self) -> int:

@@ -17,7 +17,7 @@ from ..checkpoints import CheckpointError
 from ..datasets.imagery import TooManyUnreadableError
 from ..images import UnreadableImageError
 from ..worker_faults import TIMEOUT, explain_worker_fault, waiting_ends
-from .hooks.preemption_hook import save_now
+from .hooks.preemption_hook import save_in_first
 
 
 def set_timeouts(cfg: Config) -> None:
@@ -87,7 +87,7 @@ def _save(runner: Runner, error: Exception) -> None:
     if not done or not dist.is_main_process():
         return
     try:
-        path = save_now(runner, done)
+        path = save_in_first(runner, done)
     except (OSError, CheckpointError) as failure:
         runner.logger.warning(
             f'The data failed, and no checkpoint was saved: {failure}'

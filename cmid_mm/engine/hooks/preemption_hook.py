@@ -150,7 +150,7 @@ class PreemptionHook(Hook):
         stop_signals.when_idle = None
         if validates:
             runner.message_hub.update_info(_DUE, True)
-        path = save_now(runner, iteration)
+        path = save_in_first(runner, iteration)
         runner.logger.warning(
             f'Stopped by {received.name} after {iteration} iterations, saved {path}; '
             'the same command with --resume goes on from there'
@@ -187,7 +187,7 @@ def _leave_out(loader: DataLoader, batches: int) -> None:
     )
 
 
-def save_now(runner: Runner, iteration: int) -> str:
+def save_in_first(runner: Runner, iteration: int) -> str:
     """Save as the run's own checkpoints are, which then count this one."""
     for hook in runner.hooks:
         if isinstance(hook, VerifiedCheckpointHook):
