@@ -1,7 +1,7 @@
 _base_ = 'cmid-distil_r50_scenes.py'
 
-# A ResNet-50 learns on one's own imagery what DINOv2's ViT-B/14 makes of it. The student
-# starts from --backbone-checkpoint, or anew.
+# A ResNet-50 learns on one's own imagery what DINOv2's ViT-B/14 makes of it. It starts
+# from --backbone-checkpoint, or anew.
 model = dict(
     heads=dict(
         distillation=dict(
