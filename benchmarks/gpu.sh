@@ -19,16 +19,18 @@ if [[ -n ${SMOKE:-} ]]; then
     cases=("--config $here/../configs/cmid/cmid_r18_demo.py")
     common="--device cpu --batch-size 2 --image-size 64 --repeats 1
             --compile eager --workers 0 --files 2"
+    limit=3600
 else
     cases=('--backbone r50' '--backbone swin-b')
     common="--device cuda --amp --batch-size ${BATCH_SIZE:-64} --repeats 20
             --compile inductor --workers ${WORKERS:-16} --files 512"
+    limit=290
 fi
 export PYTHONPATH=$here/..${PYTHONPATH:+:$PYTHONPATH}
 for number in "${!cases[@]}"; do
-    # Five minutes each: what takes longer is left out, and the file says so.
+    # What takes longer is left out, and the file says so.
     # shellcheck disable=SC2086
-    timeout 290 "$python" "$here/train_step.py" ${cases[$number]} $common \
+    timeout "$limit" "$python" "$here/train_step.py" ${cases[$number]} $common \
         --json "$parts/$number.json" ||
         printf '{"options": "%s", "failed": %d}\n' "${cases[$number]}" $? \
             >"$parts/$number.json"

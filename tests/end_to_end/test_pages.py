@@ -107,6 +107,8 @@ def test_command_is_known(block, words, arguments_of, place):
     if command is None:
         if words[0] == 'make':
             assert f'\n{words[1]}: ' in Path('Makefile').read_text()
+        elif words[0].startswith('benchmarks/'):
+            assert Path(words[0]).is_file()
         elif '-r' in words:
             assert Path(words[words.index('-r') + 1]).is_file()
         else:
