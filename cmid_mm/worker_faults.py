@@ -10,10 +10,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from .being_read import last_read
 
@@ -42,8 +39,6 @@ _ADVICE = {
     'file was cut off while it was read',
 }
 _CRASHED = 'mostly a decoder has failed at a damaged file: look at it, or remove it'
-#: In it data loaders wait.
-_FETCH = _BaseDataLoaderIter.__next__.__code__
 #: Seconds that killed processes have to end; longer ones hang in the kernel.
 _END_SECONDS = 10.0
 
@@ -77,40 +72,6 @@ def explain_worker_fault(error: BaseException) -> str | None:
         advice = _ADVICE.get(name or '', _CRASHED)
         texts.append(f'{_worker(process, workers)} {end}{_file(process)}; {advice}')
     return '. '.join(texts)
-
-
-@contextmanager
-def waiting_ends(seconds: float) -> Iterator[None]:
-    """Let no data loader be waited for more than twice so many seconds.
-
-    Its own ``timeout`` is for batches that do not come. It does not count while the
-    memory of one that has come is asked for of a worker that has stopped since.
-
-    Args:
-        seconds: As ``timeout`` of the loader; 0 waits for ever.
-    """
-    if not seconds or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: FrameType | None = None
-
-    def look(number: int, frame: FrameType | None) -> None:
-        nonlocal before
-        while frame is not None and frame.f_code is not _FETCH:
-            frame = frame.f_back
-        last, before = before, frame
-        if frame is not None and frame is last:
-            before = None
-            raise RuntimeError(f'DataLoader timed out after {seconds:g} seconds')
-
-    handler = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        before = None
 
 
 def leave_if_hanging(text: str) -> None:

@@ -6,7 +6,6 @@ import threading
 import time
 
 import pytest
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cmid_mm.being_read import being_read, last_read
@@ -14,7 +13,6 @@ from cmid_mm.explaining import explain
 from cmid_mm.worker_faults import (
     explain_worker_fault,
     leave_if_hanging,
-    waiting_ends,
 )
 
 
@@ -75,30 +73,6 @@ def test_stopped_worker_is_told_with_its_file_and_ended():
     assert 'for 1 seconds: worker 0 of a data loader' in text
     assert 'is stopped while it read /data/2.tif. ' in text
     assert 'worker 1' not in text and 'train_dataloader.timeout' in text
-
-
-class StopsAfterwards(Dataset):
-    """The worker has stopped when the memory of its batch is asked for."""
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        with being_read('/data/last.tif'):
-            number = os.getpid()
-        threading.Timer(0.3, os.kill, (number, signal.SIGSTOP)).start()
-        return torch.zeros(9)
-
-
-def test_waiting_for_the_memory_of_a_batch_ends():
-    loader = DataLoader(StopsAfterwards(), num_workers=1)
-    with pytest.raises(RuntimeError) as caught, waiting_ends(1):
-        batches = iter(loader)
-        time.sleep(1)
-        next(batches)
-    text = explain(caught.value)
-    leave_if_hanging('')
-    assert 'is stopped after it read /data/last.tif' in text
 
 
 def test_other_errors_are_none_of_workers():

@@ -4,8 +4,9 @@
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from mmengine import dist
@@ -16,7 +17,8 @@ from mmengine.runner import Runner
 from ..checkpoints import CheckpointError
 from ..datasets.imagery import TooManyUnreadableError
 from ..images import UnreadableImageError
-from ..worker_faults import TIMEOUT, explain_worker_fault, waiting_ends
+from ..waiting import waiting_ends
+from ..worker_faults import TIMEOUT, explain_worker_fault
 from .hooks.preemption_hook import save_in_first
 
 
@@ -44,14 +46,17 @@ def saved_on_data_fault(runner: Runner) -> Iterator[None]:
         runner: What trains inside.
     """
     runner.register_hook(_WorkerDeaths())
-    loader: Any = runner.train_dataloader
-    timeout = loader.get('timeout') if isinstance(loader, dict) else loader.timeout
+
+    def leave(waits: FrameType) -> None:
+        _save(runner, _iterations_done(runner, traceback.walk_stack(waits)))
+
     try:
-        with waiting_ends(timeout or 0):
+        with waiting_ends(leave):
             yield
     except (RuntimeError, TooManyUnreadableError, UnreadableImageError) as error:
         if not isinstance(error, RuntimeError) or explain_worker_fault(error):
-            _save(runner, error)
+            frames = traceback.walk_tb(error.__traceback__)
+            _save(runner, _iterations_done(runner, frames))
         raise
 
 
@@ -82,8 +87,7 @@ class _WorkerDeaths(Hook):
         self._signal = received
 
 
-def _save(runner: Runner, error: Exception) -> None:
-    done = _iterations_done(runner, error)
+def _save(runner: Runner, done: int) -> None:
     if not done or not dist.is_main_process():
         return
     try:
@@ -99,9 +103,9 @@ def _save(runner: Runner, error: Exception) -> None:
     )
 
 
-def _iterations_done(runner: Runner, error: Exception) -> int:
+def _iterations_done(runner: Runner, frames: Iterable[tuple[FrameType, int]]) -> int:
     """Iterations after which the model is as a checkpoint has it; 0 within one."""
-    code = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    code = {frame.f_code for frame, _ in frames}
     if _WorkerDeaths.after_train_iter.__code__ in code:
         return runner.iter + 1  # which the loop has not counted yet
     within = {'run_iter', 'call_hook'} & {each.co_name for each in code}
