@@ -6,8 +6,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -22,6 +23,8 @@ from ..peers import Peers
 from ..resumable_train_loop import ResumableTrainLoop
 from .verified_checkpoint_hook import VerifiedCheckpointHook
 
+#: Processes look at each other every second, and may be busy for some.
+Patience = Annotated[int, Ge(10), 'a whole number of seconds, at least 10']
 #: In the message hub, and so in checkpoints: whether a validation was cut short.
 _DUE = 'validation_due'
 
@@ -45,18 +48,11 @@ class PreemptionHook(Hook):
     Args:
         patience: Seconds without a sign of life after which a process counts as dead.
             Defaults to 60.
-
-    Raises:
-        ValueError: If ``patience`` is less than 10.
     """
 
     priority = 'LOWEST'  # after the checkpoints and all that changes the model
 
-    def __init__(self, patience: int = 60) -> None:
-        if patience < 10:
-            raise ValueError(
-                f'PreemptionHook: patience must be at least 10 seconds, got {patience}'
-            )
+    def __init__(self, patience: Patience = 60) -> None:
         self.patience = patience
         self._peers: Peers | None = None
 
