@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from torch.utils.data._utils.signal_handling import (
+    _error_if_any_worker_fails,
+    _set_SIGCHLD_handler,
+)
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from .being_read import last_read
@@ -27,7 +31,7 @@ Leave = Callable[[FrameType], None]
 @contextmanager
 def waiting_ends(
     leave: Leave | None = None, without_workers: float = TIMEOUT
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Let no data loader wait for ever, or for files that do not come.
 
     One with workers has a ``timeout`` of its own, for batches that do not come. It does
@@ -38,23 +42,34 @@ def waiting_ends(
     reaches it. If it is at the same file of the same batch for too long, a thread says
     so and ends the process with status 1.
 
+    torch raises an error wherever the run is when a worker dies; here, where the run
+    waits for data alone: elsewhere the error could interrupt what must be whole, or the
+    telling of another error.
+
     Args:
         leave: What to do before the process is ended; for 300 seconds at most, as it
             may need the storage that has stalled.
         without_workers: Seconds that loaders without workers may take for a file.
+
+    Yields:
+        A function to call where a death that has not been told yet may raise its error.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
+    _set_SIGCHLD_handler()  # which a loader sets only once
     watch = _Watch(leave, without_workers)
-    handler = signal.signal(signal.SIGALRM, watch.interrupt)
+    alarm = signal.signal(signal.SIGALRM, watch.interrupt)
+    death = signal.signal(signal.SIGCHLD, watch.keep_death)
     watch.start()
     try:
-        yield
+        yield watch.tell_death
+        # After an error deaths stay untold, for it is what has to be told.
+        signal.signal(signal.SIGCHLD, death)
     finally:
         watch.ended.set()
         watch.join()
-        signal.signal(signal.SIGALRM, handler)
+        signal.signal(signal.SIGALRM, alarm)
 
 
 class _Watch(threading.Thread):
@@ -65,6 +80,7 @@ class _Watch(threading.Thread):
         self.ended = threading.Event()
         self._leave = leave
         self._without_workers = without_workers
+        self._has_died = False
         self._late: FrameType | None = None
         self._goes_on = threading.Event()
         self._goes_on.set()
@@ -75,6 +91,8 @@ class _Watch(threading.Thread):
         looks = 0  # and not seconds: a run that was suspended is not late
         while not self.ended.wait(_INTERVAL):
             fetch = _fetch_of_main_thread()
+            if fetch and self._has_died:
+                _send_main_thread(signal.SIGCHLD)
             state = fetch and (fetch, last_read(os.getpid()))
             looks = looks + 1 if fetch and state == before else 0
             before = state
@@ -91,19 +109,29 @@ class _Watch(threading.Thread):
                 f'DataLoader timed out after {self._limit(late) / 2:g} seconds'
             )
 
+    def keep_death(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal of a death: tell it now or when data are waited for."""
+        self._has_died = True
+        if _fetch_of(frame):
+            self.tell_death()
+
+    def tell_death(self) -> None:
+        """Raise the error of a death that has been kept."""
+        has_died, self._has_died = self._has_died, False
+        if has_died:
+            _error_if_any_worker_fails()
+
     def _limit(self, fetch: FrameType) -> float:
         loader = fetch.f_locals['self']
         return 2 * loader._timeout if loader._num_workers else self._without_workers
 
     def _end(self, fetch: FrameType) -> None:
-        main = threading.main_thread().ident
-        assert main is not None
         if fetch.f_locals['self']._num_workers:
             self._late = fetch
-            signal.pthread_kill(main, signal.SIGALRM)
+            _send_main_thread(signal.SIGALRM)
             return
         self._goes_on.clear()
-        signal.pthread_kill(main, signal.SIGALRM)
+        _send_main_thread(signal.SIGALRM)
         # From here on it runs no line: the file may have come in the last moment.
         if _fetch_of_main_thread() is not fetch:
             self._goes_on.set()
@@ -127,9 +155,17 @@ class _Watch(threading.Thread):
 
 
 def _fetch_of_main_thread() -> FrameType | None:
-    main = threading.main_thread().ident
-    assert main is not None
-    return _fetch_of(sys._current_frames().get(main))
+    return _fetch_of(sys._current_frames().get(_main_thread()))
+
+
+def _send_main_thread(number: signal.Signals) -> None:
+    signal.pthread_kill(_main_thread(), number)
+
+
+def _main_thread() -> int:
+    number = threading.main_thread().ident
+    assert number is not None
+    return number
 
 
 def _fetch_of(frame: FrameType | None) -> FrameType | None:

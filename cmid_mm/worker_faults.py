@@ -1,11 +1,14 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Workers of data loaders that die or hang: what is said, and how they are ended."""
 
+import logging
 import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -41,6 +44,8 @@ _ADVICE = {
 _CRASHED = 'mostly a decoder has failed at a damaged file: look at it, or remove it'
 #: Seconds that killed processes have to end; longer ones hang in the kernel.
 _END_SECONDS = 10.0
+#: Seconds after which a process that dies is known as dead, however busy the machine.
+_KNOWN_SECONDS = 1.0
 
 
 def explain_worker_fault(error: BaseException) -> str | None:
@@ -53,45 +58,73 @@ def explain_worker_fault(error: BaseException) -> str | None:
         Which worker, what happened to it, its last file and what to do; None of any
         other error.
     """
+    workers = _workers_of(error)
+    if isinstance(error, OSError | EOFError):
+        return _text_of_ends(_ends_behind(workers), workers)
     if not isinstance(error, RuntimeError):
         return None
-    text, workers = str(error), _workers_of(error)
+    text = str(error)
     late, died = _LATE.search(text), _DIED.search(text)
     if late:
         return _text_of_late(float(late[1]), workers)
     if not died:
         return None
-    texts = []
+    ends = {}
     for process in map(int, died[1].split(',')):
-        worker = workers.get(process)
-        code = getattr(worker, 'exitcode', None)
+        code = getattr(workers.get(process), 'exitcode', None)
         name = _signal_name(code, died[2])
-        end = (
-            f'was killed by {name}' if name else f'ended with status {died[3] or code}'
-        )
+        ends[process] = (name, died[3] or code)
+    return _text_of_ends(ends, workers)
+
+
+def _ends_behind(workers: dict[int, Any]) -> dict[int, tuple[str | None, Any]]:
+    """Signal or status with which workers have ended.
+
+    The connection to one that dies is closed some moments before it is known as dead.
+    """
+    latest = time.monotonic() + _KNOWN_SECONDS
+    while True:
+        codes = {process: worker.exitcode for process, worker in workers.items()}
+        ended = {process: code for process, code in codes.items() if code}
+        if ended or not workers or time.monotonic() > latest:
+            return {p: (_signal_name(code, None), code) for p, code in ended.items()}
+        time.sleep(0.01)
+
+
+def _text_of_ends(
+    ends: dict[int, tuple[str | None, Any]], workers: dict[int, Any]
+) -> str | None:
+    texts = []
+    for process, (name, code) in ends.items():
+        end = f'was killed by {name}' if name else f'ended with status {code}'
         advice = _ADVICE.get(name or '', _CRASHED)
         texts.append(f'{_worker(process, workers)} {end}{_file(process)}; {advice}')
-    return '. '.join(texts)
+    return '. '.join(texts) or None
 
 
-def leave_if_hanging(text: str) -> None:
-    """End the workers, and this process with status 1 if they cannot be ended.
+def leave_if_hanging(text: str, status: int) -> None:
+    """End the workers, and this process if they cannot be ended.
 
     Python waits at its end for those that torch asked to end, for ever if they are
     stopped or wait in the kernel for storage.
 
     Args:
         text: What to say before.
+        status: With which this process ends then.
     """
     children = multiprocessing.active_children()
+    if not children:
+        return
     with _deaths_untold():
         for child in children:
             child.kill()
         for child in children:
             child.join(_END_SECONDS / len(children))
     if multiprocessing.active_children():
-        os.write(2, f'{text}\n'.encode())
-        os._exit(1)
+        logging.shutdown()
+        sys.stdout.flush()
+        os.write(2, text.encode())
+        os._exit(status)
 
 
 @contextmanager

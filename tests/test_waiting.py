@@ -36,7 +36,7 @@ def test_waiting_for_the_memory_of_a_batch_ends():
         time.sleep(1)
         next(batches)
     text = explain(caught.value)
-    leave_if_hanging('')
+    leave_if_hanging('', 1)
     assert 'is stopped after it read /data/last.tif' in text
 
 
@@ -97,3 +97,56 @@ def test_many_files_take_longer_than_one_may(monkeypatch):
     with waiting_ends(without_workers=0.3):
         (batch,) = DataLoader(Slow(), batch_size=16)
     assert batch.tolist() == list(range(16))
+
+
+class Numbers(Dataset):
+    """Some take their time in the worker."""
+
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return index
+
+
+def kill(worker):
+    os.kill(worker.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    time.sleep(0.01)  # here the signal of its death is handled
+
+
+def test_a_death_is_told_where_it_may_be():
+    with pytest.raises(RuntimeError) as caught, waiting_ends() as tell_death:
+        batches = iter(DataLoader(Numbers(), num_workers=1))
+        next(batches)
+        tell_death()  # of none
+        kill(batches._workers[0])
+        done = True
+        tell_death()
+    assert done
+    assert 'was killed by SIGKILL' in explain(caught.value)
+
+
+def test_a_death_is_told_where_data_are_waited_for(monkeypatch):
+    monkeypatch.setattr(waiting, '_INTERVAL', 0.05)
+    with pytest.raises(RuntimeError) as caught, waiting_ends():
+        batches = iter(DataLoader(Numbers(0.1), num_workers=1, timeout=60))
+        next(batches)
+        kill(batches._workers[0])
+        list(batches)
+    assert 'was killed by SIGKILL' in explain(caught.value)
+
+
+def test_no_death_is_told_while_another_error_is():
+    with pytest.raises(ValueError, match='first') as caught, waiting_ends():
+        batches = iter(DataLoader(Numbers(), num_workers=1))
+        try:
+            raise ValueError('first')
+        finally:
+            kill(batches._workers[0])
+    assert caught.value.__context__ is None
+    leave_if_hanging('', 1)

@@ -1,10 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """What becomes of a training when its data cannot be had any more."""
 
-import signal
-import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -38,53 +36,40 @@ def set_timeouts(cfg: Config) -> None:
 def saved_on_data_fault(runner: Runner) -> Iterator[None]:
     """Save a checkpoint before an error of the data ends a training.
 
-    That is what was done until then, as long as the error comes between two iterations:
-    deaths of workers, of which a signal tells at any moment, wait for the end of the
-    iteration. Otherwise nothing is saved, and the last checkpoint is the one to resume.
+    That is what was done until then, as long as the error comes between two iterations,
+    as those of deaths of workers do. Otherwise nothing is saved, and the last
+    checkpoint is the one to resume.
 
     Args:
         runner: What trains inside.
     """
-    runner.register_hook(_WorkerDeaths())
 
     def leave(waits: FrameType) -> None:
         _save(runner, _iterations_done(runner, traceback.walk_stack(waits)))
 
     try:
-        with waiting_ends(leave):
+        with waiting_ends(leave) as tell_death:
+            runner.register_hook(_WorkerDeaths(tell_death))
             yield
-    except (RuntimeError, TooManyUnreadableError, UnreadableImageError) as error:
-        if not isinstance(error, RuntimeError) or explain_worker_fault(error):
+    except Exception as error:
+        of_images = isinstance(error, TooManyUnreadableError | UnreadableImageError)
+        if of_images or explain_worker_fault(error):
             frames = traceback.walk_tb(error.__traceback__)
             _save(runner, _iterations_done(runner, frames))
         raise
 
 
 class _WorkerDeaths(Hook):
-    """Defers the signal of the death of a worker to the end of the iteration."""
+    """Tells of the death of a worker at the end of an iteration."""
 
     priority = 'LOWEST'  # after all that changes the model
 
-    def __init__(self) -> None:
-        self._handler: Any = None
-        self._signal: tuple[Any, ...] | None = None
-
-    def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        """Keep signals from here on."""
-        if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGCHLD, self._keep)
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        """Hand on a signal that has come."""
-        kept, self._signal = self._signal, None
-        if self._handler is not None:
-            handler, self._handler = self._handler, None
-            signal.signal(signal.SIGCHLD, handler)
-            if kept and callable(handler):
-                handler(*kept)
-
-    def _keep(self, *received: Any) -> None:
-        self._signal = received
+        """Raise the error of one that has come meanwhile."""
+        self._tell()
 
 
 def _save(runner: Runner, done: int) -> None:

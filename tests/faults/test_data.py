@@ -24,6 +24,7 @@ from cmid_mm.engine import data_faults
 from cmid_mm.engine.data_faults import saved_on_data_fault
 from cmid_mm.explaining import explain
 from cmid_mm.waiting import waiting_ends
+from cmid_mm_cli import user_errors
 from tests.end_to_end.pretraining import toy_run, train, write_images
 from tests.end_to_end.test_resume import assert_same
 from tests.faults import forked
@@ -169,6 +170,38 @@ def test_stopped_worker(straight, tmp_path):
     assert 'Traceback' not in told.splitlines()[-1]
     assert not Path(f'/proc/{worker}').exists()
     assert_saved(work_dir)
+
+
+@fault(
+    PART,
+    'a worker that is stopped when it has done its last work',
+    'the run ends with status 0; the worker with it',
+)
+def test_worker_stopped_at_the_end(straight, tmp_path):
+    images, _ = straight
+
+    def run():
+        cfg = toy_run(images, tmp_path / 'run', **{'train_dataloader.num_workers': 2})
+        runner = Runner.from_cfg(cfg)
+        train_step = runner.model.train_step
+
+        def stop_and_step(*args, **kwargs):
+            if runner.iter == 14:
+                worker = multiprocessing.active_children()[0]
+                os.kill(worker.pid, signal.SIGSTOP)
+                print('stopped', worker.pid)
+            return train_step(*args, **kwargs)
+
+        runner.model.train_step = stop_and_step
+        user_errors(runner.train)()
+
+    process = forked.start(run, log=tmp_path / 'log')
+    process.join(60)
+    process.kill()
+    told = (tmp_path / 'log').read_text()
+    assert process.exitcode == 0, told
+    worker = re.search(r'stopped (\d+)', told)[1]
+    assert not Path(f'/proc/{worker}').exists()
 
 
 @TRANSFORMS.register_module()
