@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from cmid_mm_cli.stopping import exit_status, stop_signals
 
 from ...files import write_bytes
+from ..layout import go_on
 from ..peers import Peers
 from ..resumable_train_loop import ResumableTrainLoop
 from .verified_checkpoint_hook import VerifiedCheckpointHook
@@ -63,7 +64,9 @@ class PreemptionHook(Hook):
             stop_signals.when_idle = None
 
     def before_train(self, runner: Runner) -> None:
-        """Do a validation that was cut short."""
+        """Go on in other processes; do a validation that was cut short."""
+        if not isinstance(runner.train_loop, ResumableTrainLoop):
+            go_on(runner)
         if dist.get_world_size() > 1:
             self._peers = Peers(self.patience)
         info = runner.message_hub.runtime_info
