@@ -4,6 +4,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,10 @@ class ExportedNetwork:
             if path.suffix == '.onnx':
                 self._run = self._session(path)
             else:
-                program = torch.export.load(path)
+                with warnings.catch_warnings():
+                    # Weights are read from a buffer that nothing writes to.
+                    warnings.filterwarnings('ignore', 'The given buffer is not writ')
+                    program = torch.export.load(path)
                 self._run = program.module().to(self._device)
         except ImportError:
             raise
@@ -225,8 +229,9 @@ def read_side_car(path: Path) -> dict[str, Any]:
     """
     beside = side_car(path)
     if path.suffix not in ENDINGS or not path.is_file():
+        found = 'is no exported network' if path.exists() else 'does not exist'
         raise ExportedNetworkError(
-            f'{path} is no exported network; expected a file ending in '
+            f'{path} {found}; expected a file ending in '
             f'{" or ".join(ENDINGS)} that cmid-mm export wrote'
         )
     try:

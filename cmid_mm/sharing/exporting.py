@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -293,14 +294,17 @@ def _save(program: torch.export.ExportedProgram, path: Path, task: str) -> None:
         return
     outputs = len(program.graph_signature.user_outputs)
     names = [f'stage_{i}' for i in range(outputs)] if task == 'backbone' else ['logits']
-    exported = torch.onnx.export(
-        program,
-        input_names=['images'],
-        output_names=names,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # Of code of torch to itself, about copies that it makes of its own classes.
+        warnings.filterwarnings('ignore', '.*treespec', FutureWarning)
+        exported = torch.onnx.export(
+            program,
+            input_names=['images'],
+            output_names=names,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert exported is not None
     exported.save(path, external_data=False)
 

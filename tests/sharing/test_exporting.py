@@ -252,6 +252,8 @@ def test_side_car_that_does_not_suit_is_refused(tmp_path, exported, damage, mess
 def test_what_is_no_exported_network_is_refused(tmp_path, exported):
     with pytest.raises(ExportedNetworkError, match='expected a file ending in .onnx'):
         Inferencer.of_exported(exported / 'run.pth')
+    with pytest.raises(ExportedNetworkError, match='none.onnx does not exist; expec'):
+        Inferencer.of_exported(tmp_path / 'none.onnx')
     with pytest.raises(ExportError, match='expected a name in .onnx or .pt2'):
         export_network(config('segmentation'), 'a', tmp_path / 'net.pth', [])
     with pytest.raises(ExportError, match='--size 0: expected a number of pixels'):
