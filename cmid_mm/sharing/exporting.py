@@ -1,7 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Networks as ONNX or programs of torch.export, checked on real images."""
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..checkpoints.stored_images import as_stored
 from ..configs import first_reading, innermost_dataset, load_config, type_name
 from ..dependencies import __version__, onnx_exporter
-from ..files import this_process, write_bytes
+from ..files import sha256_of, this_process, write_bytes
 from ..images import named_images
 from ..inference import Inferencer
 from ..inference.exported import ENDINGS, ExportedNetwork, side_car
@@ -100,7 +99,7 @@ def export_network(
     try:
         _save(program, part, said['task'])
         difference = _check(network, ExportedNetwork(part), samples, fixed, target)
-        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+        digest = sha256_of(part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
