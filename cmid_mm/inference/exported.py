@@ -1,7 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Exported networks in place of models: the same images in, the same results out."""
 
-import hashlib
 import json
 import re
 import warnings
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from ..configs import scope_of
 from ..dependencies import onnx_runtime
+from ..files import sha256_of
 
 #: Endings of exported networks.
 ENDINGS = ('.onnx', '.pt2')
@@ -246,7 +246,7 @@ def read_side_car(path: Path) -> dict[str, Any]:
         raise ExportedNetworkError(
             f'{beside} is no side-car of cmid-mm export: {error}; export it anew'
         ) from error
-    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+    if sha256_of(path) != digest:
         raise ExportedNetworkError(
             f'{beside} belongs to another file than {path.name}, or one of both is '
             'damaged; copy both once more'
