@@ -32,8 +32,11 @@ def no_graphs():
 def test_a_compiled_step_has_no_graph_breaks_and_the_same_values():
     plain, compiled = toy_model(heads=HEADS), toy_model(heads=HEADS)
     names = list(compiled.state_dict())
+    networks = list(networks_of(compiled))
+    assert len(networks) == 6
+    assert networks[-2:] == list(compiled.heads['distillation'].children())
     # A break is an error here.
-    compile_networks(compiled, backend='aot_eager', fullgraph=True)
+    compile_networks(compiled, backend='eager', fullgraph=True)
     counters.clear()
     views = plain.data_preprocessor(toy_batch())
     outputs = []
@@ -41,17 +44,18 @@ def test_a_compiled_step_has_no_graph_breaks_and_the_same_values():
         losses = model(**views, mode='loss')
         sum(value for name, value in losses.items() if 'loss' in name).backward()
         outputs.append(losses)
-    assert counters['stats']['unique_graphs'] >= len(list(networks_of(compiled))) - 1
-    assert not counters['graph_break']
-    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+    # Networks of the same shape share theirs.
+    assert counters['stats']['unique_graphs'] >= 3 and not counters['graph_break']
+    torch.testing.assert_close(*outputs, rtol=0, atol=0)
     gradients = [
         torch.cat([p.grad.flatten() for p in model.student.parameters()])
         for model in (plain, compiled)
     ]
-    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    assert torch.equal(*gradients)
     assert list(compiled.state_dict()) == names
 
 
+@pytest.mark.slow
 def test_a_run_with_compiled_networks(tmp_path):
     cfg = toy_run(write_images(tmp_path / 'images', count=4), tmp_path / 'work')
     cfg.custom_hooks.append(dict(type='CompileHook', backend='eager'))
