@@ -46,8 +46,11 @@ def user_errors(
                 hint = f'; {if_interrupted}' if if_interrupted else ''
                 print(f'Interrupted{hint}.', file=sys.stderr)
                 sys.exit(130)
-            from cmid_mm.explaining import explain, record_traceback
-            from cmid_mm.worker_faults import leave_if_hanging
+            try:
+                from cmid_mm.explaining import explain, record_traceback
+                from cmid_mm.worker_faults import leave_if_hanging
+            except ImportError:  # of what cmid_mm needs, as the error says
+                sys.exit(f'error: {error} ({TRACEBACK_VARIABLE}=1 shows where)')
 
             log = record_traceback(error)
             text = f'error: {explain(error)}'
