@@ -264,6 +264,8 @@ def test_notebook_runs_in_a_kernel(notebook, place, monkeypatch):
     NotebookClient(read, timeout=900, resources=resources).execute()
     shown = [out for cell in read.cells for out in cell.get('outputs', ())]
     assert any('image/png' in out.get('data', ()) for out in shown)
+    # Pages of environment and config are for the log file.
+    assert not any('System environment' in out.get('text', '') for out in shown)
 
 
 def python_blocks(kind: str) -> list[Any]:
