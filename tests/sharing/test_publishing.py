@@ -236,7 +236,7 @@ def test_what_timm_does_not_have_gets_the_names_of_mmpretrain(tmp_path):
     ],
 )
 @torch.no_grad()
-def test_networks_of_timm_by_name(tmp_path, network, expected):
+def test_networks_of_timm_by_name(tmp_path, monkeypatch, network, expected):
     source = save_run(tmp_path / 'run.pth', network())
     file, *_ = publish(tmp_path / 'run.pth', tmp_path / 'out')
     config = json.loads((tmp_path / 'out' / 'config.json').read_text())
@@ -249,7 +249,16 @@ def test_networks_of_timm_by_name(tmp_path, network, expected):
     )
     side = found.options.get('img_size', 224)
     images = torch.randn(1, 3, side, side)
-    ours = cmid_mm.load_backbone(file).backbone(images)[-1]
+    *stages, ours = cmid_mm.load_backbone(file).backbone(images)
+    monkeypatch.chdir(tmp_path / 'out')
+    names: dict = {}
+    exec(blocks_of(Path('README.md').read_text())[1], names)
+    maps = [
+        each.permute(0, 3, 1, 2) if 'swin' in found.name else each
+        for each in names['maps'].eval()(images)
+    ]
+    for stage, each in zip(stages, maps[-4:-1], strict=True):
+        torch.testing.assert_close(each, stage, rtol=1e-4, atol=1e-3)
     theirs = model.eval().forward_features(images)
     if 'swin' in found.name:
         theirs = theirs.permute(0, 3, 1, 2)
