@@ -75,9 +75,9 @@ def marked_windows(
     classes: list[str] = []
     met = np.zeros(len(points), bool)
     for block in index.blocks():
-        if block.corners is None:
+        if block.outlines is None:
             continue
-        tree = shapely.STRtree(shapely.polygons(block.corners))
+        tree = shapely.STRtree(block.outlines)
         which, rows = tree.query(shapes, predicate='intersects')
         met[which] = True
         vectors += [block.vectors[row] for row in rows]
@@ -122,7 +122,7 @@ class WindowClassifier:
 def rows_of(
     classified: Classified, classes: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """What to write of windows: fields, and corners or None."""
+    """What to write of windows: fields, and polygons or None."""
     block = classified.block
     rows = [
         {
@@ -139,7 +139,7 @@ def rows_of(
         )
     ]
     count = len(block.valid)
-    return rows, [None] * count if block.corners is None else list(block.corners)
+    return rows, [None] * count if block.outlines is None else list(block.outlines)
 
 
 class ClassMap:

@@ -132,9 +132,9 @@ def test_point_of_a_raster(folder, library):
 
 def test_point_of_the_map(folder):
     index = Index(folder / 'index')
-    centre = next(iter(index.blocks())).corners[6].mean(0)  # of the original
+    centre = next(iter(index.blocks())).outlines[6].centroid  # of the original
     queries = Queries(index, 'none', 'none')
-    example = queries.example(f'@{centre[0]:.9f},{centre[1]:.9f}')
+    example = queries.example(f'@{centre.x:.9f},{centre.y:.9f}')
     assert example.shown.window == ORIGINAL[1]
     with pytest.raises(ValueError, match='no window of .* holds this point'):
         queries.example('@10,50')
