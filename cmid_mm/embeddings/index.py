@@ -20,6 +20,8 @@ from .tables import BLOCK
 
 #: Says how the vectors of a folder were made.
 RECORD = 'index.json'
+#: On which the feature rasters of a folder are projected; holds no windows.
+BASIS = 'basis.npz'
 _ENDINGS = '.parquet', '.npz'
 
 
@@ -107,13 +109,20 @@ class Index:
             self.files += [
                 Path(root, name)
                 for name in sorted(names)
-                if name.endswith(_ENDINGS) and not name.startswith('.')
+                if name.endswith(_ENDINGS)
+                and name != BASIS
+                and not name.startswith('.')
             ]
         if unfinished:
             say_once(
                 f'unfinished {folder}',
                 f'{folder}: {len(unfinished)} images are unfinished and not searched; '
                 'repeat the command that embeds them',
+            )
+        if not self.files and self.record.get('dense'):
+            raise UnusableIndexError(
+                f'{folder} holds feature rasters; a search needs vectors: embed into '
+                'another folder without --dense'
             )
         if not self.files:
             raise UnusableIndexError(
