@@ -169,6 +169,7 @@ def _classify(args: argparse.Namespace, index, outputs: list[Path]) -> None:
     print(
         f'learnt from {len(marked.classes)} marked windows'
         + (f'; {marked.outside} points lie in none' if marked.outside else '')
+        + (f'; {marked.mixed} hold several classes: left out' if marked.mixed else '')
     )
     for name, count in shares.items():
         print(f'{name}: {count} of {len(index)} windows')

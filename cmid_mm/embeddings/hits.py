@@ -35,7 +35,7 @@ _DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON'}
 
 def write_hits(path: Path, hits: Sequence[Hit]) -> None:
     """Write what was found as a table; see :func:`write_rows`."""
-    outlines = [hit.entry.corners for hit in hits]
+    outlines = [hit.entry.outline for hit in hits]
     write_rows(path, [_row(hit) for hit in hits], outlines, 'windows')
 
 
@@ -48,8 +48,8 @@ def write_rows(
         path: The file: ``.csv``, or with polygons in longitude and latitude ``.gpkg``,
             ``.geojson`` or ``.parquet`` (GeoParquet). Replaced if there is one.
         rows: What to say of each window; at least one.
-        outlines: Corners of each, (4, 2), or None for one without a place, which is
-            in a ``.csv`` only.
+        outlines: Polygon of each, or None for one without a place, which is in a
+            ``.csv`` only.
         layer: Name of the layer.
 
     Raises:
@@ -65,7 +65,7 @@ def write_rows(
         return
     if path.suffix not in TABLES:
         raise ValueError(f'{path}: expected a name that ends in {", ".join(TABLES)}')
-    known = [i for i, corners in enumerate(outlines) if corners is not None]
+    known = [i for i, outline in enumerate(outlines) if outline is not None]
     if path.suffix not in TABLES[1:]:
         raise ValueError(f'{path}: expected a name that ends in {", ".join(TABLES)}')
     if not known:
@@ -73,11 +73,9 @@ def write_rows(
             f'{path}: no window has a place, of which a map could be made; write .csv'
         )
     geopandas = vector_library()
-    import shapely
-
     frame = geopandas.GeoDataFrame(
         [rows[i] for i in known],
-        geometry=shapely.polygons([outlines[i] for i in known]),
+        geometry=[outlines[i] for i in known],
         crs='EPSG:4326',
     )
     with whole_file(path) as part:

@@ -20,6 +20,8 @@ from .tables import BLOCK
 
 #: Says how the vectors of a folder were made.
 RECORD = 'index.json'
+#: On which the feature rasters of a folder are projected; holds no windows.
+BASIS = 'basis.npz'
 _ENDINGS = '.parquet', '.npz'
 
 
@@ -38,7 +40,7 @@ class Block:
         valid: Share of each that holds data, (n,).
         file: The image of all.
         crs: Its reference system; empty if it has no place.
-        corners: In longitude and latitude, (n, 4, 2); None without a place.
+        outlines: Polygons in longitude and latitude, (n,); None without a place.
     """
 
     first: int
@@ -47,7 +49,7 @@ class Block:
     valid: NDArray[np.float32]
     file: str
     crs: str = ''
-    corners: NDArray[np.float64] | None = None
+    outlines: NDArray[Any] | None = None
 
     def overlapping(self, file: str, window: Window | None) -> NDArray[np.bool_]:
         """Which windows share a pixel with one of an image, or show that image."""
@@ -68,14 +70,14 @@ class Entry:
         file: The image.
         window: Top, left, height and width in pixels.
         valid: Share that holds data.
-        corners: In longitude and latitude, (4, 2); None without a place.
+        outline: Polygon in longitude and latitude; None without a place.
         vector: float32 (D,).
     """
 
     file: str
     window: Window
     valid: float
-    corners: NDArray[np.float64] | None
+    outline: Any
     vector: NDArray[np.float32]
 
 
@@ -107,13 +109,20 @@ class Index:
             self.files += [
                 Path(root, name)
                 for name in sorted(names)
-                if name.endswith(_ENDINGS) and not name.startswith('.')
+                if name.endswith(_ENDINGS)
+                and name != BASIS
+                and not name.startswith('.')
             ]
         if unfinished:
             say_once(
                 f'unfinished {folder}',
                 f'{folder}: {len(unfinished)} images are unfinished and not searched; '
                 'repeat the command that embeds them',
+            )
+        if not self.files and self.record.get('dense'):
+            raise UnusableIndexError(
+                f'{folder} holds feature rasters; a search needs vectors: embed into '
+                'another folder without --dense'
             )
         if not self.files:
             raise UnusableIndexError(
@@ -203,8 +212,6 @@ def _read(path: Path) -> Iterator[Block]:
         for batch in source.iter_batches(BLOCK):
             columns = {name: batch.column(name) for name in batch.schema.names}
             vectors = columns['vector'].flatten().to_numpy()
-            polygons = shapely.from_wkb(columns['geometry'].to_pylist())
-            corners = shapely.get_coordinates(polygons).reshape(-1, 5, 2)[:, :4]
             yield Block(
                 first,
                 vectors.reshape(batch.num_rows, -1),
@@ -218,7 +225,7 @@ def _read(path: Path) -> Iterator[Block]:
                 columns['valid'].to_numpy(),
                 columns['file'][0].as_py(),
                 columns['crs'][0].as_py(),
-                corners,
+                shapely.from_wkb(columns['geometry'].to_pylist()),
             )
             first += batch.num_rows
 
@@ -242,6 +249,6 @@ def _entry(block: Block, row: int) -> Entry:
         block.file,
         (top, left, height, width),
         float(block.valid[row]),
-        None if block.corners is None else block.corners[row],
+        None if block.outlines is None else block.outlines[row],
         block.vectors[row],
     )

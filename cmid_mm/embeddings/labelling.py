@@ -30,11 +30,13 @@ class Marked:
         vectors: float32 (N, D).
         classes: The class of each.
         outside: Points that no window holds.
+        mixed: Windows that hold points of several classes, and are left out.
     """
 
     vectors: NDArray[np.float32]
     classes: list[str]
     outside: int
+    mixed: int
 
 
 @dataclass(frozen=True)
@@ -73,26 +75,32 @@ def marked_windows(
     shapes = shapely.points(points)
     vectors: list[NDArray[np.float32]] = []
     classes: list[str] = []
-    met = np.zeros(len(points), bool)
+    met, mixed = np.zeros(len(points), bool), 0
     for block in index.blocks():
-        if block.corners is None:
+        if block.outlines is None:
             continue
-        tree = shapely.STRtree(shapely.polygons(block.corners))
+        tree = shapely.STRtree(block.outlines)
         which, rows = tree.query(shapes, predicate='intersects')
         met[which] = True
-        vectors += [block.vectors[row] for row in rows]
-        classes += [names[number] for number in which]
-    if not vectors:
+        marks: dict[int, set[str]] = {}
+        for number, row in zip(which, rows, strict=True):
+            marks.setdefault(row, set()).add(names[number])
+        alike = {row: held.pop() for row, held in marks.items() if len(held) == 1}
+        mixed += len(marks) - len(alike)
+        vectors += [block.vectors[row] for row in alike]
+        classes += alike.values()
+    if not met.any():
         raise LabelError(
             f'{path}: none of the {len(points)} points lies in a window of '
             f'{index.folder}; mark places in the scenes that were embedded'
         )
     if len(set(classes)) < 2:
         raise LabelError(
-            f'{path}: all marked windows are of one class, {classes[0]!r}; mark some '
-            'of another one too, such as places that are not it'
+            f'{path}: all marked windows are of one class, '
+            f'{", ".join(map(repr, set(classes))) or "or of several at once"}; mark '
+            'some of another one too, such as places that are not it'
         )
-    return Marked(np.stack(vectors), classes, int((~met).sum()))
+    return Marked(np.stack(vectors), classes, int((~met).sum()), mixed)
 
 
 class WindowClassifier:
@@ -122,7 +130,7 @@ class WindowClassifier:
 def rows_of(
     classified: Classified, classes: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """What to write of windows: fields, and corners or None."""
+    """What to write of windows: fields, and polygons or None."""
     block = classified.block
     rows = [
         {
@@ -139,7 +147,7 @@ def rows_of(
         )
     ]
     count = len(block.valid)
-    return rows, [None] * count if block.corners is None else list(block.corners)
+    return rows, [None] * count if block.outlines is None else list(block.outlines)
 
 
 class ClassMap:

@@ -13,16 +13,14 @@ from ..checkpoints.stored_images import as_stored
 from ..configs import load_config
 from ..files import write_bytes
 from ..inference.booking import ErrorHandler
+from ..inference.images import output_names
 from ..inference.saving import Saved, Saver
 from ..overrides import merge_options
 from ..restartable import OtherSettingsError
 from .dense import Basis, DenseEmbedding
 from .encoder import load_encoder
-from .index import RECORD
+from .index import BASIS, RECORD
 from .task import Embedding
-
-#: On which the feature rasters of a folder are projected.
-BASIS = 'basis.npz'
 
 
 @dataclass(frozen=True)
@@ -142,9 +140,14 @@ class Maker:
             'reading': as_stored(self.task.reading),
             'images': [str(image) for image in images],
         }
-        _begin(folder, record)
+        _check_same(folder, record)
+        # What is refused must not leave a folder that refuses the mended command.
+        output_names([Path(image) for image in images], folder)
         if isinstance(self.task, DenseEmbedding):
             self._set_basis(self.task, folder, images, basis)
+        write_bytes(folder / RECORD, (json.dumps(record, indent=2) + '\n').encode())
+        if isinstance(self.task, DenseEmbedding) and not (folder / BASIS).exists():
+            self.task.basis.write(folder / BASIS)
         saver = Saver(self.task, folder, {'model': self.task.digest})
         return saver.predict(images, batch_size, window, overlap, True, on_error)
 
@@ -173,12 +176,10 @@ class Maker:
                 self.options.window,
                 self.options.overlap,
             )
-        if not path.exists():
-            task.basis.write(path)
 
 
-def _begin(folder: Path, record: dict[str, Any]) -> None:
-    """Note how the vectors of a folder are made, or see that it is in the same way."""
+def _check_same(folder: Path, record: dict[str, Any]) -> None:
+    """See that a folder, and the index around it, is made in the same way."""
     path = folder / RECORD
     if path.exists():
         found = json.loads(path.read_text(encoding='utf-8'))
@@ -191,5 +192,11 @@ def _begin(folder: Path, record: dict[str, Any]) -> None:
                 f'{folder} was made with another {", ".join(changed)}; give another '
                 'folder (one in it belongs to the same index)'
             )
-        return
-    write_bytes(path, (json.dumps(record, indent=2) + '\n').encode())
+    around = folder.resolve().parent
+    if not record['dense'] and (around / RECORD).exists():
+        found = json.loads((around / RECORD).read_text(encoding='utf-8'))
+        if found.get('dense') is False and found['model'] != record['model']:
+            raise OtherSettingsError(
+                f'{folder} lies in the index {around}, which was made by another '
+                'model, and would be a part of it; give a folder outside of it'
+            )

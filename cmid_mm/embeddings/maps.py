@@ -33,9 +33,9 @@ def write_classes(
     rows: list[dict[str, Any]] = []
     outlines: list[Any] = []
     for classified in classifier.classify(index):
-        more, corners = rows_of(classified, classifier.classes)
+        more, shapes = rows_of(classified, classifier.classes)
         rows += more
-        outlines += corners
+        outlines += shapes
         file = classified.block.file
         if folder is not None:
             if file not in maps:

@@ -112,14 +112,16 @@ class Queries:
         import shapely
 
         def holds(block: Any) -> NDArray[np.bool_]:
-            if block.corners is None:
+            if block.outlines is None:
                 return np.zeros(len(block.valid), bool)
-            outlines = shapely.polygons(block.corners)
-            return shapely.intersects_xy(outlines, longitude, latitude)
+            return shapely.intersects_xy(block.outlines, longitude, latitude)
 
-        entry = self._nearest_centre(
-            holds, lambda block: block.corners.mean(1) - (longitude, latitude)
-        )
+        def offsets(block: Any) -> NDArray[np.float64]:
+            centres = shapely.get_coordinates(shapely.centroid(block.outlines))
+            return centres - (longitude, latitude)
+
+        longitude = (longitude + 180) % 360 - 180
+        entry = self._nearest_centre(holds, offsets)
         if entry is None:
             raise ValueError(
                 f'@{longitude:g},{latitude:g}: no window of {self.index.folder} holds '

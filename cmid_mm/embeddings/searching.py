@@ -89,7 +89,8 @@ def nearest(
             f'{index.folder} has vectors of {index.width} numbers, the query has '
             f'{examples.shape[1]}; give the config and checkpoint of the index'
         )
-    space = _Space(_mean(index) if centre else None)
+    # One window has no difference from the mean.
+    space = _Space(_mean(index) if centre and len(index) > 1 else None)
     queries = space.of(examples)
     if combine == 'mean':
         queries = unit(queries.mean(0, keepdims=True))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..dependencies import parquet_library
 from ..files import whole_file
@@ -16,6 +15,7 @@ from ..images import Place
 from ..images.notices import say_once
 from ..inference.findings import Findings
 from ..inference.ground import longitude_latitude
+from .outlines import outlines
 
 #: Windows that are read or written together.
 BLOCK = 4096
@@ -157,7 +157,7 @@ def _table(pyarrow: Any, part: Findings, about: About) -> Any:
     ]
     flat = pyarrow.array(vectors.reshape(-1), pyarrow.float32())
     arrays.append(pyarrow.FixedSizeListArray.from_arrays(flat, width))
-    polygons = shapely.polygons(outlines(windows, about.place))
+    polygons = outlines(windows, about.place)
     arrays.append(pyarrow.array(shapely.to_wkb(polygons), pyarrow.binary()))
     described = {
         'version': '1.1.0',
@@ -165,28 +165,10 @@ def _table(pyarrow: Any, part: Findings, about: About) -> Any:
         'columns': {
             'geometry': {
                 'encoding': 'WKB',
-                'geometry_types': ['Polygon'],
+                'geometry_types': ['Polygon', 'MultiPolygon'],
                 'crs': CRS.from_user_input(_DEGREES).to_json_dict(),
             }
         },
     }
     table = pyarrow.table(arrays, [*_COLUMNS, 'vector', 'geometry'])
     return table.replace_schema_metadata({'geo': json.dumps(described)})
-
-
-def outlines(windows: NDArray[np.int64], place: Place) -> NDArray[np.float64]:
-    """Corners of windows in longitude and latitude, (N, 4, 2)."""
-    top, left, height, width = windows.astype(np.float64).T
-    right, below = left + width, top + height
-    corners = np.stack(
-        [(left, top), (right, top), (right, below), (left, below)]
-    )  # (4, 2, N)
-    points = corners.transpose(2, 0, 1).reshape(-1, 2)
-    assert place.crs is not None
-    moved = longitude_latitude(place.crs, place.coordinates(points))
-    if moved is None:
-        raise ValueError(
-            f'a window at {place} does not lie on the Earth; its reference system is '
-            'wrong, mend it (gdal_edit.py -a_srs EPSG:CODE FILE)'
-        )
-    return moved.reshape(-1, 4, 2)

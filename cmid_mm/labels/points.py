@@ -16,7 +16,8 @@ def read_points(
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Read points and their classes.
 
-    Features without a class, and those that are no points, are left out.
+    Features without a class, and those that are no points, are left out. Of classes in
+    whole numbers, those of a field with gaps are whole numbers too.
 
     Args:
         path: Whatever GDAL reads as vector layers.
@@ -38,6 +39,7 @@ def read_points(
     import pyogrio
 
     frame = pyogrio.read_dataframe(str(path), layer=info['layer_name'], columns=[field])
+    frame = frame.explode(index_parts=False)  # as map programs make multi-points
     kinds = frame.geometry.geom_type
     frame = frame[(kinds == 'Point') & frame[field].notna()].to_crs(crs)
     if not len(frame):
@@ -47,4 +49,5 @@ def read_points(
             'by points'
         )
     points = np.stack([frame.geometry.x, frame.geometry.y], 1)
-    return points, [str(value) for value in frame[field]]
+    # Whole numbers are read as floating-point ones if one is missing.
+    return points, [str(value) for value in frame[field].convert_dtypes()]

@@ -132,9 +132,9 @@ def test_point_of_a_raster(folder, library):
 
 def test_point_of_the_map(folder):
     index = Index(folder / 'index')
-    centre = next(iter(index.blocks())).corners[6].mean(0)  # of the original
+    centre = next(iter(index.blocks())).outlines[6].centroid  # of the original
     queries = Queries(index, 'none', 'none')
-    example = queries.example(f'@{centre[0]:.9f},{centre[1]:.9f}')
+    example = queries.example(f'@{centre.x:.9f},{centre.y:.9f}')
     assert example.shown.window == ORIGINAL[1]
     with pytest.raises(ValueError, match='no window of .* holds this point'):
         queries.example('@10,50')
@@ -191,11 +191,44 @@ def test_another_model_is_refused(folder):
         maker = Maker(options)
         images = maker.task.find([folder / 'scenes'])
         next(maker.write(folder / 'index', images))
-    list(maker.write(folder / 'index' / 'more', images))
+    more = folder / 'index' / 'more'
+    with pytest.raises(OtherSettingsError, match='more lies in the index'):
+        maker.write(more, images)
+    assert not more.exists()
+    list(maker.write(folder / 'other', images))
+    (folder / 'other').rename(more)
     with pytest.raises(UnusableIndexError, match='another model than'):
         Index(folder / 'index')
-    for path in (folder / 'index' / 'more').iterdir():
+    for path in more.iterdir():
         path.unlink()
+
+
+def test_what_is_refused_leaves_no_folder(folder, tmp_path):
+    """So that the mended command is not refused for what the first one noted."""
+    config, checkpoint = str(folder / 'toy.py'), str(folder / 'toy0.pth')
+    scenes = [folder / 'scenes' / name for name in ('a.tif', 'b.tif')]
+    maker = Maker(EmbeddingOptions(config, checkpoint, dense=True, components=999))
+    with pytest.raises(ValueError, match='999 components'):
+        maker.write(tmp_path / 'out', scenes)
+    maker = Maker(EmbeddingOptions(config, checkpoint, window=32))
+    with pytest.raises(ValueError, match='same output name'):
+        maker.write(tmp_path / 'out', [*scenes, folder / 'scenes' / 'a.png'])
+    assert not (tmp_path / 'out').exists()
+    list(maker.write(tmp_path / 'out', scenes))
+    maker = Maker(EmbeddingOptions(config, checkpoint, dense=True, components=2))
+    list(maker.write(tmp_path / 'out' / 'features', scenes))
+    assert len(Index(tmp_path / 'out')) == 24
+    with pytest.raises(UnusableIndexError, match='holds feature rasters'):
+        Index(tmp_path / 'out' / 'features')
+
+
+def test_an_index_of_one_window(folder, tmp_path):
+    """An image is most similar to itself, though it is the mean of the index."""
+    options = EmbeddingOptions(str(folder / 'toy.py'), str(folder / 'toy0.pth'))
+    list(Maker(options).write(tmp_path / 'one', [folder / 'chip.png']))
+    index = Index(tmp_path / 'one')
+    (hit,) = nearest(index, next(index.blocks()).vectors, 1)
+    assert hit.similarity == pytest.approx(1, abs=1e-6)
 
 
 def test_no_index(tmp_path, folder):
@@ -292,6 +325,19 @@ def test_few_labels_to_a_map(folder, tmp_path):
         )
         assert json.loads(drawn.tags(1)['CLASSES']) == ['bright', 'dark']
     assert (values[:, 64:] == 0).all() and (values[:64, :64] == 1).all()
+
+
+def test_marks_of_several_classes_in_a_window(folder, tmp_path):
+    """Teach nothing; whole numbers stay whole, multi-points are points."""
+    path = write_marks(tmp_path / 'm.gpkg', MARKS | {(12, 12): 'bright'})
+    marked = marked_windows(Index(folder / 'index'), path, 'kind')
+    assert (sorted(marked.classes), marked.mixed) == (['bright', 'bright', 'dark'], 1)
+    frame = geopandas.read_file(path)
+    frame['kind'] = [1, 1, 2, 2, None]
+    frame = frame.dissolve('kind', as_index=False, dropna=False)
+    frame.to_file(path)
+    marked = marked_windows(Index(folder / 'index'), path, 'kind')
+    assert (sorted(marked.classes), marked.mixed) == (['1', '1', '2', '2'], 0)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_an_image_without_a_place(tmp_path):
     saved = write(embedding(), tmp_path / 'out', [located, without])
     assert [each.files[0].suffix for each in saved] == ['.parquet', '.npz']
     blocks = list(Index(tmp_path / 'out').blocks())
-    assert [(b.first, len(b.valid), b.corners is None) for b in blocks] == [
+    assert [(b.first, len(b.valid), b.outlines is None) for b in blocks] == [
         (0, 1, False),
         (1, 2, True),
     ]

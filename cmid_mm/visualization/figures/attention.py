@@ -18,6 +18,7 @@ from ...images import Window
 from .source import FigureEncoder, Seen
 from .style import (
     COLUMN,
+    frame,
     mark_point,
     name_panel,
     panels,
@@ -269,7 +270,7 @@ def _named(maps: Tensor, heads: Sequence[int] | None) -> dict[str, Tensor]:
     for head in chosen:
         if not 0 <= head < count:
             raise ValueError(f'there are heads 0 to {count - 1}, not {head}')
-    named = {f'mean of {count} heads': maps.mean(0)}
+    named = {f'mean of {count}': maps.mean(0)}
     return named | {f'head {head}': maps[head] for head in chosen}
 
 
@@ -291,6 +292,7 @@ def _draw(axes: NDArray[Any], drawn: _Drawn) -> None:
             for y in np.arange(first, height, side):
                 ax.axhline(y, **lines)
         if drawn.place is not None:
+            frame(ax)  # what the point does not see is blank
             mark_point(ax, drawn.place)
     if drawn.place is not None:
         mark_point(axes[0], drawn.place + np.array([left, top]))

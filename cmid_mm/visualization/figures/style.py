@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ...files import whole_file
@@ -132,6 +133,15 @@ def mark_point(ax: Axes, point: NDArray[Any]) -> None:
     ax.plot(point[0], point[1], '+', color='black', ms=7, mew=1.2)
 
 
+def frame(ax: Axes) -> None:
+    """Show where a panel ends, if parts of it are blank."""
+    ax.set_axis_on()
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_linewidth(0.4)
+
+
 def title(ax: Axes, text: str) -> None:
     """Write a line above a panel."""
     ax.set_title(text, fontsize=LETTERS, pad=2)
@@ -146,7 +156,7 @@ def name_panel(ax: Axes, name: str, columns: int, width: float) -> None:
         columns: Panels beside each other.
         width: Of the figure in inches.
     """
-    most = int(width / columns * 72 / LETTERS * 1.6)
+    most = int(width / columns * 72 / LETTERS * 1.5)
     if len(name) > most:
         half = (most - 1) // 2
         name = f'{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}'
@@ -160,3 +170,6 @@ def colour_bar(figure: Figure, drawn: Any, axes: Any, label: str) -> None:
     )
     bar.set_label(label, fontsize=LETTERS)
     bar.ax.tick_params(labelsize=LETTERS - 1)
+    # Numbers as they are: an offset would stand over the label, in large letters.
+    bar.ax.xaxis.set_major_locator(MaxNLocator(5))
+    bar.ax.xaxis.get_major_formatter().set_useOffset(False)

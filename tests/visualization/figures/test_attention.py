@@ -125,6 +125,6 @@ def test_a_figure_of_heads(tmp_path):
     path = write_cells(tmp_path / 'a.png', colours(2, 2))
     figure = attention_figure(encoder, [path], heads=[1], point=(20, 40))
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ['a', 'mean of 2 heads', 'head 1']
+    assert titles == ['a', 'mean of 2', 'head 1']
     with pytest.raises(ValueError, match='heads 0 to 1, not 2'):
         attention_figure(encoder, [path], heads=[2])
