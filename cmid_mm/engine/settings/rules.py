@@ -11,7 +11,9 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.registry import OPTIMIZERS
 
+from ...building import BuildStep, nearest_name
 from ...configs import scope_of, type_name
 from .places import (
     default_of,
@@ -72,6 +74,18 @@ def _learning_rate(cfg: Config) -> Iterator[str]:
         yield (
             f'optim_wrapper.optimizer.lr={rate!r}: expected at most {most} of '
             f'{type_name(optimizer) or "an optimizer"}{why}; set lr lower'
+        )
+
+
+def _optimizer(cfg: Config) -> Iterator[str]:
+    """Mmengine asks an optimiser that does not exist for its arguments."""
+    optimizer: Any = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    if 'type' in optimizer and BuildStep(OPTIMIZERS, optimizer).type is None:
+        name = optimizer['type']
+        known = [*OPTIMIZERS.module_dict]
+        yield (
+            f'optim_wrapper.optimizer: there is no type {name!r}'
+            f'{nearest_name(name, known)}'
         )
 
 
@@ -345,11 +359,26 @@ def _classes(cfg: Config) -> Iterator[str]:
                 f'{path}.topk={topk!r}, but {path}.num_classes={count}: expected at '
                 'most the number of classes'
             )
+    for name in ('decode_head', 'auxiliary_head'):
+        for path, head in parts_of(model.get(name), f'model.{name}'):
+            yield from _faults_of_class_weights(path, head)
+
+
+def _faults_of_class_weights(path: str, head: Any) -> Iterator[str]:
+    for where, loss in parts_of(head.get('loss_decode'), f'{path}.loss_decode'):
+        weights, count = loss.get('class_weight'), head.get('num_classes')
+        count = head.get('out_channels') or count
+        if isinstance(weights, list | tuple) and count and len(weights) != count:
+            yield (
+                f'{where}.class_weight has {len(weights)} values, but '
+                f'{path}.num_classes={count}: expected one for each class'
+            )
 
 
 #: In this order; each knows nothing of the others.
 RULES = (
     _workers,
+    _optimizer,
     _learning_rate,
     _schedules,
     _heads_in_time,
