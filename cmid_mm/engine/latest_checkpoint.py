@@ -67,7 +67,8 @@ def recorded_checkpoint(folder: Path, faults: list[str] | None = None) -> Path |
     if not record.exists():
         return None
     try:
-        text = record.read_text().strip()
+        # A pipe in its place would be waited for.
+        text = record.read_text().strip() if record.is_file() else ''
         # The path is absolute: in a copy of the folder, that of the original.
         for file in (folder / Path(text).name, Path(text)):
             if text and file.is_file():

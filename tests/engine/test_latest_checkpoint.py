@@ -72,6 +72,13 @@ def test_rubbish_in_the_record(run, capsys, content):
     assert len(said) < 600
 
 
+def test_a_pipe_in_place_of_the_record_is_not_waited_for(run, capsys):
+    (run / 'last_checkpoint').unlink()
+    os.mkfifo(run / 'last_checkpoint')
+    assert latest_checkpoint(run) == str(run / 'iter_9.pth')
+    assert 'last_checkpoint names no file' in capsys.readouterr().out
+
+
 def test_without_record_the_furthest(run):
     (run / 'last_checkpoint').unlink()
     assert latest_checkpoint(run) == str(run / 'iter_9.pth')

@@ -16,6 +16,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...building import nearest_name
 from ...checkpoints import CheckpointError
 from ...files import hold_folder, remove_part_files, write_bytes
 from ...ranges import Count
@@ -177,7 +178,17 @@ class VerifiedCheckpointHook(CheckpointHook):
             )
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        """Save a better checkpoint; if that fails, the one before is still the best."""
+        """Save a better checkpoint; if that fails, the one before is still the best.
+
+        Raises:
+            ValueError: If the validation has no metric of the name that decides.
+        """
+        for name in self.key_indicators if self.save_best else []:
+            if name != 'auto' and name not in metrics:
+                raise ValueError(
+                    f'default_hooks.checkpoint.save_best={name!r}: the validation has '
+                    f'no such metric{nearest_name(name, list(metrics))}'
+                )
         self._writer.wait()
         hub = runner.message_hub
         before = {
@@ -205,10 +216,13 @@ class VerifiedCheckpointHook(CheckpointHook):
     def _write_best(self, path: str, content: bytes) -> None:
         worse = [old for old in self.file_backend.postponed if old != path]
         self.file_backend.postponed.clear()
+        failures = self._writer.failures
         if not self._writer.write(
             path, content, lambda: self.file_backend.remove_now(worse)
         ):
             raise _NotSavedError
+        # It may be without the optimiser, and small: a run cannot go on from it.
+        self._writer.failures = failures
 
     def _keep_best_here(self) -> None:
         """Take the best checkpoints for those of this folder.

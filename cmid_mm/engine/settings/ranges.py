@@ -3,11 +3,17 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
-from ...building import has_type, nearest_name, wrong_setting
+from ...building import (
+    accepted_names,
+    has_type,
+    nearest_name,
+    wrong_setting,
+)
 from ...explaining import nodes_of
 from ...ranges import (
     Count,
@@ -20,6 +26,7 @@ from ...ranges import (
     Share,
 )
 
+_Metric = Literal['mIoU', 'mDice', 'mFscore']
 #: By the path of the setting, ``*`` being anything; classes of this package check their
 #: own.
 _RANGES = {
@@ -76,6 +83,12 @@ _RANGES = {
         'model.*epsilon': Positive | None,
         'model.*sinkhorn_iterations': Count,
         'model.*mask_ratio': Share,
+        # of mmseg, which looks at the last two when a run is first validated
+        'model.*loss_weight': NonNegative,
+        'model.test_cfg.mode': Annotated[Literal['whole', 'slide'], 'whole or slide'],
+        '*_evaluator*.iou_metrics': Annotated[
+            list[_Metric] | tuple[_Metric, ...] | _Metric, 'mIoU, mDice or mFscore'
+        ],
     }.items()
 }
 #: Dicts without a type, of which mmengine leaves unknown keys unseen.
@@ -84,6 +97,11 @@ _KNOWN = {
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
     'env_cfg.mp_cfg': ('mp_start_method', 'opencv_num_threads'),
     'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
+    # mmengine hands on what it does not know itself.
+    **{
+        f'{split}_dataloader': (*accepted_names(DataLoader), 'num_batch_per_epoch')
+        for split in ('train', 'val', 'test')
+    },
 }
 _INDICES = re.compile(r'\w+_dataloader\.(.+\.)?dataset\.indices')
 

@@ -23,7 +23,13 @@ from .places import (
     preprocessor_of,
     step_of,
 )
-from .rules_of_training import betas, hooks_in_epochs, learning_rate, monitored
+from .rules_of_training import (
+    betas,
+    hooks_in_epochs,
+    learning_rate,
+    monitored,
+    optimizer_type,
+)
 
 _SPLITS = ('train', 'val', 'test')
 
@@ -323,11 +329,26 @@ def _classes(cfg: Config) -> Iterator[str]:
                 f'{path}.topk={topk!r}, but {path}.num_classes={count}: expected at '
                 'most the number of classes'
             )
+    for name in ('decode_head', 'auxiliary_head'):
+        for path, head in parts_of(model.get(name), f'model.{name}'):
+            yield from _faults_of_class_weights(path, head)
+
+
+def _faults_of_class_weights(path: str, head: Any) -> Iterator[str]:
+    for where, loss in parts_of(head.get('loss_decode'), f'{path}.loss_decode'):
+        weights, count = loss.get('class_weight'), head.get('num_classes')
+        count = head.get('out_channels') or count
+        if isinstance(weights, list | tuple) and count and len(weights) != count:
+            yield (
+                f'{where}.class_weight has {len(weights)} values, but '
+                f'{path}.num_classes={count}: expected one for each class'
+            )
 
 
 #: In this order; each knows nothing of the others.
 RULES = (
     _workers,
+    optimizer_type,
     learning_rate,
     betas,
     monitored,

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.registry import HOOKS, OPTIMIZERS
 
+from ...building import BuildStep, nearest_name
 from ...configs import is_type, type_name
 from .places import default_of, hooks_of
 
@@ -16,6 +17,18 @@ _ADAPTIVE = ('Adam', 'Adan', 'AdamW', 'BlockwiseAdan', 'Lamb', 'Lion', 'NAdam', 
 #: Rates that no training stands: a step of 1 exceeds any weight there is; the largest
 #: rates in use otherwise are those of linear probes, of some tens.
 _MOST_ADAPTIVE_RATE, _MOST_RATE = 1, 1000
+
+
+def optimizer_type(cfg: Config) -> Iterator[str]:
+    """Mmengine asks an optimiser that does not exist for its arguments."""
+    optimizer = _optimizer_of(cfg)
+    if 'type' in optimizer and BuildStep(OPTIMIZERS, optimizer).type is None:
+        name = optimizer['type']
+        known = [*OPTIMIZERS.module_dict]
+        yield (
+            f'optim_wrapper.optimizer: there is no type {name!r}'
+            f'{nearest_name(name, known)}'
+        )
 
 
 def learning_rate(cfg: Config) -> Iterator[str]:

@@ -172,4 +172,4 @@ def colour_bar(figure: Figure, drawn: Any, axes: Any, label: str) -> None:
     bar.ax.tick_params(labelsize=LETTERS - 1)
     # Numbers as they are: an offset would stand over the label, in large letters.
     bar.ax.xaxis.set_major_locator(MaxNLocator(5))
-    bar.ax.xaxis.get_major_formatter().set_useOffset(False)
+    bar.ax.ticklabel_format(axis='x', useOffset=False)

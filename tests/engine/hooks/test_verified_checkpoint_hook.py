@@ -251,6 +251,25 @@ def test_the_best_stands_until_a_better_one_does(tmp_path, disk):
     assert runner.message_hub.get_info('best_score') == 0.7
 
 
+def test_small_best_ones_do_not_hide_that_nothing_else_is_saved(tmp_path, monkeypatch):
+    def write(path, content):
+        if not path.name.startswith('best_'):
+            raise OSError(28, 'No space left on device')
+        path.write_bytes(content)
+
+    monkeypatch.setattr(checkpoint_writer, '_write_proven', write)
+    Scores.scores = [0.1, 0.2, 0.3, 0.4, 0.5]
+    with pytest.raises(CheckpointError, match=r'^4 saves in a row.*epoch_2\.pth'):
+        train(tmp_path, max_epochs=5, save_best='acc', validation=VALIDATION)
+
+
+def test_a_metric_that_the_validation_lacks_is_told_by_its_key(tmp_path):
+    Scores.scores = [0.5]
+    message = r"checkpoint\.save_best='ac': the validation has no such.*'acc'"
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, save_best='ac', rule='greater', validation=VALIDATION)
+
+
 def test_a_copy_of_a_work_folder_leaves_the_best_of_the_original(tmp_path):
     Scores.scores = [0.5, 0.9]
     options = dict(save_best='acc', validation=VALIDATION)

@@ -1,7 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import math
 import re
 
 import pytest
+from mmengine.config import Config
 
 from cmid_mm.configs import load_config
 from cmid_mm.engine.settings import check_settings
@@ -39,6 +41,7 @@ def scenes():
         ('default_hooks.checkpoint.save_begin', -1, 'a whole number of at least 0'),
         ('default_hooks.logger.interval', 0, 'a whole number of at least 1, or'),
         ('default_hooks.visualization.interval', 0, 'a whole number of at least 1'),
+        ('val_evaluator.iou_metrics', ['mIoU', 'mIou'], 'mIoU, mDice or mFscore'),
         ('train_dataloader.dataset.indices', 0, 'how many images to take'),
         ('train_dataloader.dataset.indices', [], 'how many images to take'),
     ],
@@ -80,6 +83,30 @@ def test_a_hook_is_told_by_its_place(scenes, hook, wrong):
         check_settings(cfg)
 
 
+@pytest.mark.parametrize(
+    ('path', 'value', 'expected'),
+    [
+        ('decode_head.loss_decode.0.loss_weight', math.inf, 'a number of at least 0'),
+        ('test_cfg.mode', 'slid', 'whole or slide'),
+    ],
+)
+def test_a_value_of_mmseg_out_of_range(path, value, expected):
+    cfg = Config(
+        dict(
+            model=dict(
+                type='EncoderDecoder',
+                decode_head=dict(loss_decode=[dict(loss_weight=1.0)]),
+                test_cfg=dict(mode='whole'),
+            )
+        )
+    )
+    check_settings(cfg)
+    cfg.merge_from_dict({f'model.{path}': value})
+    message = re.escape(f'model.{path}={value!r}: expected {expected}')
+    with pytest.raises(ValueError, match=message):
+        check_settings(cfg)
+
+
 @pytest.mark.parametrize('path', ['auto_scale_lr.enable', 'randomness.deterministic'])
 def test_a_switch_is_no_text(scenes, path):
     cfg = scenes.copy()
@@ -93,6 +120,7 @@ def test_a_switch_is_no_text(scenes, path):
     ('path', 'nearest'),
     [
         ('auto_scale_lr.enabl', 'enable'),
+        ('train_dataloader.batchsize', 'batch_size'),
         ('env_cfg.cudnn_benchmrk', 'cudnn_benchmark'),
         ('env_cfg.mp_cfg.start_method', 'mp_start_method'),
         ('randomness.sed', 'seed'),

@@ -227,6 +227,22 @@ FAULTS = [
         {
             'model': dict(
                 _delete_=True,
+                type='EncoderDecoder',
+                auxiliary_head=[
+                    dict(num_classes=3, loss_decode=dict(class_weight=[1.0, 2.0]))
+                ],
+            )
+        },
+        'model.auxiliary_head.0.loss_decode.class_weight has 2 values, but ',
+    ),
+    (
+        {'optim_wrapper.optimizer': dict(_delete_=True, type='AdmW', lr=0.1)},
+        "optim_wrapper.optimizer: there is no type 'AdmW'; did you mean 'AdamW'?",
+    ),
+    (
+        {
+            'model': dict(
+                _delete_=True,
                 type='ImageClassifier',
                 head=dict(topk=(1, 5), num_classes=4),
             )
