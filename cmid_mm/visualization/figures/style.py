@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from ...files import whole_file
@@ -171,5 +171,5 @@ def colour_bar(figure: Figure, drawn: Any, axes: Any, label: str) -> None:
     bar.set_label(label, fontsize=LETTERS)
     bar.ax.tick_params(labelsize=LETTERS - 1)
     # Numbers as they are: an offset would stand over the label, in large letters.
-    bar.ax.xaxis.set_major_locator(MaxNLocator(5))
-    bar.ax.ticklabel_format(axis='x', useOffset=False)
+    bar.ax.xaxis.set_major_locator(MaxNLocator(4))
+    bar.ax.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
