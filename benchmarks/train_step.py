@@ -4,7 +4,9 @@
 The limit is what no implementation of the method can avoid: the same backbone's
 forward and backward pass on two views and its forward pass without gradients on
 two views, on the same batch, in the faster of the two memory formats. Steps and
-limits alternate in one process, so that the ratio holds on a noisy machine.
+limits alternate in one process, so that the ratio holds on a noisy machine. On request
+so do steps whose networks are compiled (against the same limit, which is not), and
+afterwards the same steps are fed by the data loader of the config.
 """
 
 import argparse
@@ -13,17 +15,22 @@ import gc
 import json
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from data_pipeline import write_files
 from mmengine import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.registry import MODELS
+from torch.utils.data import DataLoader
 
 import cmid_mm  # noqa: F401
+from cmid_mm.engine.hooks.compile_hook import compile_networks
 
 RESET_PEAK = Path('/proc/self/clear_refs')
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'cmid'
@@ -85,42 +92,102 @@ class Stopwatch:
         return statistics.median(self.seconds)
 
 
+class Training:
+    """A model and its optimiser; called with a batch, it takes a whole step."""
+
+    def __init__(self, cfg: Config, device: str, amp: bool) -> None:
+        torch.manual_seed(0)
+        parts = {**cfg.model, 'data_preprocessor': cfg.data_preprocessor}
+        self.model = MODELS.build(parts).to(device).train()
+        kind = 'AmpOptimWrapper' if amp else 'OptimWrapper'
+        self.optimizer = build_optim_wrapper(
+            self.model, {**cfg.optim_wrapper, 'type': kind}
+        )
+
+    def __call__(self, batch: dict) -> None:
+        """Take a step."""
+        self.model.train_step(batch, self.optimizer)
+        self.model.update_teacher(0.996)
+
+
+def seconds_with_loader(step: Training, cfg: Config, args: argparse.Namespace) -> float:
+    """Time of a step whose batches come from drawn files through the pipeline."""
+    counted, unseen = 2 * args.repeats, 2 + args.workers
+    settings: dict[str, Any] = {}
+    if args.workers:
+        settings = dict(persistent_workers=True, prefetch_factor=4)
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder), args.file_size, args.files, None)
+        dataset = DATASETS.build(
+            {**cfg.train_dataloader.dataset, 'data_root': folder, 'ann_file': ''}
+        )
+        loader = DataLoader(
+            dataset,
+            args.batch_size,
+            sampler=range((unseen + counted) * args.batch_size),
+            num_workers=args.workers,
+            pin_memory=torch.device(args.device).type == 'cuda',
+            **settings,
+        )
+        batches = iter(loader)
+        for _ in range(unseen):  # what was loaded ahead
+            step(next(batches))
+        watch = Stopwatch(torch.device(args.device))
+
+        def fed() -> None:
+            for _ in range(counted):
+                step(next(batches))
+
+        return watch(fed) / counted
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--backbone', default='r50', help='r50, swin-b, vit-b, ...')
+    parser.add_argument('--config', type=Path, help='in place of that of --backbone')
     parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument('--image-size', type=int, default=224)
+    parser.add_argument('--image-size', type=int, help='default: that of the config')
     parser.add_argument('--repeats', type=int, default=5, help='counted steps')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--compile',
+        nargs='?',
+        const='inductor',
+        metavar='BACKEND',
+        help='compiled networks too, by this backend (inductor)',
+    )
+    parser.add_argument(
+        '--workers', type=int, help='steps fed by a data loader too, by so many'
+    )
+    parser.add_argument('--files', type=int, default=64, help='drawn for the loader')
+    parser.add_argument('--file-size', type=int, default=256, help='pixels a side')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
     parser.add_argument('--json', type=Path, help='write the figures to this file')
     args = parser.parse_args()
 
-    torch.manual_seed(0)
     device = torch.device(args.device)
-    cfg = Config.fromfile(CONFIGS / f'cmid_{args.backbone}_millionaid.py')
+    file = args.config or CONFIGS / f'cmid_{args.backbone}_millionaid.py'
+    cfg = Config.fromfile(file)
+    size = args.image_size or cfg.image_size
+    for transform in cfg.train_dataloader.dataset.pipeline:
+        if 'size' in transform:
+            transform.size = size
     init_default_scope('mmpretrain')
-    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
-    model.to(device).train()
-    optim_cfg = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}
-    if args.amp:
-        optim_cfg['type'] = 'AmpOptimWrapper'
-    optimizer = build_optim_wrapper(model, optim_cfg)
+    trainings = dict(eager=Training(cfg, args.device, args.amp))
+    model = trainings['eager'].model
+    if args.compile:
+        trainings['compiled'] = Training(cfg, args.device, args.amp)
+        # A graph break is an error.
+        options = dict(backend=args.compile, fullgraph=True, dynamic=False)
+        compile_networks(trainings['compiled'].model, **options)
+    batch = view_pairs(args.batch_size, size, model.data_preprocessor.num_bands)
     bare = MODELS.build(cfg.model.encoder.backbone).to(device)
     bare.train()
-    batch = view_pairs(
-        args.batch_size, args.image_size, model.data_preprocessor.num_bands
-    )
-
-    def step() -> None:
-        model.train_step(batch, optimizer)
-        model.update_teacher(0.996)
-
     views = model.data_preprocessor(batch)['images']
 
     def limit(memory_format: torch.memory_format) -> None:
@@ -136,36 +203,56 @@ def main() -> None:
 
     formats = [torch.contiguous_format, torch.channels_last]
     limits = {memory_format: Stopwatch(device) for memory_format in formats}
-    steps = Stopwatch(device)
+    steps = {name: Stopwatch(device) for name in trainings}
 
     def run_all() -> None:
-        steps(step)
+        for name, step in trainings.items():
+            steps[name](functools.partial(step, batch))
         for memory_format in formats:
             limits[memory_format](functools.partial(limit, memory_format))
 
     run_all()  # warm-up, not counted
-    for watch in (steps, *limits.values()):
+    started = {name: watch.seconds[0] for name, watch in steps.items()}
+    for watch in (*steps.values(), *limits.values()):
         watch.seconds.clear()
     gc.disable()
     for _ in range(args.repeats):
         run_all()
     fastest = min(formats, key=lambda memory_format: limits[memory_format].median)
+    eager, bound = steps['eager'], limits[fastest]
 
     result = dict(
-        backbone=args.backbone,
-        step_s=round(steps.median, 4),
-        limit_s=round(limits[fastest].median, 4),
-        ratio=round(steps.median / limits[fastest].median, 4),
-        images_per_s=round(args.batch_size / steps.median, 2),
-        peak_memory_mb=round(steps.peak_mb),
-        limit_peak_memory_mb=round(limits[fastest].peak_mb),
+        backbone=args.config.stem if args.config else args.backbone,
+        step_s=round(eager.median, 4),
+        limit_s=round(bound.median, 4),
+        ratio=round(eager.median / bound.median, 4),
+        images_per_s=round(args.batch_size / eager.median, 2),
+        peak_memory_mb=round(eager.peak_mb),
+        limit_peak_memory_mb=round(bound.peak_mb),
         dtype='float16 (autocast)' if args.amp else 'float32',
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         threads=torch.get_num_threads(),
         batch_size=args.batch_size,
-        image_size=args.image_size,
+        image_size=size,
         limit_memory_format=str(fastest).removeprefix('torch.'),
     )
+    if args.compile:
+        watch = steps['compiled']
+        result |= dict(
+            compiled_step_s=round(watch.median, 4),
+            compiled_ratio=round(watch.median / bound.median, 4),
+            compilation_s=round(started['compiled'] - watch.median, 1),
+        )
+    if args.workers is not None:
+        gc.enable()
+        name, step = list(trainings.items())[-1]
+        fed = seconds_with_loader(step, cfg, args)
+        result |= dict(
+            workers=args.workers,
+            fed_step_s=round(fed, 4),
+            fed_share=round(steps[name].median / fed, 4),
+            fed=name,
+        )
     print(json.dumps(result, indent=2))
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + '\n')

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 #: Processes are told apart by their numbers, of which few are alike to this modulus.
 _PROCESSES, _BYTES = 1024, 1024
-_HEAD = struct.Struct('<Q?H')  # process, whether it is reading, length of the name
+#: Process, whether it is reading, its notes until now, length of the name.
+_HEAD = struct.Struct('<Q?QH')
 
 #: The files that a thread is reading, each within the one before.
 _nested = threading.local()
@@ -31,10 +32,12 @@ class LastRead:
     Attributes:
         name: The end of it if it is long.
         now: Whether it is reading it now.
+        count: Tells two reads of one file apart.
     """
 
     name: str
     now: bool
+    count: int
 
 
 @contextmanager
@@ -61,11 +64,11 @@ def last_read(process: int) -> LastRead | None:
         None if it has noted nothing, or was not forked from this one.
     """
     start = process % _PROCESSES * _BYTES
-    found, now, length = _HEAD.unpack_from(_notes, start)
+    found, now, count, length = _HEAD.unpack_from(_notes, start)
     if found != process:
         return None
     start += _HEAD.size
-    return LastRead(os.fsdecode(_notes[start : start + length]), now)
+    return LastRead(os.fsdecode(_notes[start : start + length]), now, count)
 
 
 def _note(name: str, now: bool) -> None:
@@ -73,4 +76,6 @@ def _note(name: str, now: bool) -> None:
     start = process % _PROCESSES * _BYTES
     text = os.fsencode(name)[-(_BYTES - _HEAD.size) :]
     _notes[start + _HEAD.size : start + _HEAD.size + len(text)] = text
-    _HEAD.pack_into(_notes, start, process, now, len(text))
+    found, _, count, _ = _HEAD.unpack_from(_notes, start)
+    count = count + 1 if found == process else 0
+    _HEAD.pack_into(_notes, start, process, now, count, len(text))

@@ -26,10 +26,11 @@ def check_dependencies(minimum_versions: dict[str, str]) -> None:
         ImportError: If one is missing or too old; says what to install.
     """
     for name, minimum in minimum_versions.items():
-        file = 'mminstall' if name not in _TASK_VERSIONS else 'optional'
+        is_of_task = name in _TASK_VERSIONS
+        extra, file = ('tasks', 'optional') if is_of_task else ('mm', 'mminstall')
         advice = (
-            f'cmid_mm needs {name}>={minimum}; the tested versions are those of '
-            f'requirements/{file}.txt (pip install -r requirements/{file}.txt)'
+            f'cmid_mm needs {name}>={minimum}; pip install {_extra(extra, file)} takes '
+            'tested versions'
         )
         try:
             found = importlib.import_module(name).__version__
@@ -43,6 +44,11 @@ def check_dependencies(minimum_versions: dict[str, str]) -> None:
 
 
 _TASK_VERSIONS = {**SEGMENTATION_VERSIONS, **DETECTION_VERSIONS}
+
+
+def _extra(name: str, file: str) -> str:
+    """What pip is given, in an environment with this package or in a checkout."""
+    return f"'cmid_mm[{name}]' (in a checkout: -r requirements/{file}.txt)"
 
 
 def check_operators() -> None:
@@ -101,9 +107,8 @@ def _onnx(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"ONNX needs {name}: pip install 'cmid_mm[onnx]', or -r "
-            f'requirements/onnx.txt ({error}); files of torch.export (.pt2) need '
-            'nothing more'
+            f'ONNX needs {name}: pip install {_extra("onnx", "onnx")} ({error}); '
+            'files of torch.export (.pt2) need nothing more'
         ) from error
 
 

@@ -69,13 +69,17 @@ def record_traceback(error: Exception) -> str | None:
         error: As it was caught.
 
     Returns:
-        The file; None if there is none.
+        The file; None if there is none, or it cannot be written: then the error itself
+        matters more.
     """
     for handler in MMLogger.get_current_instance().handlers:
         if isinstance(handler, logging.FileHandler):
             text = ''.join(traceback.format_exception(error))
-            with open(handler.baseFilename, 'a', encoding='utf-8') as log:
-                log.write(text)
+            try:
+                with open(handler.baseFilename, 'a', encoding='utf-8') as log:
+                    log.write(text)
+            except OSError:
+                return None
             return handler.baseFilename
     return None
 

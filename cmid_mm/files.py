@@ -3,6 +3,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import platform
 import shutil
@@ -57,6 +58,19 @@ def read_regular(path: str | os.PathLike[str], most: int = MAX_TEXT_BYTES) -> by
                 'read at once; divide it, or remove it if it is no such file'
             )
         return file.read()
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """The digest of what a file holds, which need not fit into memory.
+
+    Args:
+        path: The file.
+    """
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _open_at_once(path: str, flags: int) -> int:

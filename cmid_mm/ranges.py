@@ -7,10 +7,11 @@ is what an error calls the type. No number of a config may be infinite or NaN, e
 where it is declared :data:`AnyNumber`.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, AllowInfNan
 
 
@@ -27,7 +28,25 @@ def _range(low: float, is_open: bool) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _never(value: int) -> int:
+    if value < 1 and value != -1:
+        raise ValueError
+    return value
+
+
+def _level(value: int | str) -> int | str:
+    # Of a known name it is the number.
+    if isinstance(value, str) and isinstance(logging.getLevelName(value), str):
+        raise ValueError
+    return value
+
+
 Count = Annotated[int, Ge(1), 'a whole number of at least 1']
+CountOrNever = Annotated[
+    int,
+    AfterValidator(_never),
+    'a whole number of at least 1, or -1 for none',
+]
 Several = Annotated[int, Ge(2), 'a whole number of at least 2']
 Index = Annotated[int, Ge(0), 'a whole number of at least 0']
 Positive = Annotated[float, Gt(0), 'a number above 0']
@@ -48,4 +67,13 @@ AnyNumber = Annotated[float, AllowInfNan(True), 'a number']
 Numbers = Annotated[Sequence[float], MinLen(1), 'numbers, one for each band']
 Deviations = Annotated[
     Sequence[Positive], MinLen(1), 'numbers above 0, one for each band'
+]
+#: Of moving averages, how much of the one before stays.
+Decays = Annotated[
+    Sequence[Annotated[float, Ge(0), Lt(1)]], 'numbers of at least 0, each below 1'
+]
+LogLevel = Annotated[
+    int | str,
+    AfterValidator(_level),
+    'DEBUG, INFO, WARNING, ERROR, CRITICAL or a number',
 ]

@@ -1,19 +1,19 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Workers of data loaders that die or hang: what is said, and how they are ended."""
 
+import logging
 import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from .being_read import last_read
 
@@ -42,10 +42,10 @@ _ADVICE = {
     'file was cut off while it was read',
 }
 _CRASHED = 'mostly a decoder has failed at a damaged file: look at it, or remove it'
-#: In it data loaders wait.
-_FETCH = _BaseDataLoaderIter.__next__.__code__
 #: Seconds that killed processes have to end; longer ones hang in the kernel.
 _END_SECONDS = 10.0
+#: Seconds after which a process that dies is known as dead, however busy the machine.
+_KNOWN_SECONDS = 1.0
 
 
 def explain_worker_fault(error: BaseException) -> str | None:
@@ -58,79 +58,73 @@ def explain_worker_fault(error: BaseException) -> str | None:
         Which worker, what happened to it, its last file and what to do; None of any
         other error.
     """
+    workers = _workers_of(error)
+    if isinstance(error, OSError | EOFError):
+        return _text_of_ends(_ends_behind(workers), workers)
     if not isinstance(error, RuntimeError):
         return None
-    text, workers = str(error), _workers_of(error)
+    text = str(error)
     late, died = _LATE.search(text), _DIED.search(text)
     if late:
         return _text_of_late(float(late[1]), workers)
     if not died:
         return None
-    texts = []
+    ends = {}
     for process in map(int, died[1].split(',')):
-        worker = workers.get(process)
-        code = getattr(worker, 'exitcode', None)
+        code = getattr(workers.get(process), 'exitcode', None)
         name = _signal_name(code, died[2])
-        end = (
-            f'was killed by {name}' if name else f'ended with status {died[3] or code}'
-        )
+        ends[process] = (name, died[3] or code)
+    return _text_of_ends(ends, workers)
+
+
+def _ends_behind(workers: dict[int, Any]) -> dict[int, tuple[str | None, Any]]:
+    """Signal or status with which workers have ended.
+
+    The connection to one that dies is closed some moments before it is known as dead.
+    """
+    latest = time.monotonic() + _KNOWN_SECONDS
+    while True:
+        codes = {process: worker.exitcode for process, worker in workers.items()}
+        ended = {process: code for process, code in codes.items() if code}
+        if ended or not workers or time.monotonic() > latest:
+            return {p: (_signal_name(code, None), code) for p, code in ended.items()}
+        time.sleep(0.01)
+
+
+def _text_of_ends(
+    ends: dict[int, tuple[str | None, Any]], workers: dict[int, Any]
+) -> str | None:
+    texts = []
+    for process, (name, code) in ends.items():
+        end = f'was killed by {name}' if name else f'ended with status {code}'
         advice = _ADVICE.get(name or '', _CRASHED)
         texts.append(f'{_worker(process, workers)} {end}{_file(process)}; {advice}')
-    return '. '.join(texts)
+    return '. '.join(texts) or None
 
 
-@contextmanager
-def waiting_ends(seconds: float) -> Iterator[None]:
-    """Let no data loader be waited for more than twice so many seconds.
-
-    Its own ``timeout`` is for batches that do not come. It does not count while the
-    memory of one that has come is asked for of a worker that has stopped since.
-
-    Args:
-        seconds: As ``timeout`` of the loader; 0 waits for ever.
-    """
-    if not seconds or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: FrameType | None = None
-
-    def look(number: int, frame: FrameType | None) -> None:
-        nonlocal before
-        while frame is not None and frame.f_code is not _FETCH:
-            frame = frame.f_back
-        last, before = before, frame
-        if frame is not None and frame is last:
-            before = None
-            raise RuntimeError(f'DataLoader timed out after {seconds:g} seconds')
-
-    handler = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        before = None
-
-
-def leave_if_hanging(text: str) -> None:
-    """End the workers, and this process with status 1 if they cannot be ended.
+def leave_if_hanging(text: str, status: int) -> None:
+    """End the workers, and this process if they cannot be ended.
 
     Python waits at its end for those that torch asked to end, for ever if they are
     stopped or wait in the kernel for storage.
 
     Args:
         text: What to say before.
+        status: With which this process ends then.
     """
     children = multiprocessing.active_children()
+    if not children:
+        return
     with _deaths_untold():
         for child in children:
             child.kill()
         for child in children:
             child.join(_END_SECONDS / len(children))
     if multiprocessing.active_children():
-        os.write(2, f'{text}\n'.encode())
-        os._exit(1)
+        logging.shutdown()
+        sys.stdout.flush()
+        os.write(2, text.encode())
+        os._exit(status)
 
 
 @contextmanager

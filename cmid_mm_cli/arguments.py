@@ -31,28 +31,48 @@ def user_errors(
     def wrapper() -> None:
         try:
             main()
+            _end_workers(0)
+        except SystemExit as end:
+            _end_workers(end.code)
+            raise
         except (KeyboardInterrupt, Exception) as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
             request = _request_to_end(error)
             if isinstance(request, SystemExit):
+                _end_workers(request.code)
                 raise request from None
             if request or not isinstance(error, Exception):
                 hint = f'; {if_interrupted}' if if_interrupted else ''
                 print(f'Interrupted{hint}.', file=sys.stderr)
                 sys.exit(130)
-            from cmid_mm.explaining import explain, record_traceback
-            from cmid_mm.worker_faults import leave_if_hanging
+            try:
+                from cmid_mm.explaining import explain, record_traceback
+                from cmid_mm.worker_faults import leave_if_hanging
+            except ImportError:  # of what cmid_mm needs, as the error says
+                sys.exit(f'error: {error} ({TRACEBACK_VARIABLE}=1 shows where)')
 
             log = record_traceback(error)
             text = f'error: {explain(error)}'
             shown = (
                 f'{log} says where' if log else f'{TRACEBACK_VARIABLE}=1 shows where'
             )
-            leave_if_hanging(f'{text} ({shown})')
+            leave_if_hanging(f'{text} ({shown})\n', 1)
             sys.exit(f'{text} ({shown})')
 
     return wrapper
+
+
+def _end_workers(code: Any) -> None:
+    """End workers that are left, which Python would wait for, stopped ones for ever."""
+    text, status = (f'{code}\n', 1) if isinstance(code, str) else ('', code or 0)
+    if 'multiprocessing' in sys.modules:  # else nothing heavy is imported
+        from multiprocessing import active_children
+
+        if active_children():
+            from cmid_mm.worker_faults import leave_if_hanging
+
+            leave_if_hanging(text, status)
 
 
 def _request_to_end(error: BaseException) -> BaseException | None:

@@ -34,6 +34,7 @@ LINKED = (
     'cmid_mm/**/*.py',
     'configs/**/*.py',
     'configs/**/*.yaml',
+    'docs/*.css',
     'docs/images/*',
     'notebooks/*.ipynb',
     'requirements/*.txt',

@@ -14,11 +14,13 @@ from torch.utils.data import default_collate
 from tests.end_to_end.pretraining import write_images
 
 FOLDER = Path(__file__).parents[1] / 'configs' / 'cmid'
-#: Of photographs; those of other bands are in test_recipe_configs.py.
+#: Of photographs; those of other bands are in test_recipe_configs.py, continued
+#: pre-training in test_continued_configs.py.
 CONFIGS = sorted(
     path.stem
     for path in FOLDER.glob('*.py')
     if len(Config.fromfile(path).data_preprocessor.mean) == 3
+    and not path.stem.startswith('cmid-distil')
 )
 #: Backbones of few blocks, as wide as those of the configs.
 FEW_BLOCKS = {

@@ -2,9 +2,13 @@
 """Errors of runs in the words of their configs."""
 
 import inspect
+import logging
+import shutil
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS
 from mmengine.runner import Runner
 from torch import nn
@@ -225,3 +229,20 @@ def test_the_place_is_that_with_most_in_common():
     assert place_of(cfg, dict(type='A', x=3)) == 'a'
     assert place_of(cfg, dict(type='B')) is None
     assert place_of(None, dict(type='A')) is None
+
+
+def test_an_error_is_told_though_the_log_is_gone(tmp_path, monkeypatch):
+    """As the disk that is full, or away, is the cause of many."""
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    handler = logging.FileHandler(folder / 'run.log')
+    handler.close()
+    shutil.rmtree(folder)
+    logger = SimpleNamespace(handlers=[handler])
+    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: logger)
+
+    def fail():
+        raise ValueError('told all the same')
+
+    with pytest.raises(SystemExit, match=r'^error: told all the same \('):
+        user_errors(fail)()

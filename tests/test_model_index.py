@@ -9,10 +9,12 @@ from pathlib import Path
 
 import mmpretrain
 import pytest
+import torch
 import yaml
 from modelindex.load_model_index import load
 
 import cmid_mm  # noqa: F401
+from cmid_mm.checkpoints import CheckpointError, load_weights
 from cmid_mm.configs import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,15 @@ def test_mmpretrain_knows_the_names():
     model = mmpretrain.get_model('cmid_r18_scenes')
     assert type(model).__name__ == 'CMID'
     assert Path(model._config.filename) == ROOT / 'configs/cmid/cmid_r18_scenes.py'
+
+
+def test_files_of_other_networks_are_refused_as_the_page_says(tmp_path):
+    other = tmp_path / 'other.pth'
+    torch.save(dict(state_dict={'backbone.layer9.weight': torch.ones(1)}), other)
+    mmpretrain.get_model('resnet18_demo', pretrained=str(other))  # logs it
+    model = mmpretrain.get_model('resnet18_demo')
+    with pytest.raises(CheckpointError, match='Weights missing in the file: 102'):
+        load_weights(model, other)
 
 
 @pytest.mark.parametrize(

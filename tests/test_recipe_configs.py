@@ -77,6 +77,7 @@ def test_there_is_a_kind_of_scenes_for_each_recipe():
         path.stem
         for path in FOLDER.glob('*.py')
         if load_config(str(path)).train_dataloader.dataset.type == 'SceneWindows'
+        and not path.stem.startswith('cmid-distil')
     }
     assert recipes == set(KINDS)
 

@@ -5,6 +5,7 @@ import collections
 import os
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -100,6 +101,10 @@ def test_formulas_are_drawn_without_a_script(site):
     assert counts['math'] >= source.count('```math') > 5
     text = built(site, ROOT / 'docs/method.md').read_text()
     assert 'arithmatex' in text and r'\(' not in text and r'\[' not in text
+    # Browsers do not break the lines of these; blocks scroll on a phone.
+    inline = re.findall(r'<math[^>]*"inline".*?</math>', text)
+    longest = max(len(unescape(re.sub('<.*?>', '', each))) for each in inline)
+    assert len(inline) > 5 and longest < 40
 
 
 def test_every_type_that_a_config_may_name_is_listed(site):

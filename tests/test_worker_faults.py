@@ -4,18 +4,19 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
-import torch
 from torch.utils.data import DataLoader, Dataset
 
+from cmid_mm import worker_faults
 from cmid_mm.being_read import being_read, last_read
 from cmid_mm.explaining import explain
 from cmid_mm.worker_faults import (
     explain_worker_fault,
     leave_if_hanging,
-    waiting_ends,
 )
+from cmid_mm_cli import user_errors
 
 
 class Faulty(Dataset):
@@ -45,7 +46,7 @@ def fault_of(number, reads=True, **options):
         list(loader)
     text = explain(caught.value)
     assert text == explain_worker_fault(caught.value)
-    leave_if_hanging('')
+    leave_if_hanging('', 1)
     assert not multiprocessing.active_children()
     return text
 
@@ -77,28 +78,51 @@ def test_stopped_worker_is_told_with_its_file_and_ended():
     assert 'worker 1' not in text and 'train_dataloader.timeout' in text
 
 
-class StopsAfterwards(Dataset):
-    """The worker has stopped when the memory of its batch is asked for."""
+class Dying:
+    """As the iterator of a loader whose worker's connection ends before it does."""
 
-    def __len__(self):
-        return 2
+    def __init__(self, worker):
+        self._workers = [worker]
 
-    def __getitem__(self, index):
-        with being_read('/data/last.tif'):
-            number = os.getpid()
-        threading.Timer(0.3, os.kill, (number, signal.SIGSTOP)).start()
-        return torch.zeros(9)
+    def fetch(self, error):
+        raise error
 
 
-def test_waiting_for_the_memory_of_a_batch_ends():
-    loader = DataLoader(StopsAfterwards(), num_workers=1)
-    with pytest.raises(RuntimeError) as caught, waiting_ends(1):
-        batches = iter(loader)
-        time.sleep(1)
-        next(batches)
-    text = explain(caught.value)
-    leave_if_hanging('')
-    assert 'is stopped after it read /data/last.tif' in text
+@pytest.mark.parametrize('kind', [EOFError, ConnectionResetError])
+@pytest.mark.parametrize('dies', [True, False])
+def test_a_connection_that_ends_is_told_as_the_death_behind_it(kind, dies, monkeypatch):
+    monkeypatch.setattr(worker_faults, '_KNOWN_SECONDS', 5.0 if dies else 0.05)
+    worker = multiprocessing.get_context('fork').Process(
+        target=time.sleep, args=(60,), daemon=True
+    )
+    worker.start()
+    if dies:
+        threading.Timer(0.1, worker.kill).start()
+    with pytest.raises(kind) as caught:
+        Dying(worker).fetch(kind('by peer'))
+    text = explain_worker_fault(caught.value)
+    worker.kill()
+    worker.join()
+    if dies:
+        assert f'worker 0 of a data loader (process {worker.pid}) was killed by' in text
+    else:
+        assert text is None
+
+
+def test_a_command_that_is_done_does_not_wait_for_a_stopped_worker():
+    def main():
+        worker = multiprocessing.get_context('fork').Process(
+            target=time.sleep, args=(60,), daemon=True
+        )
+        worker.start()
+        os.kill(worker.pid, signal.SIGSTOP)
+        if stops:
+            raise SystemExit(75)
+
+    for stops in (False, True):
+        with pytest.raises(SystemExit) if stops else nullcontext():
+            user_errors(main)()
+        assert not multiprocessing.active_children()
 
 
 def test_other_errors_are_none_of_workers():

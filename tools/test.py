@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     from cmid_mm.inference import read_fitting_checkpoint
     from cmid_mm.inference.pictures_hook import PredictionPicturesHook
     from cmid_mm.overrides import merge_options
-    from cmid_mm.worker_faults import waiting_ends
+    from cmid_mm.waiting import waiting_ends
 
     cfg = load_config(args.config)
     launch.warn_of_misspelt_keys(cfg)
@@ -105,8 +105,7 @@ def main(args: argparse.Namespace) -> None:
     if args.show_dir:
         pictures = PredictionPicturesHook(args.show_dir, args.score_thr, args.bands)
         runner.register_hook(pictures)
-    timeout = (cfg.get('test_dataloader') or {}).get('timeout', 0)
-    with waiting_ends(timeout):
+    with waiting_ends():
         metrics = runner.test()
     if args.json and is_main_process():
         record = dict(

@@ -121,7 +121,9 @@ def main(args: argparse.Namespace) -> None:
     register_loaders(read)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     runner = (FaultTolerantRunner if args.verbose else QuietRunner).from_cfg(cfg)
-    for report in check_backbones(runner.model):
+    # A file that the student and a frozen target share is told of once, of the student.
+    reports = {r.path: r for r in reversed(check_backbones(runner.model))}
+    for report in reports.values():
         compare_images(cfg, report)
     read |= read_start(runner)
     check_batches(runner.train_loop)

@@ -2,6 +2,7 @@
 from . import openmmlab  # noqa: F401
 from .exporting import EXPORT_LAYOUTS, export_backbone
 from .finding import FoundBackbone, find_backbone
+from .fitting import load_weights
 from .inspection import inspect_checkpoint
 from .loading import LoadReport, load_backbone, match_backbone
 from .published import convert_checkpoint
@@ -18,6 +19,7 @@ __all__ = [
     'find_backbone',
     'inspect_checkpoint',
     'load_backbone',
+    'load_weights',
     'match_backbone',
     'normalization',
     'read_checkpoint',

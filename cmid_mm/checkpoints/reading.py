@@ -18,7 +18,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
 from ..files import whole_file
-from .damage import damaged_entry
+from .damage import damaged_entry, other_digest
 from .foreign_files import foreign_kind, what_is_there
 from .inert import InertContent, InertObject, ModuleWeights, read_inert
 
@@ -113,6 +113,11 @@ def read_content(
     starts_as_zip = start.startswith(b'PK')
     if foreign := foreign_kind(path, start):
         raise CheckpointError(f'{path} {foreign}')
+    if verify and (digest := other_digest(path)):
+        raise CheckpointError(
+            f'{path} is damaged or another file: its SHA-256 begins with '
+            f'{digest[:8]}, expected that in its name; download or copy it once more'
+        )
     # What stands in a file decides, else its name.
     is_torch = starts_as_zip or start.startswith(_PICKLE)
     if _is_safetensors(start) or (path.suffix == '.safetensors' and not is_torch):

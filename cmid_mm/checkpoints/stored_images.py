@@ -29,7 +29,20 @@ def normalization(checkpoint: Mapping[str, Any]) -> dict[str, list[float]]:
         normalises no image.
     """
     meta = meta_of(checkpoint)
-    for settings in (meta, *parts_named('data_preprocessor', stored_config(meta))):
+    return _normalization(meta) or config_normalization(stored_config(meta))
+
+
+def config_normalization(cfg: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mean and standard deviation of the bands by a config, as :func:`normalization`.
+
+    Args:
+        cfg: The config.
+    """
+    return _normalization(*parts_named('data_preprocessor', cfg))
+
+
+def _normalization(*places: Mapping[str, Any]) -> dict[str, list[float]]:
+    for settings in places:
         mean, std = _numbers(settings.get('mean')), _numbers(settings.get('std'))
         if mean and len(mean) == len(std) and min(std) > 0:
             return dict(mean=mean, std=std)

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..configs import load_config
+from ..files import sha256_of
 from ..overrides import merge_options
 from .spec import Method, Spec, TrainedTask, for_backbone
 
@@ -162,8 +163,4 @@ def file_hash(path: str) -> str:
     """Stands for the content of a file."""
     if not Path(path).is_file():
         return 'missing'
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:12]
+    return sha256_of(path)[:12]

@@ -52,7 +52,11 @@ class About:
 
 
 def ending_of(place: Place | None) -> str:
-    """Of the file for the vectors of an image."""
+    """Of the file for the vectors of an image.
+
+    Raises:
+        ImportError: If the packages that write it are missing.
+    """
     corner = np.zeros((1, 2))
     if place is None:
         return '.npz'
@@ -66,6 +70,7 @@ def ending_of(place: Place | None) -> str:
             'have their vectors in .npz files, without polygons',
         )
         return '.npz'
+    parquet_library()
     return '.parquet'
 
 

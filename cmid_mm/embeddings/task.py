@@ -132,6 +132,18 @@ class Embedding(FindingTask):
         write_table(path, iter([findings]), self._about(result.image))
         return [path]
 
+    def write_strips(
+        self,
+        image: AnyImage,
+        grid: WindowGrid,
+        strips: range,
+        batch_size: int,
+        to: Unfinished,
+    ) -> None:
+        """Write what some rows of windows show, if what is made of it can be."""
+        ending_of(image.place)
+        super().write_strips(image, grid, strips, batch_size, to)
+
     def join_strips(
         self, image: AnyImage, grid: WindowGrid, to: Unfinished
     ) -> tuple[list[Path], Any]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..checkpoints import CheckpointError, read_checkpoint
 from ..files import whole_file
 from ..isolation import RandomState
-from .step_guard import StepGuard
+from .step_guard import StepGuard, numbers_of
 
 #: Marks a mapping that stands for an object.
 _KIND = '__kind__'
@@ -50,6 +50,8 @@ def save_batch(
     """
     scaler = getattr(wrapper, 'loss_scaler', None)
     info = runner.message_hub.runtime_info
+    model = get_ori_model(runner.model)
+    numbers = numbers_of(model)
     content = {
         'config': Path(runner.cfg.filename or f'{runner.timestamp}.py').name,
         'iteration': runner.iter + 1,
@@ -60,7 +62,13 @@ def save_batch(
         'loss_scale': scaler.get_scale() if scaler is not None else 1.0,
         'clock': {name: info[name] for name in _CLOCK if name in info},
         'batch': encode(data_batch),
-        'state_dict': weights_to_cpu(get_ori_model(runner.model).state_dict()),
+        'state_dict': weights_to_cpu(model.state_dict()),
+        # Those alone that are not what the config says.
+        'numbers': {
+            name: value
+            for name, value in numbers.items()
+            if value != wrapper.numbers.get(name)
+        },
     }
     with whole_file(path) as part:
         torch.save(content, part)
@@ -76,7 +84,8 @@ def read_batch(path: Path) -> dict[str, Any]:
         CheckpointError: If it is no such file.
     """
     content = read_checkpoint(path)
-    if not {'batch', 'random_state', 'state_dict', 'config'} <= content.keys():
+    expected = {'batch', 'random_state', 'state_dict', 'config', 'numbers'}
+    if not expected <= content.keys():
         raise CheckpointError(
             f'{path} is no batch of a skipped iteration; expected a file of '
             'WORK_DIR/sick_batches'

@@ -1,11 +1,10 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """What becomes of a training when its data cannot be had any more."""
 
-import signal
-import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from mmengine import dist
@@ -16,7 +15,8 @@ from mmengine.runner import Runner
 from ..checkpoints import CheckpointError
 from ..datasets.imagery import TooManyUnreadableError
 from ..images import UnreadableImageError
-from ..worker_faults import TIMEOUT, explain_worker_fault, waiting_ends
+from ..waiting import waiting_ends
+from ..worker_faults import TIMEOUT, explain_worker_fault
 from .hooks.preemption_hook import save_in_first
 
 
@@ -36,54 +36,43 @@ def set_timeouts(cfg: Config) -> None:
 def saved_on_data_fault(runner: Runner) -> Iterator[None]:
     """Save a checkpoint before an error of the data ends a training.
 
-    That is what was done until then, as long as the error comes between two iterations:
-    deaths of workers, of which a signal tells at any moment, wait for the end of the
-    iteration. Otherwise nothing is saved, and the last checkpoint is the one to resume.
+    That is what was done until then, as long as the error comes between two iterations,
+    as those of deaths of workers do. Otherwise nothing is saved, and the last
+    checkpoint is the one to resume.
 
     Args:
         runner: What trains inside.
     """
-    runner.register_hook(_WorkerDeaths())
-    loader: Any = runner.train_dataloader
-    timeout = loader.get('timeout') if isinstance(loader, dict) else loader.timeout
+
+    def leave(waits: FrameType) -> None:
+        _save(runner, _iterations_done(runner, traceback.walk_stack(waits)))
+
     try:
-        with waiting_ends(timeout or 0):
+        with waiting_ends(leave) as tell_death:
+            runner.register_hook(_WorkerDeaths(tell_death))
             yield
-    except (RuntimeError, TooManyUnreadableError, UnreadableImageError) as error:
-        if not isinstance(error, RuntimeError) or explain_worker_fault(error):
-            _save(runner, error)
+    except Exception as error:
+        of_images = isinstance(error, TooManyUnreadableError | UnreadableImageError)
+        if of_images or explain_worker_fault(error):
+            frames = traceback.walk_tb(error.__traceback__)
+            _save(runner, _iterations_done(runner, frames))
         raise
 
 
 class _WorkerDeaths(Hook):
-    """Defers the signal of the death of a worker to the end of the iteration."""
+    """Tells of the death of a worker at the end of an iteration."""
 
     priority = 'LOWEST'  # after all that changes the model
 
-    def __init__(self) -> None:
-        self._handler: Any = None
-        self._signal: tuple[Any, ...] | None = None
-
-    def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        """Keep signals from here on."""
-        if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGCHLD, self._keep)
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
 
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        """Hand on a signal that has come."""
-        kept, self._signal = self._signal, None
-        if self._handler is not None:
-            handler, self._handler = self._handler, None
-            signal.signal(signal.SIGCHLD, handler)
-            if kept and callable(handler):
-                handler(*kept)
-
-    def _keep(self, *received: Any) -> None:
-        self._signal = received
+        """Raise the error of one that has come meanwhile."""
+        self._tell()
 
 
-def _save(runner: Runner, error: Exception) -> None:
-    done = _iterations_done(runner, error)
+def _save(runner: Runner, done: int) -> None:
     if not done or not dist.is_main_process():
         return
     try:
@@ -99,9 +88,9 @@ def _save(runner: Runner, error: Exception) -> None:
     )
 
 
-def _iterations_done(runner: Runner, error: Exception) -> int:
+def _iterations_done(runner: Runner, frames: Iterable[tuple[FrameType, int]]) -> int:
     """Iterations after which the model is as a checkpoint has it; 0 within one."""
-    code = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    code = {frame.f_code for frame, _ in frames}
     if _WorkerDeaths.after_train_iter.__code__ in code:
         return runner.iter + 1  # which the loop has not counted yet
     within = {'run_iter', 'call_hook'} & {each.co_name for each in code}

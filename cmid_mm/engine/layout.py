@@ -1,14 +1,17 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """How a batch is spread over processes, and going on when that has changed."""
 
+import math
 import os
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch.distributed
+from mmengine import dist
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.hooks import IterTimerHook
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..checkpoints.reading import read_content
 
@@ -71,8 +74,9 @@ def keep_step_size(cfg: Config) -> None:
     """Let a run go on in other processes with as many images of a step as before.
 
     With fewer processes, gradients of several iterations are gathered; with more, each
-    takes fewer images. If neither comes out even, that is said with the learning rate
-    that belongs to the new number.
+    takes fewer images. In a run that counts iterations these have to stay what they
+    are: there the batch of each process alone is changed. If nothing comes out even,
+    that is said with the learning rate that belongs to the new number.
 
     Args:
         cfg: The config of a run, changed in place. One that is not resumed, or from a
@@ -88,12 +92,15 @@ def keep_step_size(cfg: Config) -> None:
         return
     loader, wrapper = cfg.train_dataloader, cfg.optim_wrapper
     text = f'--resume: {before.processes} processes before, {processes} now: '
-    if before.per_step % (processes * loader.batch_size) == 0:
+    by_epoch = not cfg.get('train_cfg', {}).get('max_iters')
+    if by_epoch and before.per_step % (processes * loader.batch_size) == 0:
         counts = before.per_step // (processes * loader.batch_size)
         wrapper.accumulative_counts = counts
         text += f'optim_wrapper.accumulative_counts={counts}'
-    elif before.accumulative == 1 and before.per_step % processes == 0:
-        loader.batch_size = before.per_step // processes
+    elif (
+        not by_epoch or before.accumulative == 1
+    ) and before.per_iteration % processes == 0:
+        loader.batch_size = before.per_iteration // processes
         text += f'train_dataloader.batch_size={loader.batch_size}'
     else:
         counts = wrapper.get('accumulative_counts', 1)
@@ -112,6 +119,73 @@ def keep_step_size(cfg: Config) -> None:
     print(f'{text} keeps {before.per_step} images of a step')
 
 
+def go_on(runner: Runner) -> None:
+    """Let a run of mmengine's loops go on with another number of processes or batch.
+
+    With the loop by epochs, the epoch goes on behind the images that it has seen, and
+    schedules at the same part of the run. That by iterations just counts on, so that
+    what changes is said.
+
+    Args:
+        runner: A run that is about to train. What it has now is noted in it, and so in
+            its checkpoints. Those with batches of changing size are left alone.
+    """
+    loop: Any = runner.train_loop
+    loader = loop.dataloader
+    sampler = loader.batch_sampler
+    batch_size = getattr(sampler, 'batch_size', None)
+    if not batch_size:
+        return
+    before = Layout.saved_in(runner.message_hub.runtime_info)
+    now = Layout(
+        images=len(loader.dataset),
+        processes=dist.get_world_size(),
+        batch_size=batch_size,
+        accumulative=(runner.cfg.get('optim_wrapper') or {}).get(
+            'accumulative_counts', 1
+        ),
+        epoch=runner.epoch,
+        iteration=runner.iter,
+        seen=0,
+    )
+    now.save(runner)
+    if before is None or before.per_iteration == now.per_iteration:
+        return
+    text = (
+        f'Iterations have {now.per_iteration} images in {now.processes} process(es), '
+        f'before they had {before.per_iteration} in {before.processes}: '
+    )
+    if not isinstance(loop, EpochBasedTrainLoop) or now.images != before.images:
+        runner.logger.warning(
+            f'{text}the run counts on from iteration {runner.iter} and sees '
+            f'{now.per_iteration / before.per_iteration:.4g} times the images in those '
+            'that remain, in another order, with the learning rate as it was. To keep '
+            'them, give train_dataloader.batch_size so that all processes together '
+            f'have {before.per_iteration}'
+        )
+        return
+    each = math.ceil(before.images / before.processes) / before.batch_size
+    length = (
+        math.floor(each) if getattr(sampler, 'drop_last', False) else math.ceil(each)
+    )
+    seen = (runner.iter - runner.epoch * length) * before.per_iteration
+    seen = min(max(seen, 0), now.images)
+    iteration = runner.epoch * len(loader) + seen // now.per_iteration
+    runner.logger.warning(
+        f'{text}iteration {runner.iter} is {iteration} of {runner.max_iters} now; '
+        f'{now.images - seen} images of epoch {runner.epoch + 1} remain'
+    )
+    loop._iter = iteration
+    for hook in runner.hooks:
+        if isinstance(hook, IterTimerHook):
+            hook.before_train(runner)  # it counts from here
+    replace(now, iteration=iteration).save(runner)
+    replay_schedules(runner, iteration, 1)
+    runner.optim_wrapper.initialize_count_status(
+        runner.model, iteration, runner.max_iters
+    )
+
+
 def replay_schedules(runner: Runner, iterations: int, lr_ratio: float) -> None:
     """Bring learning rates and the like to where they are after some iterations.
 
@@ -119,12 +193,12 @@ def replay_schedules(runner: Runner, iterations: int, lr_ratio: float) -> None:
     they were saved.
 
     Args:
-        runner: A resumed run.
+        runner: A resumed run; one that was built without a config keeps its schedules.
         iterations: Iterations, as they are counted now.
         lr_ratio: By what the learning rates of the checkpoint are scaled.
     """
     schedulers: Any = runner.param_schedulers
-    if not schedulers:
+    if not schedulers or 'param_scheduler' not in runner.cfg:
         return
     old = [s for part in _parts(schedulers) for s in part]
     for name in {scheduler.param_name for scheduler in old}:

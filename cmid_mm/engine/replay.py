@@ -80,10 +80,12 @@ def replay_batch(
     cfg = load_config(file)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = revert_sync_batchnorm(build_model(cfg))
+    order_alike(model, list(content['state_dict']))
     load_weights(model, path)
     model.to(device).train()
-    if hasattr(model, 'teacher_is_updated'):
-        model.teacher_is_updated = True
+    for name, value in content['numbers'].items():
+        place, _, attribute = name.rpartition('.')
+        setattr(model.get_submodule(place), attribute, value)
     replay = Replay(content)
     batch = decode(content['batch'])
     replay.note('input', 'batch', batch)
@@ -104,6 +106,26 @@ def replay_batch(
             replay.parameters.append(name)
             replay.note('gradient', name, parameter.grad)  # if no feature's was
     return replay
+
+
+def order_alike(model: nn.Module, names: list[str]) -> None:
+    """Put parts that are called by name in the order of a run.
+
+    The config in a work folder is sorted. In another order random numbers and sums are
+    others.
+
+    Args:
+        model: Changed in place.
+        names: Those of the run's weights.
+    """
+    for place, module in model.named_modules():
+        if isinstance(module, nn.ModuleDict):
+            first = f'{place}.' if place else ''
+            found = [name[len(first) :] for name in names if name.startswith(first)]
+            order = dict.fromkeys(name.partition('.')[0] for name in found)
+            parts = {part: module.pop(part) for part in list(module)}
+            module.update({part: parts.pop(part) for part in order if part in parts})
+            module.update(parts)
 
 
 def precision(cfg: Config, device: str) -> torch.autocast:

@@ -39,11 +39,13 @@ class StepGuard(OptimWrapper):
             ``'state'`` and ``'gradients'``; empty if it was sound.
         is_own: Whether the loss or the state of this process was among it.
         random_state: Random state before the forward pass.
+        numbers: What :func:`numbers_of` the model was at first.
     """
 
     sick: tuple[str, ...] = ()
     is_own = False
     random_state: RandomState
+    numbers: dict[str, float]
     _step_is_lost = False
     _overflows = 0
     _places: list[tuple[Mapping[str, Any], str]]
@@ -51,6 +53,7 @@ class StepGuard(OptimWrapper):
 
     def watch(self, model: nn.Module) -> None:
         """Say whose states have to be kept."""
+        self.numbers = numbers_of(get_ori_model(model))
         # By where they are: what a model puts in their place is its state, too.
         self._places = [
             (tensors, name)
@@ -146,6 +149,25 @@ def averages_of(module: nn.Module) -> Mapping[str, Any]:
     if not isinstance(module, BaseAveragedModel):
         return {}
     return dict(module.named_parameters())
+
+
+def numbers_of(model: nn.Module) -> dict[str, float]:
+    """Numbers and switches that modules hold beside their weights and buffers.
+
+    Hooks change some as training goes on, such as the share of a loss.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Numbers by module and name.
+    """
+    return {
+        f'{place}.{name}': value
+        for place, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, int | float) and name[0] != '_' and name != 'training'
+    }
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..being_read import being_read
 from .distance import AtDistance, at_distance
 from .errors import NoValidPixelError
-from .limits import check_no_pipe
+from .limits import check_decoded, check_no_pipe
 from .names import image_path, is_local
 from .notices import say_once
 from .photographs import (
@@ -29,6 +29,7 @@ from .rasters import RASTER_EXTENSIONS, Raster
 from .source import Source
 from .values import (
     fill_missing,
+    reduced_shape,
     resize_by_area,
     to_display_range,
     to_network_input,
@@ -159,7 +160,8 @@ class ImageFile:
 
         Args:
             reading: Which bands, and what is missing.
-            window: Part to read. Defaults to None, the whole image.
+            window: Part to read; what of it lies beyond the edges of the image counts
+                as missing. Defaults to None, the whole image.
             min_size: Reduce by a whole factor, so that both sides of the result stay
                 at least this large (unless the image is smaller). Defaults to None,
                 full resolution.
@@ -171,7 +173,7 @@ class ImageFile:
             UnreadableImageError: If the pixels cannot be read.
             BandMismatchError: If the file has not the bands.
             ValueError: If the image was opened at another distance on the ground, or
-                with another mask, than ``reading`` says.
+                with another mask, than ``reading`` says; if the window lies outside.
         """
         header = self.header
         for asked, opened in (
@@ -193,10 +195,46 @@ class ImageFile:
             )
         whole = (0, 0, header.height, header.width)
         with being_read(self.path):
-            pixels = self._source.read(bands, window or whole, min_size, reading.nodata)
+            pixels = self._read(bands, window or whole, min_size, reading.nodata)
         if pixels.valid is not None and pixels.valid.all():
             pixels.valid = None
         return pixels
+
+    def _read(
+        self,
+        bands: list[int],
+        window: Window,
+        min_size: int | None,
+        marker: float | None,
+    ) -> Pixels:
+        """Read what of a window lies within the image; the rest is missing."""
+        top, left, height, width = window
+        bottom, right = min(top + height, self.height), min(left + width, self.width)
+        first, begin = max(top, 0), max(left, 0)
+        inside = first, begin, bottom - first, right - begin
+        extent = f'{self.path}, which is {self.width} x {self.height} pixels'
+        if min(inside[2:]) <= 0:
+            place = '' if self.place is None else f' ({self.place})'
+            raise ValueError(
+                f'window {window} (top, left, height, width in pixels) is empty or '
+                f'outside of {extent}{place}'
+            )
+        if inside == (top, left, height, width):
+            return self._source.read(bands, window, min_size, marker)
+        say_once(
+            'beyond',
+            f'window {window} (top, left, height, width in pixels) reaches beyond '
+            f'{extent}; what lies there counts as missing',
+        )
+        check_decoded(self.path, height, width, [self.header.dtype] * len(bands))
+        part = self._source.read(bands, inside, None, marker)
+        values = np.zeros((height, width, len(bands)), part.values.dtype)
+        valid = np.zeros(values.shape, bool)
+        here = np.s_[first - top : bottom - top, begin - left : right - left]
+        values[here] = part.values
+        valid[here] = True if part.valid is None else part.valid
+        shape = reduced_shape(height, width, min_size)
+        return Pixels(*resize_by_area(values, valid, shape))
 
     def load(
         self, reading: Reading, window: Window | None = None

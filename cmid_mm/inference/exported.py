@@ -1,9 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Exported networks in place of models: the same images in, the same results out."""
 
-import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..configs import scope_of
 from ..dependencies import onnx_runtime
+from ..files import sha256_of
 
 #: Endings of exported networks.
 ENDINGS = ('.onnx', '.pt2')
@@ -54,7 +55,10 @@ class ExportedNetwork:
             if path.suffix == '.onnx':
                 self._run = self._session(path)
             else:
-                program = torch.export.load(path)
+                with warnings.catch_warnings():
+                    # Weights are read from a buffer that nothing writes to.
+                    warnings.filterwarnings('ignore', 'The given buffer is not writ')
+                    program = torch.export.load(path)
                 self._run = program.module().to(self._device)
         except ImportError:
             raise
@@ -225,8 +229,9 @@ def read_side_car(path: Path) -> dict[str, Any]:
     """
     beside = side_car(path)
     if path.suffix not in ENDINGS or not path.is_file():
+        found = 'is no exported network' if path.exists() else 'does not exist'
         raise ExportedNetworkError(
-            f'{path} is no exported network; expected a file ending in '
+            f'{path} {found}; expected a file ending in '
             f'{" or ".join(ENDINGS)} that cmid-mm export wrote'
         )
     try:
@@ -241,7 +246,7 @@ def read_side_car(path: Path) -> dict[str, Any]:
         raise ExportedNetworkError(
             f'{beside} is no side-car of cmid-mm export: {error}; export it anew'
         ) from error
-    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+    if sha256_of(path) != digest:
         raise ExportedNetworkError(
             f'{beside} belongs to another file than {path.name}, or one of both is '
             'damaged; copy both once more'

@@ -98,7 +98,8 @@ class Saver:
 
         def fail(path: Path, error: Exception) -> None:
             self.task.progress.finish()
-            if on_error is None:
+            # A package that is missing is missing for all.
+            if on_error is None or isinstance(error, ImportError):
                 raise error
             on_error(path, error)
 

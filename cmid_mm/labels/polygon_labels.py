@@ -69,7 +69,8 @@ class LayerPolygons:
         else:
             frame = self._whole.get('whole', self._read)
             left, bottom, right, top = bounds_in(bounds, place.crs, frame.crs)
-            frame = reprojected(frame.cx[left:right, bottom:top], place.crs)
+            near = frame.cx[left:right, bottom:top]
+            frame = reprojected(named.path, near, place.crs)
         if self._order is not None:
             frame = frame.sort_values(self._order, kind='stable', na_position='first')
         return PixelPolygons(frame.geometry.array, place, named.indices(frame))

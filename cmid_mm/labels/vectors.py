@@ -23,6 +23,13 @@ from .recent import Recent
 #: to another reference system: longer ones are divided, as they become curves.
 _STRAIGHT = 0.02, 2000.0
 
+#: Corners that a layer may get by that, some 2 GB.
+_MOST_CORNERS = 100_000_000
+
+#: Metres from the origin of a projected system beyond which there is nothing: some
+#: number their zones in front of coordinates of eight digits.
+_FARTHEST = 1e8
+
 #: Degrees around the places for which a reference system is made, where its
 #: coordinates still have a meaning.
 _NEAR = 45.0
@@ -82,8 +89,8 @@ def read_vectors(
             f'{path}: cannot be read as a vector layer ({error})'
         ) from None
     frame = _polygons(path, frame, refused=bounds is None)
-    _check_degrees(path, frame)
-    return frame if crs is None else reprojected(frame, crs)
+    _check_extent(path, frame)
+    return frame if crs is None else reprojected(path, frame, crs)
 
 
 def bounds_in(bounds: Bounds, crs: Any, other: Any) -> Bounds:
@@ -228,24 +235,38 @@ def _polygons(path: str | Path, frame: Any, refused: bool) -> Any:
     return frame[~frame.geometry.is_empty]
 
 
-def _check_degrees(path: str | Path, frame: Any) -> None:
-    if frame.crs.is_geographic and len(frame):
-        far = np.abs(frame.total_bounds).max()
-        if far > 360:
-            raise LabelError(
-                f'{path}: has coordinates of {far:g} in {frame.crs.to_string()}, which '
-                'are no degrees; a GeoJSON without "crs" is in longitude and latitude. '
-                'Write it again in its reference system (ogr2ogr -a_srs EPSG:CODE '
-                'new.gpkg FILE)'
-            )
+def _check_extent(path: str | Path, frame: Any) -> None:
+    """Refuse coordinates that are no place of the Earth."""
+    if not len(frame):
+        return
+    crs, far = frame.crs, np.abs(frame.total_bounds).max()
+    if crs.is_geographic and not far <= 360:
+        raise LabelError(
+            f'{path}: has coordinates of {far:g} in {crs.to_string()}, which are no '
+            'degrees; a GeoJSON without "crs" is in longitude and latitude. Write it '
+            'again in its reference system (ogr2ogr -a_srs EPSG:CODE new.gpkg FILE)'
+        )
+    most = _FARTHEST / crs.axis_info[0].unit_conversion_factor
+    if not crs.is_geographic and not far <= most:
+        left, bottom, right, top = frame.total_bounds
+        raise LabelError(
+            f'{path}: reaches from ({left:g}, {bottom:g}) to ({right:g}, {top:g}) in '
+            f'{crs.to_string()}; expected coordinates of at most {most:g}, beyond which'
+            ' there is no place of the Earth. Correct the coordinates or the reference '
+            'system (in a map program: show the extent of the layer)'
+        )
 
 
-def reprojected(frame: Any, crs: Any) -> Any:
+def reprojected(path: str | Path, frame: Any, crs: Any) -> Any:
     """Polygons in another reference system, cut where that has no meaning.
 
     Args:
+        path: The file, for messages.
         frame: What :func:`read_vectors` gave.
         crs: The reference system.
+
+    Raises:
+        LabelError: If their edges are too long to be brought there.
     """
     import shapely
 
@@ -253,7 +274,16 @@ def reprojected(frame: Any, crs: Any) -> Any:
         return frame
     unit = frame.crs.axis_info[0].unit_conversion_factor
     step = _STRAIGHT[0] if frame.crs.is_geographic else _STRAIGHT[1] / unit
-    shapes = shapely.segmentize(np.array(frame.geometry.array), step)
+    shapes = np.array(frame.geometry.array)
+    corners = shapely.length(shapes).sum() / step
+    if not corners <= _MOST_CORNERS:
+        raise LabelError(
+            f'{path}: its edges are {corners:.2g} times as long as what stays straight '
+            f'in another reference system; expected at most {_MOST_CORNERS:g} times. '
+            f'Bring it to that of the images yourself (ogr2ogr -t_srs EPSG:CODE ...), '
+            'or cut it to their surroundings (ogr2ogr -clipdst ...)'
+        )
+    shapes = shapely.segmentize(shapes, step)
     frame = frame.set_geometry(shapes, crs=frame.crs)
     area, near = frame.crs.area_of_use, _near(crs)
     if near is not None and area is not None and area.east - area.west > 180:
@@ -349,6 +379,6 @@ class Area:
     def _laid_upon(self, place: Place) -> PixelPolygons:
         crs = placed(self.path, place, 'an image').crs
         shapes = self._brought.get(
-            crs, lambda: reprojected(self._frame, crs).geometry.array
+            crs, lambda: reprojected(self.path, self._frame, crs).geometry.array
         )
         return PixelPolygons(shapes, place, np.ones(len(shapes), np.uint8))

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -51,13 +51,20 @@ class Preprocess:
         self.mean = mean
         self.std = std
 
-    def __call__(self, images: Any, window: Window | None = None) -> Tensor:
+    def __call__(
+        self,
+        images: Any,
+        window: Window | None = None,
+        layout: Literal['HWC', 'CHW'] | None = None,
+    ) -> Tensor:
         """Prepare one image, or several of one size.
 
         Args:
-            images: A file, or an array (H, W, C) with all bands of a file, red first:
-                8 bits, or other numbers if the reading has a value range. Or a list.
+            images: A file, or an array with all bands of a file, red first: 8 bits, or
+                other numbers if the reading has a value range. Or a list.
             window: Part of a file to read: top, left, height, width in pixels.
+            layout: Order of the axes of arrays. Defaults to None: (H, W, C), and
+                arrays that could be (C, H, W) as well are refused.
 
         Returns:
             float32 (B, C, H, W); B is 1 of a single image.
@@ -66,8 +73,10 @@ class Preprocess:
             UnreadableImageError: If a file is missing or broken.
             BandMismatchError: If an image has not the bands.
             ValueError: If mean and standard deviation are not known, or the numbers
-                of an array have no value range.
+                of an array have no value range, or its layout is not clear.
         """
+        if layout not in (None, 'HWC', 'CHW'):
+            raise ValueError(f"layout must be 'HWC', 'CHW' or None, got {layout!r}")
         if self.mean is None or self.std is None:
             raise ValueError(
                 'the checkpoint does not tell how its images were normalised; give '
@@ -75,7 +84,7 @@ class Preprocess:
             )
         if isinstance(images, str) or not isinstance(images, Sequence):
             images = [images]
-        pixels = [self._read(image, window) for image in images]
+        pixels = [self._read(image, window, layout) for image in images]
         sizes = sorted({image.shape[:2] for image in pixels})
         if len(sizes) != 1:
             raise ValueError(
@@ -87,16 +96,38 @@ class Preprocess:
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return ((batch - mean) / std).contiguous()
 
-    def _read(self, image: Any, window: Window | None) -> NDArray[Any]:
-        if not isinstance(image, (str, Path)):
-            image = np.asarray(image)
-            if image.ndim not in (2, 3):
-                raise ValueError(
-                    f'expected a file or an array (H, W, C), got {image.shape}; give '
-                    'several images as a list'
-                )
-            return load_array(image, self.reading)
-        return load_image(image, self.reading, window)
+    def _read(
+        self, image: Any, window: Window | None, layout: str | None
+    ) -> NDArray[Any]:
+        if isinstance(image, (str, Path)):
+            return load_image(image, self.reading, window)
+        return load_array(self._bands_last(np.asarray(image), layout), self.reading)
+
+    def _bands_last(self, array: NDArray[Any], layout: str | None) -> NDArray[Any]:
+        """An array as (H, W, C)."""
+        if array.ndim not in (2, 3):
+            raise ValueError(
+                f'expected a file or an array (H, W, C), got {array.shape}; give '
+                'several images as a list'
+            )
+        if array.ndim == 2 or layout == 'HWC':
+            return array
+        if layout == 'CHW':
+            return array.transpose(1, 2, 0)
+        first, _, last = array.shape
+        if self._holds_bands(first) and first <= last:
+            raise ValueError(
+                f'an array {array.shape} can have its bands first or last; say '
+                "which: preprocess(array, layout='CHW'), or 'HWC'"
+            )
+        return array
+
+    def _holds_bands(self, count: int) -> bool:
+        """Whether an axis of so many is long enough for the bands that are read."""
+        bands = self.reading.bands
+        if bands is None:
+            return count == self.reading.num_bands
+        return count >= max((b for b in bands if isinstance(b, int)), default=1)
 
 
 class StageFeatures(nn.Module):

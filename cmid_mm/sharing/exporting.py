@@ -1,28 +1,37 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Networks as ONNX or programs of torch.export, checked on real images."""
 
-import hashlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoints.stored_images import as_stored
-from ..configs import first_reading, innermost_dataset, load_config, type_name
+from ..checkpoints.loading import match_backbone
+from ..checkpoints.stored_images import as_stored, config_normalization, parts_named
+from ..configs import (
+    first_reading,
+    innermost_dataset,
+    load_config,
+    scope_of,
+    type_name,
+)
 from ..dependencies import __version__, onnx_exporter
-from ..files import this_process, write_bytes
+from ..files import sha256_of, this_process, write_bytes
 from ..images import named_images
 from ..inference import Inferencer
 from ..inference.exported import ENDINGS, ExportedNetwork, side_car
 from ..inference.task import Task, image_pipeline
 from ..inference.windows import WindowGrid
-from .backbone import load_backbone
+from .backbone import Preprocess, load_backbone
 from .graphs import Classifier, Segmentor, has_fixed_size, traceable
 
 #: Of what computes with ONNX: PyTorch's own.
@@ -81,7 +90,7 @@ def export_network(
         onnx_exporter()
     cfg = config if isinstance(config, Config) else load_config(str(config))
     if backbone or cfg.get('test_dataloader') is None:
-        network, samples, said = _backbone(checkpoint, images, source, size)
+        network, samples, said = _backbone(cfg, checkpoint, images, source, size)
     else:
         network, samples, said = _model(cfg, checkpoint, images, size)
     fixed = has_fixed_size(network)
@@ -100,7 +109,7 @@ def export_network(
     try:
         _save(program, part, said['task'])
         difference = _check(network, ExportedNetwork(part), samples, fixed, target)
-        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+        digest = sha256_of(part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -122,10 +131,17 @@ def export_network(
 
 
 def _backbone(
-    checkpoint: Any, images: Sequence[str | Path], source: str, size: int | None
+    cfg: Config,
+    checkpoint: Any,
+    images: Sequence[str | Path],
+    source: str,
+    size: int | None,
 ) -> tuple[nn.Module, list[Tensor], dict[str, Any]]:
     """A backbone, and real images as it takes them."""
+    _check_architecture(cfg, checkpoint, source)
     network, preprocess = load_backbone(checkpoint, source)
+    if preprocess.mean is None:
+        preprocess = _configured(cfg, preprocess, checkpoint)
     side = size or 224
     samples = []
     for path in named_images(images):
@@ -154,6 +170,35 @@ def _backbone(
             ],
         ),
     )
+
+
+def _check_architecture(cfg: Config, checkpoint: Any, source: str) -> None:
+    """Refuse a checkpoint with another backbone than the config has.
+
+    Raises:
+        CheckpointError: If it has; names both.
+    """
+    backbone = next(parts_named('backbone', cfg.get('model') or {}), None)
+    if backbone is not None:
+        with scope_of(cfg):
+            module = MODELS.build(dict(backbone))
+        match_backbone(module, checkpoint, source)
+
+
+def _configured(cfg: Config, preprocess: Preprocess, checkpoint: Any) -> Preprocess:
+    """The preprocessing of a config, for a checkpoint that tells none."""
+    known = config_normalization(cfg)
+    if not known:
+        raise ExportError(
+            f'neither {checkpoint} nor the config tells how images are normalised; set '
+            'mean and std in the data_preprocessor of the config'
+        )
+    reading = first_reading(cfg, 'train') or first_reading(cfg, 'test')
+    if reading is not None:
+        bands = preprocess.reading.num_bands
+        preprocess.reading = replace(reading, num_bands=bands, size=None)
+    preprocess.mean, preprocess.std = known['mean'], known['std']
+    return preprocess
 
 
 def _model(
@@ -293,14 +338,17 @@ def _save(program: torch.export.ExportedProgram, path: Path, task: str) -> None:
         return
     outputs = len(program.graph_signature.user_outputs)
     names = [f'stage_{i}' for i in range(outputs)] if task == 'backbone' else ['logits']
-    exported = torch.onnx.export(
-        program,
-        input_names=['images'],
-        output_names=names,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # Of code of torch to itself, about copies that it makes of its own classes.
+        warnings.filterwarnings('ignore', '.*treespec', FutureWarning)
+        exported = torch.onnx.export(
+            program,
+            input_names=['images'],
+            output_names=names,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert exported is not None
     exported.save(path, external_data=False)
 

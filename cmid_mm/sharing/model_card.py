@@ -109,10 +109,17 @@ def _usage(
         )
     if timm and (file := by_layout.get('timm')):
         options = ''.join(f', {key}={value}' for key, value in timm.options.items())
+        # Of a ViT timm would give the last three blocks.
+        blocks_of_vit = meta['backbone'].get('out_indices')
+        stages = f', out_indices={blocks_of_vit}' if 'vit' in timm.name else ''
         blocks.append(
             'import timm\n\n'
             f"model = timm.create_model('{timm.name}', num_classes=0{options},\n"
-            f"                          checkpoint_path='{file}')"
+            f"                          checkpoint_path='{file}')\n"
+            '# maps of the stages, the last one before its norm\n'
+            f"maps = timm.create_model('{timm.name}', features_only=True{stages},\n"
+            f'                         pretrained=True{options},\n'
+            f"                         pretrained_cfg_overlay=dict(file='{file}'))"
         )
         if timm.name.removeprefix('resnet').isdigit() and not options:
             blocks.append(

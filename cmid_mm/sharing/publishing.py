@@ -1,7 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """A folder with the backbone of a checkpoint, as others can take it."""
 
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from typing import Any
 from ..checkpoints.exporting import export_backbone
 from ..checkpoints.reading import CheckpointError, read_checkpoint
 from ..checkpoints.stored_images import meta_of
-from ..files import this_process, write_bytes
+from ..files import sha256_of, this_process, write_bytes
 from .model_card import Facts, PublishedFile, model_card
 from .timm_names import TimmModel, timm_model
 
@@ -129,8 +128,7 @@ def _write(
                 f'{checkpoint} takes {meta["bands"]} bands, but {len(facts.bands)} '
                 f'names were given ({", ".join(facts.bands)}); give one for each'
             )
-        content = part.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
+        digest, size = sha256_of(part), part.stat().st_size
         file = f'{name}_{layout}-{digest[:_DIGITS]}.safetensors'
         others = [each for each in earlier if f'_{layout}-' in each and each != file]
         if others:
@@ -141,7 +139,7 @@ def _write(
         part.replace(folder / file)
     finally:
         part.unlink(missing_ok=True)
-    return PublishedFile(file, layout, digest, len(content)), meta
+    return PublishedFile(file, layout, digest, size), meta
 
 
 def _config(

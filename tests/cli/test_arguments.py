@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import argparse
+import sys
 
 import pytest
 from mmengine.logging import MMLogger
@@ -31,6 +32,18 @@ def test_user_errors_are_one_line(error, text, monkeypatch):
     assert str(caught.value).startswith(f'error: {text} (')
     monkeypatch.setenv(TRACEBACK_VARIABLE, '1')
     with pytest.raises(type(error)):
+        main()
+
+
+def test_the_error_is_one_line_where_the_package_cannot_be_imported(monkeypatch):
+    """As without mmengine, which the functions that explain errors need."""
+    monkeypatch.setitem(sys.modules, 'cmid_mm.explaining', None)
+
+    @user_errors
+    def main():
+        raise ImportError('cmid_mm needs mmengine')
+
+    with pytest.raises(SystemExit, match='^error: cmid_mm needs mmengine .CMID_MM_TR'):
         main()
 
 

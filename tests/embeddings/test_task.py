@@ -1,4 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,19 @@ def test_polygons_are_where_the_windows_lie(tmp_path):
     expected = [[5e5, 3e6 - 16, 5e5 + 16, 3e6], [5e5 + 16, 3e6 - 16, 5e5 + 32, 3e6]]
     assert np.abs(back - expected).max() < 1e-3
     assert list(frame['bands']) == ['1,2,3'] * 2 and frame['file'][0] == str(path)
+
+
+@pytest.mark.parametrize(('window', 'calls'), [(32, 0), (0, 1)])
+def test_a_missing_package_is_no_fault_of_images(window, calls, tmp_path, monkeypatch):
+    """It is said once, before windows are embedded, and nothing is left."""
+    paths = [write_raster(tmp_path / f'{name}.tif', 64, 64) for name in 'ab']
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    task, failed = embedding(), []
+    saver = Saver(task, tmp_path / 'out', {})
+    with pytest.raises(ImportError, match='pip install pyarrow'):
+        list(saver.predict(paths, 1, window, 0, True, lambda *error: failed.append(1)))
+    assert not failed and task.model.backbone.calls == calls
+    assert not [path for path in tmp_path.rglob('out/*') if path.name != '.lock']
 
 
 def test_an_image_without_a_place(tmp_path):

@@ -107,6 +107,8 @@ def test_command_is_known(block, words, arguments_of, place):
     if command is None:
         if words[0] == 'make':
             assert f'\n{words[1]}: ' in Path('Makefile').read_text()
+        elif words[0].startswith('benchmarks/'):
+            assert Path(words[0]).is_file()
         elif '-r' in words:
             assert Path(words[words.index('-r') + 1]).is_file()
         else:
@@ -262,6 +264,8 @@ def test_notebook_runs_in_a_kernel(notebook, place, monkeypatch):
     NotebookClient(read, timeout=900, resources=resources).execute()
     shown = [out for cell in read.cells for out in cell.get('outputs', ())]
     assert any('image/png' in out.get('data', ()) for out in shown)
+    # Pages of environment and config are for the log file.
+    assert not any('System environment' in out.get('text', '') for out in shown)
 
 
 def python_blocks(kind: str) -> list[Any]:

@@ -1,18 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-import os
-import signal
-import time
 from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
 from cmid_mm.datasets.imagery import TooManyUnreadableError
-from cmid_mm.engine.data_faults import (
-    _WorkerDeaths,
-    saved_on_data_fault,
-    set_timeouts,
-)
+from cmid_mm.engine.data_faults import saved_on_data_fault, set_timeouts
 
 
 def test_loaders_with_workers_get_a_timeout():
@@ -27,24 +20,6 @@ def test_loaders_with_workers_get_a_timeout():
     timeouts = [cfg[f'{part}_dataloader'].get('timeout') for part in ('train', 'val')]
     assert timeouts == [600, 5]
     assert 'timeout' not in cfg.test_dataloader  # torch refuses one without workers
-
-
-def test_death_within_an_iteration_is_told_at_its_end():
-    told = []
-    before = signal.signal(signal.SIGCHLD, lambda *received: told.append(received))
-    try:
-        hook = _WorkerDeaths()
-        hook.before_train_iter(None, 0)
-        os.kill(os.getpid(), signal.SIGCHLD)
-        time.sleep(0.01)
-        assert told == []
-        hook.after_train_iter(None, 0)
-        assert len(told) == 1
-        hook.before_train_iter(None, 1)
-        hook.after_train_iter(None, 1)
-        assert len(told) == 1
-    finally:
-        signal.signal(signal.SIGCHLD, before)
 
 
 def test_nothing_is_saved_within_an_iteration(tmp_path):

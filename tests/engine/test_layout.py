@@ -48,6 +48,31 @@ def test_the_rest_of_an_epoch_is_shared_anew(before, after):
 def test_a_step_keeps_its_images(
     before, now, batch_size, counts, said, tmp_path, monkeypatch, capsys
 ):
+    cfg = kept(before, now, 5 if batch_size == 5 else 4, tmp_path, monkeypatch)
+    assert cfg.train_dataloader.batch_size == batch_size
+    assert cfg.optim_wrapper.get('accumulative_counts', 1) == counts
+    out = capsys.readouterr().out
+    assert said in out and bool(out) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ('before', 'now', 'batch_size'), [((2, 4, 1), 1, 8), ((1, 4, 2), 2, 2)]
+)
+def test_iterations_keep_their_images(before, now, batch_size, tmp_path, monkeypatch):
+    """Of a run that counts them."""
+    train_cfg = dict(by_epoch=False, max_iters=9)
+    wrapper = dict(accumulative_counts=before[2])
+    cfg = kept(
+        *(before, now, 4, tmp_path, monkeypatch),
+        train_cfg=train_cfg,
+        optim_wrapper=wrapper,
+    )
+    assert cfg.train_dataloader.batch_size == batch_size
+    assert cfg.optim_wrapper.accumulative_counts == before[2]
+
+
+def kept(before, now, batch_size, tmp_path, monkeypatch, **settings):
+    """The config of a run that goes on in other processes."""
     layout = Layout(23, *before, epoch=0, iteration=0, seen=0)
     hub = dict(runtime_info=dict(layout=asdict(layout)))
     torch.save(dict(message_hub=hub), tmp_path / 'iter_3.pth')
@@ -57,15 +82,12 @@ def test_a_step_keeps_its_images(
             resume=True,
             load_from=str(tmp_path / 'iter_3.pth'),
             launcher='pytorch',
-            train_dataloader=dict(batch_size=5 if batch_size == 5 else 4),
-            optim_wrapper=dict(),
+            train_dataloader=dict(batch_size=batch_size),
+            **{'optim_wrapper': {}, **settings},
         )
     )
     keep_step_size(cfg)
-    assert cfg.train_dataloader.batch_size == batch_size
-    assert cfg.optim_wrapper.get('accumulative_counts', 1) == counts
-    out = capsys.readouterr().out
-    assert said in out and bool(out) == bool(said)
+    return cfg
 
 
 def test_schedules_go_on_at_the_same_part_of_the_run(tmp_path):

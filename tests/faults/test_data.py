@@ -10,16 +10,24 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
 
+from cmid_mm.being_read import being_read
 from cmid_mm.datasets.imagery import TooManyUnreadableError
+from cmid_mm.engine import data_faults
 from cmid_mm.engine.data_faults import saved_on_data_fault
 from cmid_mm.explaining import explain
+from cmid_mm.waiting import waiting_ends
+from cmid_mm_cli import user_errors
 from tests.end_to_end.pretraining import toy_run, train, write_images
 from tests.end_to_end.test_resume import assert_same
+from tests.faults import forked
 from tests.faults.rows import fault
 
 PART = 'Data'
@@ -162,6 +170,89 @@ def test_stopped_worker(straight, tmp_path):
     assert 'Traceback' not in told.splitlines()[-1]
     assert not Path(f'/proc/{worker}').exists()
     assert_saved(work_dir)
+
+
+@fault(
+    PART,
+    'a worker that is stopped when it has done its last work',
+    'the run ends with status 0; the worker with it',
+)
+def test_worker_stopped_at_the_end(straight, tmp_path):
+    images, _ = straight
+
+    def run():
+        cfg = toy_run(images, tmp_path / 'run', **{'train_dataloader.num_workers': 2})
+        runner = Runner.from_cfg(cfg)
+        train_step = runner.model.train_step
+
+        def stop_and_step(*args, **kwargs):
+            if runner.iter == 14:
+                worker = multiprocessing.active_children()[0]
+                os.kill(worker.pid, signal.SIGSTOP)
+                print('stopped', worker.pid)
+            return train_step(*args, **kwargs)
+
+        runner.model.train_step = stop_and_step
+        user_errors(runner.train)()
+
+    process = forked.start(run, log=tmp_path / 'log')
+    process.join(60)
+    process.kill()
+    told = (tmp_path / 'log').read_text()
+    assert process.exitcode == 0, told
+    worker = re.search(r'stopped (\d+)', told)[1]
+    assert not Path(f'/proc/{worker}').exists()
+
+
+@TRANSFORMS.register_module()
+class StallAt(BaseTransform):
+    """The storage stalls at the n-th image, where no signal is heard any more."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def transform(self, results):
+        self.left -= 1
+        with being_read(results['img_path']):
+            if self.left == 0:
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+                time.sleep(600)
+        return results
+
+
+@fault(
+    PART,
+    'storage that stalls while the training itself reads (num_workers=0)',
+    'when a file has taken too long (here 2 s, by default 600 s) the run saves a '
+    'checkpoint, names the file, and ends with status 1; resumed, it ends '
+    'bit-identical to a straight run',
+)
+def test_stalled_storage_without_workers(straight, tmp_path, monkeypatch):
+    images, expected = straight
+    work_dir = tmp_path / 'run'
+    monkeypatch.setattr(
+        data_faults, 'waiting_ends', partial(waiting_ends, without_workers=2)
+    )
+
+    def run():
+        cfg = toy_run(images, work_dir)
+        cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='StallAt', left=14))
+        cfg.experiment_name = 'stalls'
+        runner = Runner.from_cfg(cfg)
+        with saved_on_data_fault(runner):
+            runner.train()
+
+    process = forked.start(run, log=tmp_path / 'log')
+    process.join(120)
+    process.kill()
+    told = (tmp_path / 'log').read_text()
+    assert process.exitcode == 1, told
+    assert '.png is being read for 2 seconds' in told
+    saved = work_dir / 'iter_6.pth'
+    assert (work_dir / 'last_checkpoint').read_text() == str(saved)
+    assert f'failed after 6 iterations; saved {saved}.' in told
+    train(toy_run(images, work_dir, resume=True, load_from=str(saved)))
+    assert_same(work_dir / 'iter_14.pth', expected)
 
 
 @fault(

@@ -29,8 +29,9 @@ from tests.end_to_end.pretraining import toy_run, write_images
 from tests.end_to_end.test_resume import assert_same
 from tests.engine import test_step_guard as step_guard_tests
 from tests.engine.hooks import test_step_guard_hook as hook_tests
+from tests.engine.test_replay import assert_repeated
 from tests.faults.rows import fault
-from tests.toy import toy_batch, toy_model
+from tests.toy import toy_batch, toy_config, toy_model
 from tests.toy_baselines import SMALL, build, toy_baseline
 
 PART = 'Numbers that are not finite'
@@ -301,6 +302,47 @@ def test_tasks(task):
     image: Tensor = sick['inputs'][1]
     image[0, 20, 20] = math.nan
     assert_skipped(task_model(cfg), batch, sick)
+
+
+@fault(
+    PART,
+    'an iteration that is repeated, of CMID, each baseline and each task',
+    'it comes to the losses that it had in the run, bit for bit',
+)
+@pytest.mark.parametrize('name', ['cmid', *SMALL])
+def test_methods_are_repeated(name, tmp_path):
+    if name == 'cmid':
+        config = toy_config()
+        preprocessor = config.pop('data_preprocessor')
+        cfg = Config(dict(model=config, data_preprocessor=preprocessor))
+        cfg.default_scope = 'mmpretrain'
+        model = toy_model()
+    else:
+        cfg = toy_baseline(name)
+        model = build(cfg)
+
+    def begin():
+        # What hooks do.
+        if name == 'cmid':
+            model.teacher_is_updated = True
+        elif 'densecl' in name:
+            model.loss_lambda = 0.0
+
+    assert_repeated(cfg, model, toy_batch(), tmp_path, begin)
+
+
+@fault(
+    PART,
+    'an iteration that is repeated, of CMID, each baseline and each task',
+    'it comes to the losses that it had in the run, bit for bit',
+)
+@pytest.mark.parametrize(
+    'task', [classification, segmentation, change_detection, detection]
+)
+def test_tasks_are_repeated(task, tmp_path):
+    cfg, batch = task()
+    whole = copy.deepcopy(cfg)
+    assert_repeated(whole, task_model(cfg), batch, tmp_path)
 
 
 @fault(

@@ -440,6 +440,26 @@ def test_window_is_that_part_of_the_image(tmp_path, name):
     np.testing.assert_array_equal(part, whole[10:50, 30:80])
 
 
+@pytest.mark.parametrize('name', ['a.tif', 'a.png'])
+@pytest.mark.parametrize('reading', [Reading(), Reading(size=6)])
+def test_what_of_a_window_lies_beyond_the_edges_is_missing(tmp_path, name, reading):
+    pixels = texture(20, 24) // 2 + 1
+    write = write_image if name == 'a.png' else write_raster
+    file = write(tmp_path / name, pixels)
+    image, valid = load_image_and_mask(file, reading, (14, -6, 12, 12))
+    side = reading.size or 12
+    assert image.shape == (side, side, 3)
+    assert valid.mean() == 0.25 and valid[: side // 2, side // 2 :].all()
+    if reading.size is None:
+        here = pixels[14:, :6]
+        assert np.array_equal(image[:6, 6:], here)
+        mean = np.rint(here.mean((0, 1))).astype(np.uint8)
+        assert (image[~valid].reshape(-1, 3) == mean).all()
+    for outside in ((20, 0, 9, 9), (-9, 0, 9, 9), (0, 24, 9, 9), (0, 0, 0, 9)):
+        with pytest.raises(ValueError, match=r'outside of .* is 24 x 20 pixels'):
+            load_image_and_mask(file, reading, outside)
+
+
 def test_large_window_is_read_at_reduced_resolution(tmp_path):
     path = write_image(tmp_path / 'a.tif', texture(400, 400))
     raw = read_values(path, window=(0, 0, 300, 390), min_size=64)

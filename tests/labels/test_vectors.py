@@ -12,6 +12,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.features import rasterize
 
 from cmid_mm.images import Place, notices
+from cmid_mm.labels import vectors
 from cmid_mm.labels.errors import LabelError
 from cmid_mm.labels.vectors import Area, read_vectors
 
@@ -54,6 +55,33 @@ def test_formats_and_systems(tmp_path, name):
     assert frame.crs == UTM
     apart = shapely.hausdorff_distance(np.array(found), np.array(shapes))
     assert apart.max() < 0.01  # metres; a GeoJSON holds 7 digits
+
+
+@pytest.mark.parametrize('name', ['a.gpkg', 'a.geojson'])
+@pytest.mark.parametrize('into', ['EPSG:32651', 'EPSG:3857', 'EPSG:2225'])
+def test_a_layer_beyond_the_earth_is_refused(name, into, tmp_path):
+    """Its edges would be divided into so many that no memory holds them."""
+    frame = geopandas.GeoDataFrame(
+        geometry=[block(10, 20, 30, 60), shapely.box(0, -5, 1e15, 7)], crs=into
+    )
+    frame.to_file(tmp_path / name)
+    with pytest.raises(LabelError) as caught:
+        read_vectors(tmp_path / name, 'EPSG:4326')
+    text = str(caught.value)
+    assert name in text and 'to (1e+15, ' in text and 'expected coordinates of' in text
+
+
+def test_a_layer_that_would_get_too_many_corners_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(vectors, '_MOST_CORNERS', 150)
+    frame = geopandas.GeoDataFrame(
+        geometry=[shapely.box(120, 10, 121, 10.5)], crs='EPSG:4326'
+    )  # 3 degrees of edges
+    frame.to_file(tmp_path / 'a.gpkg')
+    read_vectors(tmp_path / 'a.gpkg', UTM)
+    monkeypatch.setattr(vectors, '_MOST_CORNERS', 149)
+    with pytest.raises(LabelError, match=r'a\.gpkg: its edges are 1\.5e\+02 times'):
+        read_vectors(tmp_path / 'a.gpkg', UTM)
+    assert len(read_vectors(tmp_path / 'a.gpkg')) == 1
 
 
 def test_only_what_touches_the_box_is_read(tmp_path):

@@ -163,6 +163,32 @@ def test_preprocessing_is_that_of_the_run(tmp_path):
         preprocess(values[..., :3])
 
 
+@pytest.mark.parametrize(
+    ('bands', 'shape'), [([4, 3, 2], (13, 40, 30)), (None, (3, 40, 30))]
+)
+def test_bands_first_have_to_be_said(tmp_path, bands, shape):
+    save_run(
+        tmp_path / 'run.pth',
+        ResNet(18, base_channels=4),
+        config_of('', num_bands=3, bands=bands),
+    )
+    preprocess = cmid_mm.load_backbone(tmp_path / 'run.pth').preprocess
+    array = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    expected = preprocess(array.transpose(1, 2, 0))
+    assert expected.shape == (1, 3, 40, 30)
+    for given in (array, torch.from_numpy(array)):
+        with pytest.raises(ValueError, match=r"first or last; say which: .*'CHW'"):
+            preprocess([given])
+        torch.testing.assert_close(preprocess(given, layout='CHW'), expected)
+    with pytest.raises(ValueError, match=r"layout must be .* got 'NCHW'"):
+        preprocess(array, layout='NCHW')
+    square = array[:3, :3, :3]  # of either layout by its shape
+    if bands is None:
+        with pytest.raises(ValueError, match='first or last'):
+            preprocess(square)
+        assert preprocess(square, layout='HWC').shape == (1, 3, 3, 3)
+
+
 def test_what_the_file_does_not_tell_is_asked_for(tmp_path):
     save_run(tmp_path / 'run.pth', ResNet(18, base_channels=4))
     file, grey = tmp_path / 'run.pth', np.full((8, 8, 3), 128, np.uint8)

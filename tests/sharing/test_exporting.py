@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, DefaultScope
 from rasterio.transform import from_origin
 from torch import nn
 
+from cmid_mm.checkpoints import CheckpointError
 from cmid_mm.configs import build_model, load_config
 from cmid_mm.inference import Inferencer
 from cmid_mm.inference.exported import ExportedNetworkError, side_car
@@ -252,6 +253,8 @@ def test_side_car_that_does_not_suit_is_refused(tmp_path, exported, damage, mess
 def test_what_is_no_exported_network_is_refused(tmp_path, exported):
     with pytest.raises(ExportedNetworkError, match='expected a file ending in .onnx'):
         Inferencer.of_exported(exported / 'run.pth')
+    with pytest.raises(ExportedNetworkError, match='none.onnx does not exist; expec'):
+        Inferencer.of_exported(tmp_path / 'none.onnx')
     with pytest.raises(ExportError, match='expected a name in .onnx or .pt2'):
         export_network(config('segmentation'), 'a', tmp_path / 'net.pth', [])
     with pytest.raises(ExportError, match='--size 0: expected a number of pixels'):
@@ -303,6 +306,7 @@ def test_windows_of_swin_are_joined_as_mmpretrain_joins_them():
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+SCOPE = dict(default_scope='mmpretrain')
 ALL = dict(out_indices=(0, 1, 2, 3))
 SWIN = dict(embed_dims=8, depths=[1, 2, 2, 1], num_heads=[1, 2, 2, 2])
 VIT = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=24)
@@ -334,7 +338,7 @@ BACKBONES = {
 def test_backbone_of_every_family(tmp_path, scenes, name, ending):
     backbone = {**BACKBONES[name], **ALL, 'in_channels': BANDS}
     save_backbone(tmp_path / 'run.pth', backbone)
-    pretraining = Config(dict(model=dict(backbone=backbone), train_dataloader={}))
+    pretraining = Config(dict(SCOPE, model=dict(backbone=backbone)))
     target = tmp_path / f'net{ending}'
     convolutional = name in ('resnet18', 'resnet50', 'convnext')
     size = 96 if convolutional else 64  # the former are checked at 72 too
@@ -345,6 +349,45 @@ def test_backbone_of_every_family(tmp_path, scenes, name, ending):
     assert said['checked']['images'] == 2
     assert said['checked']['largest_difference'] < 1e-5
     assert said['bands']['bands'] == [5, 4, 3, 2, 1]
+
+
+def test_a_config_of_another_backbone_is_refused(tmp_path, scenes):
+    save_backbone(tmp_path / 'run.pth', {**BACKBONES['resnet18'], 'in_channels': BANDS})
+    target = tmp_path / 'net.pt2'
+    for name, bands, match in (
+        ('swin', BANDS, 'the file holds a ResNet-18 .* the module is a Swin'),
+        ('resnet50', BANDS, 'the file holds a ResNet-18, the module is a ResNet-50'),
+        ('resnet18', 3, f'the file has {BANDS}, the module 3'),
+    ):
+        backbone = {**BACKBONES[name], 'in_channels': bands}
+        other = Config(dict(SCOPE, model=dict(backbone=backbone)))
+        with pytest.raises(CheckpointError, match=match):
+            export_network(other, tmp_path / 'run.pth', target, scenes)
+        assert not target.exists()
+
+
+def test_what_a_checkpoint_does_not_tell_is_the_configs(tmp_path, scenes):
+    backbone = {**BACKBONES['resnet18'], 'in_channels': BANDS}
+    save_backbone(tmp_path / 'run.pth', backbone)
+    run = torch.load(tmp_path / 'run.pth', weights_only=True)
+    torch.save(dict(state_dict=run['state_dict']), tmp_path / 'bare.pth')
+    pipeline = [dict(type='LoadImagery', **LOADING, size=64)]
+    cfg = Config(
+        dict(
+            SCOPE,
+            model=dict(encoder=dict(backbone=backbone), data_preprocessor=STATISTICS),
+            train_dataloader=dict(dataset=dict(pipeline=pipeline)),
+        )
+    )
+    arguments = cfg, tmp_path / 'bare.pth', scenes, 'student', 64
+    _, samples, said = exporting._backbone(*arguments)
+    assert samples[0].shape == (1, BANDS, 64, 64)
+    assert (said['mean'], said['std']) == (STATISTICS['mean'], STATISTICS['std'])
+    assert said['bands']['bands'] == [5, 4, 3, 2, 1]
+    assert said['bands']['value_range'] == [0, 4000] and said['bands']['size'] is None
+    del cfg.model['data_preprocessor']
+    with pytest.raises(ExportError, match=r'bare.pth nor the config tells how images'):
+        exporting._backbone(*arguments)
 
 
 @torch.no_grad()

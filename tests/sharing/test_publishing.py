@@ -16,8 +16,11 @@ from mmpretrain.models import ConvNeXt, ResNet, SwinTransformer, VisionTransform
 from safetensors.torch import load_file
 
 import cmid_mm
+from cmid_mm.checkpoints import CheckpointError, load_backbone
+from cmid_mm.checkpoints.exporting import EXPORT_LAYOUTS
 from cmid_mm.sharing import Facts, publish
 from cmid_mm.sharing.timm_names import timm_model
+from tests.engine.damage import change_a_byte
 
 ROOT = Path(__file__).parents[2]
 SLOW = pytest.mark.slow
@@ -81,6 +84,19 @@ def test_resnet_loads_as_its_card_says(tmp_path, monkeypatch):
     module.init_weights()
     module.eval()
     torch.testing.assert_close(module(images)[-1], expected[-1])
+
+
+@pytest.mark.parametrize(
+    'load', [cmid_mm.load_backbone, lambda file: load_backbone(ResNet(18), file)]
+)
+def test_a_changed_file_is_refused(tmp_path, load):
+    save_run(tmp_path / 'run.pth', ResNet(18, base_channels=8))
+    layouts = EXPORT_LAYOUTS
+    for file in publish(tmp_path / 'run.pth', tmp_path / 'out', layouts=layouts)[:-2]:
+        change_a_byte(file)
+        assert load_file(file)  # the format has no checksums
+        with pytest.raises(CheckpointError, match='expected that in its name; downl'):
+            load(file)
 
 
 @torch.no_grad()
@@ -220,7 +236,7 @@ def test_what_timm_does_not_have_gets_the_names_of_mmpretrain(tmp_path):
     ],
 )
 @torch.no_grad()
-def test_networks_of_timm_by_name(tmp_path, network, expected):
+def test_networks_of_timm_by_name(tmp_path, monkeypatch, network, expected):
     source = save_run(tmp_path / 'run.pth', network())
     file, *_ = publish(tmp_path / 'run.pth', tmp_path / 'out')
     config = json.loads((tmp_path / 'out' / 'config.json').read_text())
@@ -233,7 +249,16 @@ def test_networks_of_timm_by_name(tmp_path, network, expected):
     )
     side = found.options.get('img_size', 224)
     images = torch.randn(1, 3, side, side)
-    ours = cmid_mm.load_backbone(file).backbone(images)[-1]
+    *stages, ours = cmid_mm.load_backbone(file).backbone(images)
+    monkeypatch.chdir(tmp_path / 'out')
+    names: dict = {}
+    exec(blocks_of(Path('README.md').read_text())[1], names)
+    maps = [
+        each.permute(0, 3, 1, 2) if 'swin' in found.name else each
+        for each in names['maps'].eval()(images)
+    ]
+    for stage, each in zip(stages, maps[-4:-1], strict=True):
+        torch.testing.assert_close(each, stage, rtol=1e-4, atol=1e-3)
     theirs = model.eval().forward_features(images)
     if 'swin' in found.name:
         theirs = theirs.permute(0, 3, 1, 2)

@@ -1,5 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 from .collapse_hook import CollapseHook
+from .compile_hook import CompileHook
 from .confusion_matrix_hook import ConfusionMatrixHook
 from .dense_evaluation_hook import DenseEvaluationHook
 from .feature_evaluation_hook import FeatureEvaluationHook
@@ -17,6 +18,7 @@ from .verified_checkpoint_hook import VerifiedCheckpointHook
 
 __all__ = [
     'CollapseHook',
+    'CompileHook',
     'ConfusionMatrixHook',
     'DenseEvaluationHook',
     'FeatureEvaluationHook',

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...evaluation.collapse import effective_rank, spread
 from ...evaluation.features import feature_function
 from ...isolation import modes_unchanged, rng_unchanged
+from ...ranges import Count, NonNegative, Several
 from .periodic_hook import PeriodicHook
 
 #: Below it, one prototype or two take all that many were made for.
@@ -36,9 +37,6 @@ class CollapseHook(PeriodicHook):
             Untrained networks have 0.15 and more.
         min_rank: Limit of the effective rank, if there are eight times as many images.
             Untrained networks have a third of the number of images, trained ones more.
-
-    Raises:
-        ValueError: If ``interval`` is not positive.
     """
 
     # Before the logger, which prints what is there.
@@ -46,10 +44,10 @@ class CollapseHook(PeriodicHook):
 
     def __init__(
         self,
-        interval: int = 500,
-        images: int = 256,
-        min_std: float = 0.05,
-        min_rank: float = 4.0,
+        interval: Count = 500,
+        images: Several = 256,
+        min_std: NonNegative = 0.05,
+        min_rank: NonNegative = 4.0,
     ) -> None:
         super().__init__(interval, by_epoch=False, at_end=False)
         self.images = images

@@ -61,7 +61,7 @@ class DenseEvaluationHook(EvaluationHook):
         normalization: str = 'pretraining',
         head: str = 'linear',
         max_cells: Count | None = None,
-        interval: int = 10,
+        interval: Count = 10,
         by_epoch: bool = True,
         evaluate_before_training: bool = True,
         at_end: bool = True,

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
 from torch import nn
 
+from ...ranges import Count
 from .periodic_hook import PeriodicHook
 
 INITIAL_KEY = 'feature_evaluation_initial'
@@ -22,14 +23,11 @@ class EvaluationHook(PeriodicHook):
         evaluate_before_training: Whether to evaluate the initial weights, the
             reference of all later values.
         at_end: Whether to evaluate at the end of training in any case.
-
-    Raises:
-        ValueError: If ``interval`` is not positive.
     """
 
     def __init__(
         self,
-        interval: int,
+        interval: Count,
         by_epoch: bool,
         evaluate_before_training: bool,
         at_end: bool,

@@ -56,15 +56,14 @@ class FeatureEvaluationHook(EvaluationHook):
             :class:`cmid_mm.datasets.LoadImagery`.
 
     Raises:
-        ValueError: If ``interval`` is not positive or nothing is to be evaluated,
-            or the labelled images are unusable.
+        ValueError: If nothing is to be evaluated, or the labelled images are unusable.
     """
 
     def __init__(
         self,
         train: dict,
         test: dict,
-        interval: int = 10,
+        interval: Count = 10,
         by_epoch: bool = True,
         size: Count = 224,
         batch_size: Count = 64,

@@ -6,6 +6,8 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ...ranges import Count
+
 
 class PeriodicHook(Hook):
     """Calls :meth:`look` every so many epochs or iterations of training.
@@ -15,16 +17,9 @@ class PeriodicHook(Hook):
         by_epoch: Whether ``interval`` counts epochs.
         at_end: Whether to call it at the end of training in any case. Defaults to
             True.
-
-    Raises:
-        ValueError: If ``interval`` is not positive.
     """
 
-    def __init__(self, interval: int, by_epoch: bool, at_end: bool = True) -> None:
-        if interval < 1:
-            raise ValueError(
-                f'{type(self).__name__}: interval must be at least 1, got {interval}'
-            )
+    def __init__(self, interval: Count, by_epoch: bool, at_end: bool = True) -> None:
         self.interval = interval
         self.by_epoch = by_epoch
         self.at_end = at_end

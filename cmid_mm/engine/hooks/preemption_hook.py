@@ -6,8 +6,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -18,10 +19,13 @@ from torch.utils.data import DataLoader
 from cmid_mm_cli.stopping import exit_status, stop_signals
 
 from ...files import write_bytes
+from ..layout import go_on
 from ..peers import Peers
 from ..resumable_train_loop import ResumableTrainLoop
 from .verified_checkpoint_hook import VerifiedCheckpointHook
 
+#: Processes look at each other every second, and may be busy for some.
+Patience = Annotated[int, Ge(10), 'a whole number of seconds, at least 10']
 #: In the message hub, and so in checkpoints: whether a validation was cut short.
 _DUE = 'validation_due'
 
@@ -45,18 +49,11 @@ class PreemptionHook(Hook):
     Args:
         patience: Seconds without a sign of life after which a process counts as dead.
             Defaults to 60.
-
-    Raises:
-        ValueError: If ``patience`` is less than 10.
     """
 
     priority = 'LOWEST'  # after the checkpoints and all that changes the model
 
-    def __init__(self, patience: int = 60) -> None:
-        if patience < 10:
-            raise ValueError(
-                f'PreemptionHook: patience must be at least 10 seconds, got {patience}'
-            )
+    def __init__(self, patience: Patience = 60) -> None:
         self.patience = patience
         self._peers: Peers | None = None
 
@@ -67,7 +64,9 @@ class PreemptionHook(Hook):
             stop_signals.when_idle = None
 
     def before_train(self, runner: Runner) -> None:
-        """Do a validation that was cut short."""
+        """Go on in other processes; do a validation that was cut short."""
+        if not isinstance(runner.train_loop, ResumableTrainLoop):
+            go_on(runner)
         if dist.get_world_size() > 1:
             self._peers = Peers(self.patience)
         info = runner.message_hub.runtime_info

@@ -49,15 +49,14 @@ class ReconstructionHook(PeriodicHook):
             three.
 
     Raises:
-        ValueError: If ``interval`` is not positive or there are fewer than two images
-            (BatchNorm needs two), a band is below 1 or an index is outside the data
-            set.
+        ValueError: If there are fewer than two images (BatchNorm needs two), a band is
+            below 1 or an index is outside the data set.
         TypeError: If the model has no method ``reconstruct``.
     """
 
     def __init__(
         self,
-        interval: int = 10,
+        interval: Count = 10,
         by_epoch: bool = True,
         num_images: Count = 8,
         indices: Sequence[int] | None = None,

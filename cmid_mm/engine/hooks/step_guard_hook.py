@@ -16,6 +16,7 @@ from mmpretrain.utils import get_ori_model
 from torch import Tensor
 
 from ...checkpoints import CheckpointError
+from ...ranges import Count, Index
 from ..batch_files import file_names, save_batch
 from ..step_guard import StepGuard, guard
 from .verified_checkpoint_hook import save_now
@@ -42,20 +43,13 @@ class StepGuardHook(Hook):
         keep: Batches that each process saves in a run, each with the weights.
 
     Raises:
-        ValueError: If ``max_in_a_row`` is not positive or ``keep`` is negative.
         SickTrainingError: When the run stops.
     """
 
     # After the losses are logged, before all that acts upon them.
     priority = 'VERY_HIGH'
 
-    def __init__(self, max_in_a_row: int = 10, keep: int = 3) -> None:
-        if max_in_a_row < 1:
-            raise ValueError(
-                f'StepGuardHook: max_in_a_row={max_in_a_row}: expected at least 1'
-            )
-        if keep < 0:
-            raise ValueError(f'StepGuardHook: keep={keep}: expected at least 0')
+    def __init__(self, max_in_a_row: Count = 10, keep: Index = 3) -> None:
         self.max_in_a_row = max_in_a_row
         self.keep = keep
         self._saved = 0

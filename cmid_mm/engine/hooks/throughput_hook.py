@@ -14,6 +14,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ...ranges import Count
+
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
@@ -29,17 +31,12 @@ class ThroughputHook(Hook):
 
     Args:
         window (int): Number of iterations averaged. Defaults to 10.
-
-    Raises:
-        ValueError: If ``window`` is not positive.
     """
 
     # Like the timer's: before the logger, which prints what is there.
     priority = 'NORMAL'
 
-    def __init__(self, window: int = 10) -> None:
-        if window < 1:
-            raise ValueError(f'ThroughputHook: window must be at least 1, got {window}')
+    def __init__(self, window: Count = 10) -> None:
         # Images and seconds of each of the last iterations
         self._iterations: deque[tuple[int, float]] = deque(maxlen=window)
         self._iteration_end = 0.0

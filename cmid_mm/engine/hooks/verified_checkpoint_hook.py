@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from ...building import nearest_name
 from ...checkpoints import CheckpointError
 from ...files import hold_folder, remove_part_files, write_bytes
+from ...ranges import Count
 from ..atomic_backend import handed_to
 from ..checkpoint_writer import CheckpointWriter
 
@@ -49,7 +50,7 @@ class VerifiedCheckpointHook(CheckpointHook):
         self,
         *args: Any,
         max_keep_ckpts: int = -1,
-        max_failures: int = 3,
+        max_failures: Count = 3,
         **kwargs: Any,
     ) -> None:
         if max_keep_ckpts > 0:

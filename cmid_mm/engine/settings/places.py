@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, Registry
 
 from ...configs import resolve_type, type_name, wrapped_datasets
 
@@ -67,12 +67,33 @@ def parts_of(found: Any, path: str) -> Iterator[tuple[str, Any]]:
                 yield f'{path}.{index}', part
 
 
-def default_of(part: Any, name: str) -> Any:
-    """What a part's class takes where the config says nothing."""
+def hooks_of(cfg: Config) -> Iterator[tuple[str, Any]]:
+    """Hooks that a config names, by path."""
+    defaults: Any = cfg.get('default_hooks') or {}
+    for name, hook in defaults.items():
+        yield from parts_of(hook, f'default_hooks.{name}')
+    yield from parts_of(cfg.get('custom_hooks'), 'custom_hooks')
+
+
+def default_of(part: Any, name: str, registry: Registry = MODELS) -> Any:
+    """What a part's class takes where the config says nothing.
+
+    Args:
+        part: Its config.
+        name: The setting.
+        registry: Where the type is looked up.
+
+    Returns:
+        None if nothing is known.
+    """
     kind = part.get('type')
-    with MODELS.switch_scope_and_registry('mmpretrain') as registry:
-        cls = resolve_type(registry, kind) if kind else None
-    if not inspect.isclass(cls):
-        return None
-    parameter = inspect.signature(cls).parameters.get(name)
-    return None if parameter is None else parameter.default
+    scope = 'mmpretrain' if registry is MODELS else None
+    with registry.switch_scope_and_registry(scope) as known:
+        cls = resolve_type(known, kind) if kind else None
+    for owner in cls.__mro__ if inspect.isclass(cls) else ():
+        # A class may hand its arguments on.
+        init = vars(owner).get('__init__')
+        parameter = init and inspect.signature(init).parameters.get(name)
+        if parameter:
+            return None if parameter.default is parameter.empty else parameter.default
+    return None

@@ -15,7 +15,16 @@ from ...building import (
     wrong_setting,
 )
 from ...explaining import nodes_of
-from ...ranges import Count, Index, NonNegative, Positive, Share
+from ...ranges import (
+    Count,
+    CountOrNever,
+    Decays,
+    Index,
+    LogLevel,
+    NonNegative,
+    Positive,
+    Share,
+)
 
 _Metric = Literal['mIoU', 'mDice', 'mFscore']
 #: By the path of the setting, ``*`` being anything; classes of this package check their
@@ -23,6 +32,7 @@ _Metric = Literal['mIoU', 'mDice', 'mFscore']
 _RANGES = {
     re.compile(path.replace('.', r'\.').replace('*', '.*')): found
     for path, found in {
+        'log_level': LogLevel,
         'randomness.seed': Index | None,
         'randomness.deterministic': bool,
         'randomness.diff_rank_seed': bool,
@@ -33,15 +43,28 @@ _RANGES = {
         'train_cfg.max_epochs': Count | None,
         'train_cfg.max_iters': Count | None,
         'train_cfg.val_interval': Count | None,
+        'train_cfg.val_begin': Index,
         'optim_wrapper.accumulative_counts': Count,
         'optim_wrapper.optimizer.lr': NonNegative | None,
         'optim_wrapper.optimizer.weight_decay': NonNegative,
         'optim_wrapper.clip_grad.max_norm': Positive | None,
         'optim_wrapper.optimizer.eps': NonNegative | None,
+        'optim_wrapper.optimizer.betas': Decays,
+        'optim_wrapper.optimizer.momentum': Share,
         'auto_scale_lr.base_batch_size': Count | None,
         '*_dataloader.num_workers': Index,
         '*_dataloader.batch_size': Count | None,
         '*_dataloader.prefetch_factor': Count | None,
+        # of the hooks of mmengine, mmpretrain, mmseg and mmdet
+        '*_hooks.*.interval': CountOrNever,
+        '*_hooks.*.interval_exp_name': Count,
+        '*_hooks.*.max_keep_ckpts': CountOrNever,
+        '*_hooks.*.save_begin': Index,
+        '*_hooks.*.patience': Count,
+        '*_hooks.*.begin_iter': Index,
+        '*_hooks.*.begin_epoch': Index,
+        '*_hooks.*.momentum': Share,
+        '*_hooks.*.start_iters': Index,
         'param_scheduler*.begin': Index | None,
         'param_scheduler*.end': Count | None,
         'param_scheduler*.T_max': Count | None,
@@ -89,12 +112,12 @@ def faults_of_ranges(cfg: Config) -> Iterator[str]:
     Args:
         cfg: The config of a run.
     """
-    for place, node in nodes_of(cfg):
+    for place, node in [('', cfg), *nodes_of(cfg)]:
         for key in node if place in _KNOWN else ():
             if key not in _KNOWN[place]:
                 yield f'{place}: unknown key {key!r}{nearest_name(key, _KNOWN[place])}'
         for key, value in node.items():
-            yield from _faults_of(f'{place}.{key}', value)
+            yield from _faults_of(f'{place}.{key}' if place else key, value)
 
 
 def _faults_of(path: str, value: Any) -> Iterator[str]:

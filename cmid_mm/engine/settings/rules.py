@@ -25,12 +25,8 @@ from .places import (
     preprocessor_of,
     step_of,
 )
+from .rules_of_training import betas, hooks_in_epochs, learning_rate, monitored
 
-#: Optimisers whose steps have the length of the rate whatever the gradient is.
-_ADAPTIVE = ('Adam', 'Adan', 'AdamW', 'BlockwiseAdan', 'Lamb', 'Lion', 'NAdam', 'RAdam')
-#: Rates that no training stands: a step of 1 exceeds any weight there is; the largest
-#: rates in use otherwise are those of linear probes, of some tens.
-_MOST_ADAPTIVE_RATE, _MOST_RATE = 1, 1000
 _SPLITS = ('train', 'val', 'test')
 
 
@@ -57,24 +53,6 @@ def _workers(cfg: Config) -> Iterator[str]:
                     f'{split}_dataloader.num_workers=0: expected at least one worker; '
                     f'set num_workers=1 or more, or leave {key} out'
                 )
-
-
-def _learning_rate(cfg: Config) -> Iterator[str]:
-    optimizer: Any = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
-    rate = optimizer.get('lr')
-    adaptive = type_name(optimizer) in _ADAPTIVE
-    most = _MOST_ADAPTIVE_RATE if adaptive else _MOST_RATE
-    if adaptive and 'lr' in optimizer and rate is None:
-        yield (
-            f'optim_wrapper.optimizer.lr=None: {type_name(optimizer)} expects a number;'
-            ' set one, or leave lr out'
-        )
-    if isinstance(rate, int | float) and rate > most:
-        why = ', which moves each weight by about the rate' if adaptive else ''
-        yield (
-            f'optim_wrapper.optimizer.lr={rate!r}: expected at most {most} of '
-            f'{type_name(optimizer) or "an optimizer"}{why}; set lr lower'
-        )
 
 
 def _optimizer(cfg: Config) -> Iterator[str]:
@@ -379,7 +357,10 @@ def _faults_of_class_weights(path: str, head: Any) -> Iterator[str]:
 RULES = (
     _workers,
     _optimizer,
-    _learning_rate,
+    learning_rate,
+    betas,
+    monitored,
+    hooks_in_epochs,
     _schedules,
     _heads_in_time,
     _views,

@@ -60,7 +60,8 @@ class BranchHead(BaseModule):
 
     #: Arguments that the model fills in where the config leaves them out:
     #: ``'in_channels'`` and ``'stride'`` of the feature map that the head reads,
-    #: ``'num_bands'`` of the images, ``'mean'`` and ``'std'`` of their bands.
+    #: ``'num_bands'`` of the images, ``'mean'`` and ``'std'`` of their bands, config of
+    #: the student's ``'backbone'``.
     measured: tuple[str, ...] = ()
 
     def __init__(

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ...ranges import Count, Index, NonNegative, Positive
+from ..clock import in_a_run
 from ..measuring import feature_map, input_bands, measure
 from ..parts import build_part
 from .branch_head import BranchHead, PairedViews
@@ -24,12 +26,20 @@ class FeatureDistillationHead(BranchHead):
     network's features, normalised over channels without gain or bias, and the loss is
     the smooth L1 distance, averaged over all cells and both views (Wei et al.,
     "Contrastive Learning Rivals Masked Image Modeling in Fine-tuning via Feature
-    Distillation", 2022).
+    Distillation", 2022). The student's features are normalised likewise, and where
+    both are equally wide and nothing is hidden between them the prediction begins as
+    the student's features: a student that starts from the target's weights starts
+    near the target.
+
+    The target is not in checkpoints, for a run reads its weights at each start. Their
+    checksum is, so that a resumed run does not go on with other weights.
 
     Args:
         in_channels: Width D of the student's feature map.
         target: Config of the frozen backbone, with an ``init_cfg`` that names its
-            checkpoint: any that returns feature maps, those of timm included.
+            checkpoint: any that returns feature maps, those of timm included. None for
+            the student's backbone as the run begins, its checkpoint included; of
+            ``target_bands``, without the ``stem`` that was made for the others.
         target_stage: Index of its output.
         target_bands: Bands of the images, counted from 0, that it sees, in its order.
             None for all.
@@ -39,7 +49,8 @@ class FeatureDistillationHead(BranchHead):
         hidden_channels: Width of a 1x1 convolution with GELU before the last one; None
             leaves it out.
         beta: Distance from which on the loss is linear.
-        mean: Mean of each band in this run, filled in by :class:`CMID`.
+        backbone: Config of the student's backbone, filled in by :class:`CMID`.
+        mean: Mean of each band in this run, likewise.
         std: Standard deviation, likewise.
         **kwargs: Arguments of :class:`BranchHead`.
 
@@ -48,17 +59,19 @@ class FeatureDistillationHead(BranchHead):
     """
 
     uses_teacher = False
-    measured = ('in_channels', 'mean', 'std')
+    measured = ('in_channels', 'backbone', 'mean', 'std')
 
     scale: Tensor
     shift: Tensor
+    target_checksum: Tensor
 
     def __init__(
         self,
         in_channels: Count,
-        target: dict,
         mean: Sequence[float],
         std: Sequence[Positive],
+        target: dict | None = None,
+        backbone: dict | None = None,
         target_stage: int = -1,
         target_bands: Sequence[Index] | None = None,
         target_mean: Sequence[float] | None = None,
@@ -68,9 +81,25 @@ class FeatureDistillationHead(BranchHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if target is None:
+            if backbone is None:
+                raise ValueError(
+                    'FeatureDistillationHead: target is left out and there is no '
+                    "student's backbone to take in its place; give one of both"
+                )
+            target = backbone
+            if target_bands is not None:
+                target = for_other_bands(backbone, len(target_bands))
         self.target = build_part(target).requires_grad_(False)
         self.target_stage = target_stage
         self.beta = beta
+        # Backbones that load weights by themselves say so by is_init.
+        named = target.get('init_cfg') or getattr(self.target, 'is_init', False)
+        self._weights_are_named = bool(named)
+        self.register_buffer('target_checksum', torch.zeros((), dtype=torch.int64))
+        self._target_is_checked = False
+        self._register_state_dict_hook(_leave_target_out)
+        self._register_load_state_dict_pre_hook(_keep_target, with_module=True)
         bands = list(range(len(mean)) if target_bands is None else target_bands)
         self.target_bands = bands
         taken = input_bands(self.target)
@@ -103,12 +132,18 @@ class FeatureDistillationHead(BranchHead):
         try:
             width = measure(self.target, stage=target_stage).channels
         except ValueError as error:
-            raise ValueError(f'target_stage={target_stage}: {error}') from error
+            raise ValueError(
+                f'FeatureDistillationHead: target, target_stage={target_stage}: {error}'
+            ) from error
         layers: list[nn.Module] = []
         if hidden_channels:
             layers = [nn.Conv2d(in_channels, hidden_channels, 1), nn.GELU()]
-        layers.append(nn.Conv2d(hidden_channels or in_channels, width, 1))
-        self.predictor = nn.Sequential(*layers)
+        last = nn.Conv2d(hidden_channels or in_channels, width, 1)
+        if not hidden_channels and in_channels == width:
+            weight, bias = last.parameters()
+            nn.init.dirac_(weight)
+            nn.init.zeros_(bias)
+        self.predictor = nn.Sequential(*layers, last)
 
     def train(self, mode: bool = True) -> 'FeatureDistillationHead':
         """Set the mode of all but the target, whose statistics are frozen too."""
@@ -117,13 +152,24 @@ class FeatureDistillationHead(BranchHead):
         return self
 
     def loss(self, pair: PairedViews) -> dict[str, Tensor]:
-        """Smooth L1 distance to the target's normalised features."""
-        distances = []
+        """Smooth L1 distance to the target's features, and their mean cosine."""
+        if not self._target_is_checked:
+            self._check_target()
+        distances, cosines = [], []
         for features, image in zip(pair.student, pair.images, strict=True):
-            predicted = self.predictor(features).float()
+            predicted = self.predict(features)
             target = self.target_features(image, predicted.shape[-2:])
             distances.append(F.smooth_l1_loss(predicted, target, beta=self.beta))
-        return {'loss_distillation': torch.stack(distances).mean()}
+            with torch.no_grad():
+                cosines.append(F.cosine_similarity(predicted, target).mean())
+        return {
+            'loss_distillation': torch.stack(distances).mean(),
+            'target_similarity': torch.stack(cosines).mean(),
+        }
+
+    def predict(self, features: Tensor) -> Tensor:
+        """What the student's features (B, D, h, w) say of the target's, float32."""
+        return self.predictor(normalized(features)).float()
 
     @torch.no_grad()
     def target_features(self, image: Tensor, grid: Sequence[int]) -> Tensor:
@@ -135,11 +181,84 @@ class FeatureDistillationHead(BranchHead):
 
         Returns:
             float32 (B, D', rows, columns).
+
+        Raises:
+            ValueError: If the target refuses images of this size.
         """
         image = image[:, self.target_bands] * self.scale + self.shift
-        features = feature_map(self.target(image), self.target_stage).float()
-        features = F.layer_norm(features.permute(0, 2, 3, 1), features.shape[1:2])
-        features = features.permute(0, 3, 1, 2)
+        try:
+            outputs = self.target(image)
+        except AssertionError as error:
+            raise ValueError(
+                'FeatureDistillationHead: the target does not take views of '
+                f'{" x ".join(map(str, image.shape[-2:]))} pixels ({error}); give the '
+                "views another size, or the target's config their img_size"
+            ) from error
+        features = normalized(feature_map(outputs, self.target_stage))
         if tuple(features.shape[-2:]) != tuple(grid):
-            features = F.interpolate(features, tuple(grid), mode='bilinear')
+            # A cell of the student gets the mean of the finer ones that it covers.
+            features = F.interpolate(
+                features, tuple(grid), mode='bilinear', antialias=True
+            )
         return features
+
+    def _check_target(self) -> None:
+        """Refuse a target without weights of its own, or with others than before."""
+        self._target_is_checked = True
+        if not in_a_run():
+            return
+        if not self._weights_are_named:
+            raise ValueError(
+                'FeatureDistillationHead: the target has random weights; start the '
+                'run with --backbone-checkpoint FILE, or write init_cfg=dict(type='
+                "'PretrainedBackbone', checkpoint=...) into the target (a backbone "
+                'that loads its weights by itself says so by is_init=True)'
+            )
+        found = checksum(self.target)
+        known = int(self.target_checksum)
+        if known not in (0, found):
+            raise ValueError(
+                'FeatureDistillationHead: the weights of the target are not those that '
+                'the resumed run began with (checksums '
+                f'{found:08x} and {known:08x}); give the file that it was started with'
+            )
+        self.target_checksum.fill_(found)
+
+
+def normalized(features: Tensor) -> Tensor:
+    """Feature maps (B, D, h, w) with mean 0 and deviation 1 in each cell, float32."""
+    cells = features.float().permute(0, 2, 3, 1)
+    return F.layer_norm(cells, cells.shape[-1:]).permute(0, 3, 1, 2)
+
+
+def for_other_bands(backbone: dict, bands: int) -> dict:
+    """Config of a backbone for a number of bands that its checkpoint has itself."""
+    config = {**backbone, 'in_channels': bands}
+    if isinstance(config.get('init_cfg'), dict):
+        config['init_cfg'] = {**config['init_cfg']}
+        config['init_cfg'].pop('stem', None)
+    return config
+
+
+def checksum(network: nn.Module) -> int:
+    """Checksum of all weights and statistics of a network."""
+    total = 0
+    for value in network.state_dict().values():
+        total = crc32(value.cpu().reshape(-1).view(torch.uint8).numpy(), total)
+    return total
+
+
+def _leave_target_out(
+    head: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    for name in [name for name in state if name.startswith(f'{prefix}target.')]:
+        del state[name]
+
+
+def _keep_target(
+    head: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Answer for weights that no checkpoint has with those that are there."""
+    assert isinstance(head, FeatureDistillationHead)
+    for name, value in head.target.state_dict().items():
+        state[f'{prefix}target.{name}'] = value

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, ModuleDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -76,10 +76,11 @@ class CMID(BaseModel):
         if bands != 3 and 'backbone' in encoder:
             encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
         self.student: MaskedEncoder = build_part(encoder)
-        self.heads = nn.ModuleDict()
+        # That of mmengine, which asks them to initialise their weights.
+        self.heads = ModuleDict()
         for name, head in heads.items():
             if head is not None:
-                self.heads[name] = build_part({**head, **self._measured(head)})
+                self.heads[name] = build_part({**head, **self._measured(head, encoder)})
         #: Widths of feature maps that the config gives, by the name of the head.
         self._given_widths = {
             name: head['in_channels']
@@ -160,13 +161,14 @@ class CMID(BaseModel):
         count = len(views[0])
         return lambda stage: list(feature_map(outputs, stage).chunk(count))
 
-    def _measured(self, head: dict) -> dict[str, Any]:
+    def _measured(self, head: dict, encoder: dict) -> dict[str, Any]:
         """What a head takes of the backbone and the images, and is not given."""
         stage = head.get('stage', -1)
         preprocessor = self.data_preprocessor
         measures: dict[str, Callable[[], Any]] = {
             'in_channels': lambda: self.student.output(stage).channels,
             'stride': lambda: self.student.output(stage).stride,
+            'backbone': lambda: encoder.get('backbone'),
             'num_bands': lambda: preprocessor.num_bands,
             'mean': lambda: preprocessor.mean.flatten().tolist(),
             'std': lambda: preprocessor.std.flatten().tolist(),

@@ -115,7 +115,7 @@ def plane(features: Tensor, method: str = 'tsne', seed: int = 0) -> NDArray[Any]
         from umap import UMAP
     except ImportError as error:
         raise ImportError(
-            'a map by UMAP needs umap-learn: pip install cmid_mm[figures], or take '
+            'a map by UMAP needs umap-learn: pip install umap-learn, or take '
             't-SNE (--method tsne)'
         ) from error
     near = min(15, count - 1)

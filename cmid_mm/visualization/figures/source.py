@@ -82,10 +82,13 @@ class Seen:
             found = self.place.pixels(np.array([[x[0], y[0]]]))[0]
         height, width = self.size
         if not (0 <= found[0] < width and 0 <= found[1] < height):
-            where = '' if crs is None else f', pixel ({found[0]:.0f}, {found[1]:.0f})'
+            asked = f'the point ({point[0]:.12g}, {point[1]:.12g})'
+            if crs is not None:
+                asked += f', pixel ({found[0]:.0f}, {found[1]:.0f})'
+            advice = '; coordinates need their system (--crs)' if crs is None else ''
             raise ValueError(
-                f'the point ({point[0]:g}, {point[1]:g}){where} lies outside of '
-                f'{self.path}, which has {width} x {height} pixels'
+                f'{asked} lies outside of {self.path}, which has {width} x {height} '
+                f'pixels{advice}'
             )
         return found
 

@@ -30,6 +30,7 @@ def train(
     by_epoch=True,
     val_interval=None,
     lr=0.1,
+    batch_size=2,
     runner_type=Runner,
     **kwargs,
 ):
@@ -43,7 +44,7 @@ def train(
         str(work_dir),
         train_dataloader=dict(
             dataset=NoisyImages(),
-            batch_size=2,
+            batch_size=batch_size,
             num_workers=0,
             sampler=dict(type='mmengine.DefaultSampler', shuffle=True),
             collate_fn=dict(type='default_collate'),

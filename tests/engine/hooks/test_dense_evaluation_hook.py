@@ -109,7 +109,6 @@ def test_other_processes_wait(tiles, monkeypatch):
 @pytest.mark.parametrize(
     ('options', 'error', 'message'),
     [
-        (dict(interval=0), ValueError, 'interval must be at least 1'),
         (dict(head='deep'), ValueError, 'head must be one of'),
         (dict(data_root='nowhere'), FileNotFoundError, 'nowhere'),
         (

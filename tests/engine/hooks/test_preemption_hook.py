@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from torch.utils.data import Dataset
@@ -226,3 +227,61 @@ def test_the_loop_of_mmengine_sees_the_images_that_remain(tmp_path, monkeypatch)
     runner = short_runs.train(resumed, tmp_path, preemption, max_epochs=3, resume=True)
     assert len(stopped.seen) == 4 and runner.iter == 9
     assert torch.equal(torch.cat(stopped.seen + resumed.seen), torch.cat(whole.seen))
+
+
+@pytest.mark.parametrize('batch_size', [1, 3])
+@pytest.mark.parametrize('iteration', [3, 5])
+def test_the_loop_of_mmengine_goes_on_with_another_batch(
+    batch_size, iteration, tmp_path, monkeypatch
+):
+    """Within an epoch and at its end; no image is seen twice or left out."""
+    monkeypatch.setattr(short_runs, 'NoisyImages', Numbered)
+    whole, stopped, resumed = Mean(), Mean(), Mean()
+    schedule = dict(
+        param_scheduler=dict(type='LinearLR', end=3, convert_to_iter_based=True)
+    )
+    options = dict(max_epochs=3, cfg=schedule, **schedule)
+    preemption = dict(type='PreemptionHook')
+    other = short_runs.train(
+        whole, tmp_path / 'whole', preemption, batch_size=batch_size, **options
+    )
+    signal_hook = dict(
+        type='SignalAt', point='after_train_iter', iteration=iteration, numbers=[15]
+    )
+    with pytest.raises(SystemExit):
+        short_runs.train(stopped, tmp_path, preemption, signal_hook, **options)
+    resumed_run = short_runs.train(
+        resumed, tmp_path, preemption, batch_size=batch_size, resume=True, **options
+    )
+    seen = torch.cat(stopped.seen + resumed.seen).tolist()
+    expected = torch.cat(whole.seen).tolist()
+    if (batch_size, iteration) == (3, 3):  # two images are no batch: seen again
+        expected[8:8] = expected[6:8]
+    assert seen == expected
+    assert resumed_run.iter == other.iter == 18 // batch_size
+    rates = [
+        run.message_hub.get_scalar('train/lr').data[0][-2:]
+        for run in (resumed_run, other)
+    ]
+    assert rates[0] == pytest.approx(rates[1])
+
+
+def test_a_run_by_iterations_tells_of_another_batch(tmp_path, monkeypatch):
+    preemption = dict(type='PreemptionHook')
+    signal_hook = dict(
+        type='SignalAt', point='after_train_iter', iteration=2, numbers=[15]
+    )
+    options = dict(max_epochs=6, by_epoch=False)
+    with pytest.raises(SystemExit):
+        short_runs.train(Mean(), tmp_path, preemption, signal_hook, **options)
+    told = []
+    monkeypatch.setattr(MMLogger, 'warning', lambda self, text: told.append(text))
+    resume = dict(resume=True, load_from=str(tmp_path / 'iter_3.pth'))
+    for batch_size in (2, 1):
+        short_runs.train(
+            Mean(), tmp_path, preemption, batch_size=batch_size, **resume, **options
+        )
+        said = [text for text in told if text.startswith('Iterations have')]
+        assert len(said) == (batch_size == 1)
+    assert 'from iteration 3 and sees 0.5 times the images' in said[0]
+    assert 'so that all processes together have 2' in said[0]

@@ -147,7 +147,6 @@ def test_model_without_reconstruct_stops_at_the_start(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
-        (dict(interval=0), 'interval must be at least 1'),
         (dict(num_images=1), 'at least two images'),
         (dict(indices=[3]), 'at least two images'),
     ],

@@ -139,9 +139,3 @@ def test_metric_that_is_not_finite_is_never_the_best(tmp_path, rule, scores, bes
     )
     assert [p.stem for p in tmp_path.glob('best*')] == [f'best_score_{best}']
     assert stopping.best_score == 0.5
-
-
-@pytest.mark.parametrize('options', [dict(max_in_a_row=0), dict(keep=-1)])
-def test_wrong_options_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        StepGuardHook(**options)

@@ -32,6 +32,16 @@ def scenes():
         ('log_processor.window_size', 0, 'a whole number of at least 1'),
         ('param_scheduler.0.end', 'abc', 'a whole number of at least 1'),
         ('val_evaluator.iou_metrics', ['mIoU', 'mIou'], 'mIoU, mDice or mFscore'),
+        ('train_cfg.val_begin', -1, 'a whole number of at least 0'),
+        ('log_level', 'FOO', 'DEBUG, INFO, WARNING, ERROR, CRITICAL or a number'),
+        ('optim_wrapper.optimizer.betas', (0.9, 1.5, 0.9), 'numbers of at least 0'),
+        ('optim_wrapper.optimizer.betas', 0.9, 'numbers of at least 0'),
+        ('default_hooks.checkpoint.interval', 0, 'a whole number of at least 1, or'),
+        ('default_hooks.checkpoint.interval', -2, 'a whole number of at least 1, or'),
+        ('default_hooks.checkpoint.max_keep_ckpts', 0, 'a whole number of at least'),
+        ('default_hooks.checkpoint.save_begin', -1, 'a whole number of at least 0'),
+        ('default_hooks.logger.interval', 0, 'a whole number of at least 1, or'),
+        ('default_hooks.visualization.interval', 0, 'a whole number of at least 1'),
         ('train_dataloader.dataset.indices', 0, 'how many images to take'),
         ('train_dataloader.dataset.indices', [], 'how many images to take'),
     ],
@@ -65,6 +75,34 @@ def test_a_value_of_mmseg_out_of_range(path, value, expected):
     check_settings(cfg)
     cfg.merge_from_dict({f'model.{path}': value})
     message = re.escape(f'model.{path}={value!r}: expected {expected}')
+    with pytest.raises(ValueError, match=message):
+        check_settings(cfg)
+
+
+@pytest.mark.parametrize(
+    ('hook', 'wrong'),
+    [
+        ('VerifiedCheckpointHook', dict(max_failures=-1)),
+        ('StepGuardHook', dict(max_in_a_row=0)),
+        ('StepGuardHook', dict(keep=-1)),
+        ('PreemptionHook', dict(patience=9)),
+        ('ThroughputHook', dict(window=0)),
+        ('UnreadableImagesHook', dict(interval=0)),
+        ('ReconstructionHook', dict(interval=0)),
+        ('FeatureEvaluationHook', dict(interval=0)),
+        ('DenseEvaluationHook', dict(interval=0)),
+        ('CollapseHook', dict(interval=0)),
+        ('CollapseHook', dict(images=1)),
+        ('CollapseHook', dict(min_std=-1.0)),
+        ('CollapseHook', dict(min_rank=-1.0)),
+        ('LogHistoryHook', dict(keep=0)),
+    ],
+)
+def test_a_hook_is_told_by_its_place(scenes, hook, wrong):
+    cfg = scenes.copy()
+    cfg.custom_hooks = [dict(type=hook, **wrong)]
+    ((name, value),) = wrong.items()
+    message = rf'^custom_hooks\.0 \({hook}\): {name}={value}: expected '
     with pytest.raises(ValueError, match=message):
         check_settings(cfg)
 

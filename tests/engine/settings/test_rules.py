@@ -89,6 +89,39 @@ FAULTS = [
         'optim_wrapper.optimizer.lr=None: BlockwiseAdan expects a number; ',
     ),
     (
+        {'optim_wrapper.optimizer.betas': (0.9, 0.99)},
+        'optim_wrapper.optimizer.betas=(0.9, 0.99): BlockwiseAdan expects 3 numbers, '
+        'such as its default (',
+    ),
+    (
+        {'optim_wrapper.optimizer': dict(_delete_=True, type='AdamW', betas=(0, 0, 0))},
+        'optim_wrapper.optimizer.betas=(0, 0, 0): AdamW expects 2 numbers, ',
+    ),
+    (
+        {'default_hooks.checkpoint.save_best': 'auto'},
+        "default_hooks.checkpoint.save_best='auto', but the config has no val_data",
+    ),
+    (
+        {'custom_hooks': [dict(type='EarlyStoppingHook', monitor='a')]},
+        "custom_hooks.0.monitor='a', but the config has no val_dataloader and ",
+    ),
+    (
+        {'default_hooks.checkpoint.save_best': 'auto', 'train_cfg.val_begin': 4}
+        | {'val_dataloader': dict(batch_size=1), 'val_evaluator': dict(type='F')},
+        "default_hooks.checkpoint.save_best='auto', but train_cfg.val_begin=4 is ",
+    ),
+    (
+        {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=9)}
+        | {'param_scheduler': None, 'default_hooks.checkpoint.by_epoch': True},
+        'default_hooks.checkpoint (CheckpointHook) counts epochs, but train_cfg.max_',
+    ),
+    (
+        {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=9)}
+        | {'param_scheduler': None}
+        | {'custom_hooks': [dict(type='ReconstructionHook')]},
+        'custom_hooks.0 (ReconstructionHook) counts epochs, but train_cfg.max_iters=9',
+    ),
+    (
         {'param_scheduler.0.end': 4},
         'param_scheduler.0 (LinearLR): end=4, but train_cfg.max_epochs=3: the '
         'warm-up is longer than the run; ',

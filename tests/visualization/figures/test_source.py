@@ -46,6 +46,8 @@ def test_a_point_by_its_coordinates(tmp_path):
     assert 0 <= column < 4 * CELL and 0 <= row < 2 * CELL
     with pytest.raises(ValueError, match=r'\(0, 0\), pixel .* lies outside of .*a.tif'):
         seen.pixel((0, 0), 'EPSG:32632')
+    with pytest.raises(ValueError, match=r'\(500040, 5199980\) lies .* need .*--crs'):
+        seen.pixel((500040, 5199980))
     with pytest.raises(ValueError, match='unknown coordinate system .EPSG:9.'):
         seen.pixel((0, 0), 'EPSG:9')
 
