@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
@@ -64,6 +64,20 @@ class FaultTolerantRunner(Runner):
         ):
             hooks['log_history'] = dict(type=LogHistoryHook)
         super().register_default_hooks(hooks)
+
+    def resume(self, *args: Any, **kwargs: Any) -> None:
+        """Resume from a checkpoint; say if nothing is left to be done."""
+        super().resume(*args, **kwargs)
+        if isinstance(self.train_loop, EpochBasedTrainLoop):
+            done, length, name = self.epoch, self.max_epochs, 'max_epochs'
+        else:
+            done, length, name = self.iter, self.max_iters, 'max_iters'
+        if done >= length:
+            self.logger.warning(
+                f'The run has ended before: its checkpoint has all of {name}={length}. '
+                f'Nothing is trained; to train further set train_cfg.{name} higher '
+                'and lengthen the schedules.'
+            )
 
     def train(self) -> nn.Module:
         """Train; say at the end how much of the log was lost, however it ended."""

@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from mmengine.hooks import Hook
 from mmengine.visualization import LocalVisBackend
 
@@ -34,3 +35,14 @@ def test_lost_lines_are_counted_and_no_half_of_one_stays(tmp_path, monkeypatch, 
     said = capsys.readouterr().err
     assert said.count('could NOT be written: [Errno 28] No space left on device') == 1
     assert '4 lines and pictures of the log could NOT be written; the reason' in said
+
+
+@pytest.mark.parametrize(('max_epochs', 'told'), [(2, True), (3, False)])
+def test_a_run_that_has_ended_is_told_so(tmp_path, max_epochs, told):
+    train(tmp_path, max_epochs=2)
+    runner = train(tmp_path, max_epochs=max_epochs, validation=dict(resume=True))
+    assert runner.epoch == max_epochs
+    log = Path(runner.logger.log_file).read_text()
+    assert (
+        'Nothing is trained; to train further set train_cfg.max_epochs' in log
+    ) is told
