@@ -15,6 +15,14 @@ MINIMUM_VERSIONS = {'mmengine': '0.8.3', 'mmcv': '2.0.0', 'mmpretrain': '1.0.0'}
 SEGMENTATION_VERSIONS = {'mmseg': '1.0.0'}
 DETECTION_VERSIONS = {'mmdet': '3.0.0', 'mmrotate': '1.0.0rc1'}
 
+#: What to do where :data:`OPERATORS` cannot be imported.
+NO_OPERATORS = (
+    'cmid_mm needs mmcv with compiled operators for detection; reinstall it with '
+    'MMCV_WITH_OPS=1 pip install --no-cache-dir --no-build-isolation --force-reinstall '
+    '--no-deps onedl-mmcv'
+)
+OPERATORS = 'mmcv._ext'
+
 
 def check_dependencies(minimum_versions: dict[str, str]) -> None:
     """Check that packages are installed in sufficient versions.
@@ -58,13 +66,9 @@ def check_operators() -> None:
         ImportError: If it has none; says how to get them.
     """
     try:
-        importlib.import_module('mmcv._ext')
+        importlib.import_module(OPERATORS)
     except ImportError as error:
-        raise ImportError(
-            'cmid_mm needs mmcv with compiled operators for oriented boxes; '
-            'reinstall it with MMCV_WITH_OPS=1 pip install --no-cache-dir '
-            f'--no-build-isolation --force-reinstall --no-deps onedl-mmcv: {error}'
-        ) from error
+        raise ImportError(f'{NO_OPERATORS}: {error}') from error
 
 
 def vector_library() -> Any:

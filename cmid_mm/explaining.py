@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 
 from . import building
 from .building import BuildStep, accepted_names, build_steps, nearest_name
+from .dependencies import NO_OPERATORS, OPERATORS
 from .worker_faults import explain_worker_fault
 
 #: Errors whose text is made for users; that of others may need its place in the code.
@@ -104,6 +105,8 @@ def place_of(config: Config | None, part: Any) -> str | None:
 
 def _text(error: Exception) -> str:
     """The text of an error, also of one that a data-loading worker reports."""
+    if isinstance(error, ImportError) and error.name == OPERATORS:
+        return f'{NO_OPERATORS}: {error}'
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if 'Original Traceback' not in text:
         return text

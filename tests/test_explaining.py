@@ -1,9 +1,11 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Errors of runs in the words of their configs."""
 
+import importlib
 import inspect
 import logging
 import shutil
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -246,3 +248,14 @@ def test_an_error_is_told_though_the_log_is_gone(tmp_path, monkeypatch):
 
     with pytest.raises(SystemExit, match=r'^error: told all the same \('):
         user_errors(fail)()
+
+
+def test_what_is_done_for_compiled_operators(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
+
+    def action(cfg):
+        importlib.import_module('mmcv._ext')
+
+    message = message_of(action, Config())
+    assert 'needs mmcv with compiled operators for detection; reinstall it' in message
+    assert 'mmcv._ext' in message

@@ -303,12 +303,9 @@ _SAVE_STATE = (
 
 
 def _refusal(path: Path, wanted: Sequence[str]) -> CheckpointError:
-    advice = ''
-    if not hasattr(torch.serialization, 'safe_globals'):
-        advice = 'the checkpoints of a run need PyTorch 2.5 or later to be read; else, '
     return CheckpointError(
         f'{path} was refused: to read it, {_few(wanted)} would have to be called, and '
-        f'a checkpoint must not run code; {advice}look into it with '
+        f'a checkpoint must not run code; look into it with '
         'tools/convert_checkpoint.py --inspect; its backbone alone can be loaded, by '
         f'--backbone-checkpoint; else {_SAVE_STATE}'
     )
@@ -334,10 +331,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 def _harmless_globals() -> contextlib.AbstractContextManager[Any]:
     """Allow what an mmengine run's checkpoint holds besides tensors."""
-    safe_globals = getattr(torch.serialization, 'safe_globals', None)
-    if safe_globals is None:  # PyTorch < 2.5: state dicts only
-        return contextlib.nullcontext()
-    return safe_globals(list(_run_checkpoint_types()))
+    return torch.serialization.safe_globals(list(_run_checkpoint_types()))
 
 
 def _run_checkpoint_types() -> Iterator[Any]:

@@ -316,7 +316,12 @@ def _config(cfg: Config, model: Any) -> dict[str, Any]:
 def _program(
     network: nn.Module, sample: Tensor, fixed: bool, target: Path
 ) -> torch.export.ExportedProgram:
-    dynamic = torch.export.Dim.DYNAMIC
+    dynamic = getattr(torch.export.Dim, 'DYNAMIC', None)
+    if dynamic is None:
+        raise ExportError(
+            f'{target}: files of torch.export need PyTorch 2.6 or later, found '
+            f'{torch.__version__}; give a name in .onnx, or update PyTorch'
+        )
     shape = {0: dynamic} if fixed else {0: dynamic, 2: dynamic, 3: dynamic}
     # A batch of one would be taken for a constant.
     batch = torch.cat([sample, sample.flip(-1)])

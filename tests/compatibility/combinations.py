@@ -52,7 +52,7 @@ COMBINATIONS = (
     Combination(
         'oldest',
         '3.10',
-        ('torch==2.4.1', 'torchvision==0.19.1'),
+        ('torch==2.5.1', 'torchvision==0.20.1'),
         ('numpy==2.1.*', 'opencv-python-headless==4.10.*'),
     ),
     Combination(

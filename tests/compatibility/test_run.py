@@ -6,6 +6,8 @@ REPORT = """<testsuites><testsuite>
 <testcase classname="tests.a" name="test_b[2]"><failure>no</failure></testcase>
 <testcase classname="tests.c" name="test_d"><error>no</error></testcase>
 <testcase classname="tests.c" name="test_e"><skipped>no mmrotate</skipped></testcase>
+<testcase classname="tests.c" name="test_f"><error message="ModuleNotFoundError: \
+No module named 'mmcv._ext'">no</error></testcase>
 </testsuite></testsuites>"""
 
 
@@ -15,7 +17,7 @@ def test_a_report_is_counted(tmp_path):
     assert count(report) == {
         'passed': 1,
         'failed': ['tests.a::test_b[2]', 'tests.c::test_d'],
-        'skipped': 1,
+        'skipped': 2,
     }
 
 
