@@ -31,6 +31,7 @@ _FORMULA = re.compile(
 LINKED = (
     'LICENSE',
     'benchmarks/*.py',
+    'benchmarks/*.sh',
     'cmid_mm/**/*.py',
     'configs/**/*.py',
     'configs/**/*.yaml',

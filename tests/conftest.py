@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.visualization import Visualizer
 from mmpretrain.registry import MODELS
 
 import cmid_mm  # noqa: F401
@@ -45,9 +46,15 @@ def _seeded() -> Iterator[None]:
 
 def _forget_runs() -> None:
     """Clear what runs left behind; runs of one second share their names."""
-    MessageHub._instance_dict.clear()
-    DefaultScope._instance_dict.clear()
+    for kind in (MessageHub, DefaultScope, *_kinds_of(Visualizer)):
+        kind._instance_dict.clear()
     init_default_scope('mmpretrain')
+
+
+def _kinds_of(cls: type) -> Iterator[type]:
+    yield cls
+    for kind in cls.__subclasses__():
+        yield from _kinds_of(kind)
 
 
 @pytest.fixture

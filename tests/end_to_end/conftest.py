@@ -24,9 +24,12 @@ def run(monkeypatch):
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
 
     def run_tool(tool: str, *args: object) -> str | int | None:
+        path = (TOOLS / tool).resolve()
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+        # As python does with the folder of a script.
+        monkeypatch.setattr(sys, 'path', [str(path.parent), *sys.path])
         try:
-            runpy.run_path(str(TOOLS / tool), run_name='__main__')
+            runpy.run_path(str(path), run_name='__main__')
         except SystemExit as stop:
             return stop.code
         return None

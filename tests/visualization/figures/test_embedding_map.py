@@ -71,5 +71,5 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="one of .*'umap'.*, got 'pca'"):
         plane(features, 'pca')
     monkeypatch.setitem(sys.modules, 'umap', None)
-    with pytest.raises(ImportError, match='pip install cmid_mm.figures.'):
+    with pytest.raises(ImportError, match='pip install umap-learn, or take t-SNE'):
         plane(features, 'umap')
