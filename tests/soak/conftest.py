@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         '--soak-page',
         type=Path,
         metavar='PAGE',
-        help='write the figures into this page if all of them are flat',
+        help='write the figures into this page, those that grew in bold',
     )
 
 
@@ -33,7 +33,7 @@ class Figures:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         page = session.config.getoption('--soak-page')
-        if page and exitstatus == 0 and self.runs:
+        if page and self.runs:
             put_between(page, START, END, table(self.runs))
 
 
@@ -41,12 +41,13 @@ def table(runs: dict[str, list[Rise]]) -> str:
     """Figures in Markdown."""
     lines = ['| run | held | at half | at the end | rise | bound |']
     lines.append('|---|---|---:|---:|---:|---:|')
-    lines += [
-        f'| {run} | {found.quantity} | {found.begin:,.0f} | {found.end:,.0f} | '
-        f'{found.rise:+.2f} | {BOUNDS[found.quantity]} |'
-        for run, rises in runs.items()
-        for found in rises
-    ]
+    for run, rises in runs.items():
+        for found in rises:
+            rise = f'{found.rise:+.2f}' if found.flat else f'**{found.rise:+.2f}**'
+            lines.append(
+                f'| {run} | {found.quantity} | {found.begin:,.0f} | {found.end:,.0f} | '
+                f'{rise} | {BOUNDS[found.quantity]} |'
+            )
     return '\n'.join(lines)
 
 
