@@ -32,7 +32,7 @@ from tests.measured_pages import put_between  # noqa: E402
 
 PAGE = ROOT / 'docs' / 'compatibility.md'
 #: How a test fails for want of mmcv's compiled operators.
-NO_OPERATORS = "No module named 'mmcv._ext'"
+NO_OPERATORS = 'mmcv._ext'
 RESULTS = Path(__file__).with_name('results.json')
 START, END = '<!-- rows of tests/compatibility/run.py -->', '<!-- end of rows -->'
 # As imported: the distributions have several names.
@@ -112,8 +112,8 @@ def make(combination: Combination, folder: Path, wheels: Path | None) -> None:
     elif not combination.fits:
         # Built apart from torch it has no operators, and takes seconds.
         install('--no-deps', 'onedl-mmcv')
-    runtime = '-r', 'requirements/runtime.txt', '-r', 'requirements/tests.txt'
-    install('--no-build-isolation', *FORKS, *runtime, *combination.torch, *pins)
+    lists = (f'-rrequirements/{name}.txt' for name in ('runtime', 'docs', 'tests'))
+    install('--no-build-isolation', *FORKS, *lists, *combination.torch, *pins)
     if combination.upstream:
         # Their operators, which are those of the fork, stay.
         (mmcv,) = folder.glob('lib/python*/site-packages/mmcv')
