@@ -53,7 +53,9 @@ def test_classes_are_a_cloud_optimised_geotiff(tmp_path):
         assert (half.read(1) == mask[::2, ::2]).all()
     side = (tmp_path / 'new' / 'a.tif.aux.xml').read_text()
     assert '<Category>Gebäude &amp; Höfe</Category>' in side
-    assert '<F>2</F>' in side and '<F>water</F>' in side
+    # GDAL 3.12 has the table in the TIFF, those before beside it.
+    table = side.encode() + path.read_bytes()
+    assert b'<F>2</F>' in table and b'<F>water</F>' in table
     assert len(list((tmp_path / 'new').iterdir())) == 2
     assert reduced_values(path, 275).shape == (150, 275)
     assert set(np.unique(reduced_values(path, 275))) <= {0, 1, 2, 255}
