@@ -180,10 +180,11 @@ def table(results: dict) -> str:
         named = [
             versions.pop(key) or '-' for key in ('python', 'torch', 'numpy', 'cv2')
         ]
+        tests = ', '.join(path.removeprefix('tests/') for path in found['selected'])
         packages = ', '.join(f'{key} {v}' for key, v in versions.items() if v)
         lines.append(
             f'| {name} | {" | ".join(named)} | {packages} | '
-            f'{", ".join(found["selected"]) or "all"} | {found["passed"]} | '
+            f'{tests or "all"} | {found["passed"]} | '
             f'{len(found["failed"])} | {found["skipped"]} |'
         )
     return '\n'.join(lines)

@@ -27,7 +27,7 @@ def test_a_row_tells_what_was_installed_and_what_was_run():
     found = dict(passed=9, failed=['a::b'], skipped=2, selected=['tests/models'])
     row = table({'newest': {'versions': versions, **found}}).splitlines()[-1]
     assert row == (
-        '| newest | 3.12.1 | 2.15.0 | 2.5.5 | - | mmengine 0.10.7 | tests/models '
+        '| newest | 3.12.1 | 2.15.0 | 2.5.5 | - | mmengine 0.10.7 | models '
         '| 9 | 1 | 2 |'
     )
 
