@@ -31,7 +31,7 @@ class Figures:
     def __init__(self) -> None:
         self.runs: dict[str, list[Rise]] = {}
 
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         page = session.config.getoption('--soak-page')
         if page and self.runs:
             put_between(page, START, END, table(self.runs))

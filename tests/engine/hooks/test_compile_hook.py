@@ -5,16 +5,10 @@ from torch._dynamo.utils import counters
 
 from cmid_mm.engine.hooks.compile_hook import compile_networks, networks_of
 from tests.end_to_end.pretraining import toy_run, train, write_images
-from tests.toy import toy_batch, toy_model
+from tests.toy import toy_batch, toy_config, toy_model
 
 HEADS = dict(
-    contrastive=dict(
-        type='MoCoHead',
-        in_channels=64,
-        hidden_channels=32,
-        out_channels=16,
-        queue_size=24,
-    ),
+    contrastive=toy_config()['heads']['contrastive'],
     distillation=dict(
         type='FeatureDistillationHead',
         target=dict(type='ResNet', depth=18, stem_channels=8, base_channels=8),
