@@ -4,6 +4,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +156,23 @@ def join_strips(
         }
     with _writing(path):
         mosaic.write_bytes(_mosaic(strips, shape, content, place))
-        rasterio.shutil.copy(str(mosaic), str(path), **options)
-        mosaic.unlink()
+    _copy(mosaic, path, options)
+    mosaic.unlink()
+
+
+def _copy(mosaic: Path, path: Path, options: Mapping[str, Any]) -> None:
+    """Copy in a thread of its own.
+
+    GDAL keeps the name of each virtual raster that a thread has read until the thread
+    ends (about 200 bytes; between them memory is freed in pieces of no use).
+    """
+
+    def copy() -> None:
+        with _writing(path):
+            rasterio.shutil.copy(str(mosaic), str(path), **options)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(copy).result()
 
 
 def side_file(path: Path) -> Path:
