@@ -5,6 +5,7 @@ They are forked from the process of the tests, which has imported everything.
 """
 
 import atexit
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -163,11 +164,18 @@ class Processes:
         self.wait_until(lambda: f'finished {iteration}\n' in self.output(rank))
 
     def statuses(self, seconds: int = 120) -> list[int | None]:
-        """Statuses with which they end, None of those that are not in time."""
+        """Statuses with which they end, None of those that are not in time.
+
+        Those say in their output where each of their threads is.
+        """
         end = time.monotonic() + seconds
         for process in self.processes:
             process.join(max(0.1, end - time.monotonic()))
         statuses = [process.exitcode for process in self.processes]
+        for process in self.processes:
+            if process.exitcode is None:
+                os.kill(process.pid or 0, signal.SIGQUIT)
+                process.join(2)
         self.kill()
         return statuses
 
@@ -185,6 +193,7 @@ def _run(output: Path, variables: dict[str, str], *args: Any) -> None:
         os.dup2(file.fileno(), 2)
     sys.stdout, sys.stderr = open(1, 'w'), open(2, 'w')
     os.setsid()
+    faulthandler.register(signal.SIGQUIT, file=sys.stderr)
     os.environ.update(variables)
     atexit._clear()
     status: Any = 0
