@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 #: Exit status of a run that a scheduler stopped and that goes on with ``--resume``:
@@ -70,6 +70,7 @@ class StopSignals:
         # Blocked and not ignored, since PyTorch sets a handler of its own.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_for_parent, daemon=True).start()
+        sys.excepthook = _tell_unless_parent_left
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
@@ -86,6 +87,18 @@ def _end_for_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+def _tell_unless_parent_left(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say nothing of a connection to a parent that stops while it takes a batch.
+
+    The thread of multiprocessing that hands tensors over tells all its errors; what
+    fails in the work itself a data loader takes to the parent.
+    """
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 #: The signals of this process.

@@ -1,6 +1,10 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-
+import multiprocessing
 import signal
+import socket
+import sys
+import time
+from multiprocessing import resource_sharer
 
 import pytest
 import torch
@@ -118,6 +122,35 @@ def test_ctrl_c_once_saves_and_twice_stops_at_once(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(cfg)
     assert not list(tmp_path.glob('iter_*'))
+
+
+def _hand_over(address, errors):
+    """Offer an open file as a data loader's worker does its tensors."""
+    sys.stderr = open(errors, 'w', buffering=1)
+    address.send(resource_sharer.DupFd(0)._id[0])
+    address.recv()
+    for error in (ConnectionResetError('left'), ValueError('of a thread')):
+        sys.excepthook(type(error), error, None)
+
+
+@pytest.mark.parametrize('reads', [False, True], ids=['reset', 'end of file'])
+def test_workers_do_not_tell_that_the_run_left(reads, tmp_path):
+    stop_signals.install()
+    here, there = multiprocessing.Pipe()
+    worker = multiprocessing.get_context('fork').Process(
+        target=_hand_over, args=(there, tmp_path / 'errors.txt')
+    )
+    worker.start()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(here.recv())
+        if reads:
+            connection.recv(1000)
+        else:
+            time.sleep(0.2)  # what it is sent is left unread
+    time.sleep(0.2)
+    here.send('')
+    worker.join()
+    assert (tmp_path / 'errors.txt').read_text() == 'ValueError: of a thread\n'
 
 
 def test_status_goes_to_a_file_for_launchers(images, tmp_path, monkeypatch):
