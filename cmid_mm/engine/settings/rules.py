@@ -356,10 +356,17 @@ def _faults_of_class_weights(path: str, head: Any) -> Iterator[str]:
     for where, loss in parts_of(head.get('loss_decode'), f'{path}.loss_decode'):
         weights, count = loss.get('class_weight'), head.get('num_classes')
         count = head.get('out_channels') or count
-        if isinstance(weights, list | tuple) and count and len(weights) != count:
+        if not isinstance(weights, list | tuple):
+            continue
+        if count and len(weights) != count:
             yield (
                 f'{where}.class_weight has {len(weights)} values, but '
                 f'{path}.num_classes={count}: expected one for each class'
+            )
+        if loss.get('use_sigmoid') and len(weights) > 1:
+            yield (
+                f'{where} has use_sigmoid=True and class_weight={weights}: mmseg '
+                'weighs classes with softmax only; leave one of them out'
             )
 
 

@@ -126,6 +126,11 @@ def test_a_fault_is_told_by_its_key(name, changes, message):
         ),
         (
             CHANGE,
+            {'model.decode_head.loss_decode.use_sigmoid': True},
+            'model.decode_head.loss_decode has use_sigmoid=True and class_weight=[1.',
+        ),
+        (
+            CHANGE,
             {'model.data_preprocessor.size': None},
             'model.data_preprocessor (BitemporalPreprocessor) has neither of size and ',
         ),
