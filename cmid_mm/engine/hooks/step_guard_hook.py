@@ -94,9 +94,13 @@ class StepGuardHook(Hook):
             _check_weights(runner)
             done = runner.iter + 1
             if skipped == done == runner.max_iters:
-                self._stop(runner, f'All {done} iterations', 'nothing was trained')
+                _stop(runner, f'All {done} iterations', 'nothing was trained', '')
             if in_a_row >= self.max_in_a_row:
-                self._stop(runner, f'{in_a_row} iterations in a row', _saved(runner))
+                limit = (
+                    ', and --resume. StepGuardHook.max_in_a_row='
+                    f'{self.max_in_a_row} sets the limit'
+                )
+                _stop(runner, f'{in_a_row} iterations in a row', _saved(runner), limit)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse to save what cannot be gone on with."""
@@ -139,7 +143,7 @@ class StepGuardHook(Hook):
         outputs: dict[str, Any],
     ) -> None:
         losses = {
-            name: float(value)
+            name: float(value.detach() if isinstance(value, Tensor) else value)
             for name, value in outputs.items()
             if isinstance(value, int | float | Tensor)
         }
@@ -182,15 +186,14 @@ class StepGuardHook(Hook):
                         values[:-1], counts[:-1], history[name].max_length
                     )
 
-    def _stop(self, runner: Runner, which: str, outcome: str) -> None:
-        raise SickTrainingError(
-            f'{which} had numbers that are not finite. None of them changed the model: '
-            f'{outcome}. Their batches are in {runner.work_dir}/'
-            'sick_batches, tools/replay_batch.py says what became infinite first; '
-            'repair the images or labels that it names, or lower the learning rate, '
-            f'and --resume. StepGuardHook.max_in_a_row={self.max_in_a_row} sets the '
-            'limit'
-        )
+
+def _stop(runner: Runner, which: str, outcome: str, goes_on: str) -> None:
+    raise SickTrainingError(
+        f'{which} had numbers that are not finite. None of them changed the model: '
+        f'{outcome}. Their batches are in {runner.work_dir}/sick_batches, '
+        'tools/replay_batch.py says what became infinite first; repair the images or '
+        f'labels that it names, or lower the learning rate{goes_on}'
+    )
 
 
 def _saved(runner: Runner) -> str:
