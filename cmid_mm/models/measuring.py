@@ -78,11 +78,12 @@ def measure(
     return FeatureShape(channels, math.isqrt(height * width // positions))
 
 
-def black_image(backbone: nn.Module) -> Tensor:
+def black_image(backbone: nn.Module, side: int | None = None) -> Tensor:
     """An image of the bands and the size that a backbone takes, (1, C, H, W).
 
     Args:
         backbone: With a convolution, whose bands are meant.
+        side: Another size than it is made for. Defaults to None.
 
     Raises:
         ValueError: If it has none.
@@ -93,7 +94,7 @@ def black_image(backbone: nn.Module) -> Tensor:
             f'{type(backbone).__name__} has no convolution that tells how many bands '
             'it takes'
         )
-    size = getattr(backbone, 'img_size', _IMAGE_SIZE)
+    size = side or getattr(backbone, 'img_size', _IMAGE_SIZE)
     height, width = (size, size) if isinstance(size, int) else size
     return next(backbone.parameters()).new_zeros(1, bands, height, width)
 

@@ -14,6 +14,8 @@ from ...building import BuildStep, accepted_names
 from ...models.measuring import black_image, input_bands, run_unchanged
 from .places import model_of, parts_of
 
+#: Side of the image that most backbones take, however large theirs are.
+_SIDE = 128
 #: Parts behind the neck, of all kinds of models but classifiers.
 _HEADS = ('decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head')
 
@@ -52,7 +54,11 @@ def faults_of_widths(model: nn.Module, cfg: Config) -> Iterator[str]:
     if input_bands(backbone) is None:
         return
     modules = dict(model.named_modules())
-    maps = _Maps(backbone, _outputs(backbone, black_image(backbone)))
+    outputs = None
+    for side in (_SIDE, None):
+        if outputs is None:
+            outputs = _outputs(backbone, black_image(backbone, side))
+    maps = _Maps(backbone, outputs)
     if isinstance(neck, nn.Module):
         for path, part in [*parts_of(settings.get('neck'), 'neck')][:1]:
             for key in ('in_channels', 'embed_dim'):  # mmseg's pyramid has the latter
