@@ -66,8 +66,11 @@ def faults_of_widths(model: nn.Module, cfg: Config) -> Iterator[str]:
         maps = _Maps(neck, _outputs(neck, maps.outputs))
     # Other models may have a head that is set for the bands of images.
     names = ('head',) if isinstance(model, BaseClassifier) else _HEADS
-    for name in names:
-        for path, part in parts_of(settings.get(name), name):
+    parts = {name: settings.get(name) for name in names}
+    head = settings.get('head')
+    parts['head.predictor'] = isinstance(head, dict) and head.get('predictor')
+    for name, found in parts.items():
+        for path, part in parts_of(found, name):
             yield from maps.faults_of(modules.get(path), path, part)
     yield from _faults_of_regions(settings.get('roi_head') or {}, maps)
 

@@ -18,6 +18,7 @@ SEGMENTATION = 'segmentation/upernet_r18_demo.py'
 CHANGE = 'change_detection/bit_r18_demo.py'
 SCENES = 'classification/resnet18_demo.py'
 BOXES = 'detection/oriented-rcnn_r18_demo.py'
+TARGETS = 'baselines/byol_r18_scenes.py'
 PYRAMID = dict(type='Feature2Pyramid', embed_dim=64, rescales=[1], norm_cfg=None)
 
 
@@ -33,7 +34,7 @@ def faults(name, changes):
     return found
 
 
-@pytest.mark.parametrize('name', [SEGMENTATION, CHANGE, SCENES, BOXES])
+@pytest.mark.parametrize('name', [SEGMENTATION, CHANGE, SCENES, BOXES, TARGETS])
 def test_shipped_models_take_what_their_backbones_give(name):
     assert faults(name, {}) == []
 
@@ -72,6 +73,16 @@ def test_shipped_models_take_what_their_backbones_give(name):
             {'model.head.in_channels': 511},
             'model.head.in_channels=511, but what it takes of GlobalAveragePooling has'
             ' 512 channels; set model.head.in_channels=512',
+        ),
+        (
+            TARGETS,
+            {'model.neck.in_channels': 8},
+            'model.neck.in_channels=8, but what it takes of ResNet has 512 channels; ',
+        ),
+        (
+            TARGETS,
+            {'model.head.predictor.in_channels': 8},
+            'model.head.predictor.in_channels=8, but what it takes of NonLinearNec',
         ),
         (
             BOXES,
