@@ -94,7 +94,7 @@ def black_image(backbone: nn.Module, side: int | None = None) -> Tensor:
             f'{type(backbone).__name__} has no convolution that tells how many bands '
             'it takes'
         )
-    size = side or getattr(backbone, 'img_size', _IMAGE_SIZE)
+    size: Any = side or getattr(backbone, 'img_size', _IMAGE_SIZE)
     height, width = (size, size) if isinstance(size, int) else size
     return next(backbone.parameters()).new_zeros(1, bands, height, width)
 
