@@ -6,6 +6,7 @@ name before it opens or reads a file, in memory that it shares with the process 
 started it: some microseconds, and no file of its own.
 """
 
+import itertools
 import mmap
 import os
 import struct
@@ -19,8 +20,10 @@ _PROCESSES, _BYTES = 1024, 1024
 #: Process, whether it is reading, its notes until now, length of the name.
 _HEAD = struct.Struct('<Q?QH')
 
-#: The files that a thread is reading, each within the one before.
-_nested = threading.local()
+#: The files that each thread of this process is reading, each within the one before,
+#: and numbers that tell two reads of one file apart.
+_of_threads: dict[int, list[tuple[str, int]]] = {}
+_numbers = itertools.count()
 #: Shared with all processes that are forked from this one, and theirs.
 _notes = mmap.mmap(-1, _PROCESSES * _BYTES)
 
@@ -44,14 +47,27 @@ class LastRead:
 def being_read(name: str | os.PathLike[str]) -> Iterator[None]:
     """Note that this process reads a file."""
     # Of this thread: another one may end before or after it.
-    names = _nested.__dict__.setdefault('names', [])
-    names.append(os.fspath(name))
-    _note(names[-1], True)
+    thread = threading.get_native_id()
+    reads = _of_threads.setdefault(thread, [])
+    reads.append((os.fspath(name), next(_numbers)))
+    _note(reads[-1][0], True)
     try:
         yield
     finally:
-        ended = names.pop()
-        _note(names[-1] if names else ended, bool(names))
+        ended, _ = reads.pop()
+        _note(reads[-1][0] if reads else ended, bool(reads))
+        if not reads:
+            _of_threads.pop(thread, None)
+
+
+def reads_of_threads() -> dict[int, tuple[str, int]]:
+    """What the threads of this process are reading, by their number in the system.
+
+    Returns:
+        Of each thread that reads a file its name, and a number of this read.
+    """
+    reads = {thread: found[-1:] for thread, found in list(_of_threads.items())}
+    return {thread: last[0] for thread, last in reads.items() if last}
 
 
 def last_read(process: int) -> LastRead | None:
@@ -69,6 +85,10 @@ def last_read(process: int) -> LastRead | None:
         return None
     start += _HEAD.size
     return LastRead(os.fsdecode(_notes[start : start + length]), now, count)
+
+
+# The threads of the process from which one is forked are not in it.
+os.register_at_fork(after_in_child=_of_threads.clear)
 
 
 def _note(name: str, now: bool) -> None:

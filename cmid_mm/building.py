@@ -137,7 +137,7 @@ def accepted_names(kind: Any) -> list[str]:
         names += named_parameters(function)
         if not inspect.getfullargspec(function).varkw:
             break
-    return names
+    return [*dict.fromkeys(names)]
 
 
 def takes_any_name(kind: Any) -> bool:

@@ -1,12 +1,14 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""No run waits for its data for ever."""
+"""No run, and no command, waits for its data for ever."""
 
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch.utils.data._utils.signal_handling import (
 )
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from .being_read import last_read
+from .being_read import last_read, reads_of_threads
 from .worker_faults import TIMEOUT
 
 #: In it data loaders wait for their workers, or read themselves.
@@ -70,6 +72,63 @@ def waiting_ends(
         watch.ended.set()
         watch.join()
         signal.signal(signal.SIGALRM, alarm)
+
+
+@contextmanager
+def reading_ends(seconds: float = TIMEOUT) -> Iterator[None]:
+    """Let no thread of this process, and no process that it has started, read for ever.
+
+    A thread that reads from storage that has stalled waits in the kernel, where no
+    error reaches it, and whoever waits for it waits with it. If one is at the same file
+    for too long, and computes nothing meanwhile, another one says so and ends the
+    process with status 1.
+
+    Args:
+        seconds: What a file may take without a byte that comes.
+    """
+    ended = threading.Event()
+    watch = threading.Thread(
+        target=_watch_reads, args=(ended, seconds), name='watches reading', daemon=True
+    )
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
+
+
+def _watch_reads(ended: threading.Event, seconds: float) -> None:
+    before: dict[Any, int] = {}
+    while not ended.wait(_INTERVAL):
+        looks = {state: before.get(state, 0) + 1 for state in _reads()}
+        before = looks  # and not seconds: see above
+        for (_, name, *_), count in looks.items():
+            if count * _INTERVAL > seconds:
+                text = (
+                    f'error: {name} is being read for {seconds:g} seconds: the storage '
+                    'has stalled, or a server does not answer. Run the command again '
+                    'once it can be read\n'
+                )
+                os.write(2, text.encode())
+                for child in multiprocessing.active_children():
+                    child.kill()
+                os._exit(1)
+
+
+def _reads() -> Iterator[tuple[int, str, int, str]]:
+    """Reads of threads and of processes; not the same once something was computed."""
+    reads = reads_of_threads()
+    for child in multiprocessing.active_children():
+        last = child.pid and last_read(child.pid)
+        if last and last.now:
+            reads[child.pid or 0] = last.name, last.count
+    for task, (name, number) in reads.items():
+        try:
+            used = Path(f'/proc/{task}/schedstat').read_text().split()[0]
+        except (OSError, IndexError):  # has ended, or another system
+            used = ''
+        yield task, name, number, used
 
 
 class _Watch(threading.Thread):

@@ -31,6 +31,7 @@ class Command:
         main: Does it, given the arguments; imports what it needs.
         epilog: Examples and hints; ``%(prog)s`` stands for the command.
         if_interrupted: How to go on after Ctrl-C.
+        reads_images: Whether it reads many files, and must not wait for one for ever.
         saves_on_signals: Whether it takes the signals that ask it to stop, from its
             start on, when there is nothing to save yet.
     """
@@ -40,6 +41,7 @@ class Command:
     main: Callable[[argparse.Namespace], None]
     epilog: str = ''
     if_interrupted: str = ''
+    reads_images: bool = False
     saves_on_signals: bool = False
 
     def prepare(self, parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,17 @@ class Command:
         parser.epilog = self.epilog
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         self.add_arguments(parser)
-        parser.set_defaults(main=self.main, if_interrupted=self.if_interrupted)
+        parser.set_defaults(main=self.work, if_interrupted=self.if_interrupted)
+
+    def work(self, args: argparse.Namespace) -> None:
+        """Do it, and end if a file cannot be read."""
+        if not self.reads_images:
+            self.main(args)
+            return
+        from cmid_mm.waiting import reading_ends
+
+        with reading_ends():
+            self.main(args)
 
 
 def run_tool(command: Command) -> None:

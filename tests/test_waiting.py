@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from cmid_mm import waiting
 from cmid_mm.being_read import being_read
 from cmid_mm.explaining import explain
-from cmid_mm.waiting import waiting_ends
+from cmid_mm.restartable import Job, run_jobs
+from cmid_mm.waiting import reading_ends, waiting_ends
 from cmid_mm.worker_faults import leave_if_hanging
 from tests.faults import forked
 
@@ -78,6 +80,55 @@ def test_a_run_without_workers_ends_with_the_file_that_stalls(
     said, left = (tmp_path / 'log').read_text().splitlines()
     assert said.startswith('error: /data/2.tif is being read for 0.3 seconds, without')
     assert left == 'left in __next__'
+
+
+def read_for_ever():
+    with being_read('/data/scene.tif'):
+        # As in the kernel, where no signal is heard.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        time.sleep(600)
+
+
+def read_in_thread():
+    """And other files meanwhile."""
+    threading.Thread(target=read_for_ever, daemon=True).start()
+    while True:
+        with being_read('/data/other.tif'):
+            time.sleep(0.01)
+
+
+def read_in_workers():
+    job = Job((Path('/data/out.tif'),), read_for_ever)
+    run_jobs([job, job], workers=2, progress=False)
+
+
+@pytest.mark.parametrize('read', [read_for_ever, read_in_thread, read_in_workers])
+def test_a_command_ends_with_the_file_that_stalls(read, tmp_path, monkeypatch):
+    monkeypatch.setattr(waiting, '_INTERVAL', 0.05)
+
+    def run():
+        with reading_ends(0.3):
+            read()
+
+    process = forked.start(run, log=tmp_path / 'log')
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 1
+    said = (tmp_path / 'log').read_text()
+    assert said.startswith('error: /data/scene.tif is being read for 0.3 seconds: the ')
+
+
+def test_reading_that_goes_on_does_not_end(monkeypatch):
+    """One long read that computes, and many short ones of one file."""
+    monkeypatch.setattr(waiting, '_INTERVAL', 0.02)
+    with reading_ends(0.1):
+        end = time.monotonic() + 0.4
+        with being_read('/data/scene.tif'):
+            while time.monotonic() < end:
+                pass
+        for _ in range(10):
+            with being_read('/data/scene.tif'):
+                time.sleep(0.03)
 
 
 class Slow(Dataset):

@@ -153,7 +153,7 @@ def main(args: argparse.Namespace) -> None:
     print(report(statistics, reading.value_range is not None, reading.bands))
 
 
-COMMAND = Command(__doc__, add_arguments, main)
+COMMAND = Command(__doc__, add_arguments, main, reads_images=True)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

@@ -168,6 +168,7 @@ COMMAND = Command(
     main,
     EPILOG,
     'repeat the command to go on',
+    reads_images=True,
 )
 
 if __name__ == '__main__':

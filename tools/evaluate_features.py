@@ -357,7 +357,7 @@ def print_pixels(args: argparse.Namespace, results: dict) -> None:
         print(f'  {name:<20}{value:6.2f} %')
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(__doc__, add_arguments, main, EPILOG, reads_images=True)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

@@ -304,7 +304,7 @@ def images_in_words(count: int) -> str:
     return '1 image' if count == 1 else f'{count} images'
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(__doc__, add_arguments, main, EPILOG, reads_images=True)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

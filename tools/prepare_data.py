@@ -184,7 +184,7 @@ def main(args: argparse.Namespace) -> None:
     print(prepare(kind(**options), args.source, args.destination, args.workers))
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(__doc__, add_arguments, main, EPILOG, reads_images=True)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

@@ -175,7 +175,7 @@ def _classify(args: argparse.Namespace, index, outputs: list[Path]) -> None:
         print(f'{name}: {count} of {len(index)} windows')
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(__doc__, add_arguments, main, EPILOG, reads_images=True)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

@@ -326,7 +326,7 @@ def main(args: argparse.Namespace) -> None:
     print(f'wrote {args.out}')
 
 
-COMMAND = Command(__doc__, add_arguments, main, EPILOG)
+COMMAND = Command(__doc__, add_arguments, main, EPILOG, reads_images=True)
 
 if __name__ == '__main__':
     run_tool(COMMAND)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mmengine import dist
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
@@ -15,6 +16,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 from ..configs import is_type, resolve_type
+from ..files import hold_folder
 from .hooks import LogHistoryHook, VerifiedCheckpointHook
 
 
@@ -23,8 +25,22 @@ class FaultTolerantRunner(Runner):
 
     In place of ``CheckpointHook`` it takes :class:`VerifiedCheckpointHook`, and adds a
     :class:`LogHistoryHook` where there is none. The config stays as it is. Log files
-    that cannot be written do not end the training; that is said and counted.
+    that cannot be written do not end the training; that is said and counted. A work
+    folder in which another run writes is refused before anything of it is changed.
     """
+
+    _held: int | None = None
+
+    def dump_config(self) -> None:
+        """Write the config into the work folder, which is from now on that of this run.
+
+        Raises:
+            BlockingIOError: If another run is writing there; its config stays.
+        """
+        # One without a file is of a test or a notebook, and gets a name of its own.
+        if self.cfg.filename is not None and dist.is_main_process():
+            self._held = hold_folder(Path(self.work_dir))
+        super().dump_config()
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger of the run."""
@@ -88,6 +104,9 @@ class FaultTolerantRunner(Runner):
                 if isinstance(hook, VerifiedCheckpointHook):
                     hook.finish_writing()
             self._lost.say_at_end()
+            if self._held is not None:
+                os.close(self._held)
+                self._held = None
 
 
 class LostLines:

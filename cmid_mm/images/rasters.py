@@ -21,10 +21,10 @@ from .gdal import Result, persistently, unreadable
 from .limits import check_decoded
 from .names import image_path, is_network
 from .notices import say_once
-from .orientation import orientation
 from .pixels import Header, Pixels, Window, marks_pixels, stored_marker, valid_values
 from .place import Place, place_of
 from .reducing import in_strips
+from .tiff_tags import orientation
 from .values import both_valid, channels_last, finite_values, reduced_shape
 
 RASTER_EXTENSIONS = ('.tif', '.tiff', '.jp2', '.vrt', STACK, MOSAIC)

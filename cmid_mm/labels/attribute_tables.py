@@ -2,8 +2,9 @@
 """What the values of a label raster are called: attribute tables and colour tables.
 
 rasterio knows neither attribute tables nor category names. GDAL keeps both as XML in
-a file beside the raster (``map.tif.aux.xml``) or in a VRT, ArcGIS keeps the table in
-``map.tif.vat.dbf``; map programs (QGIS, ArcGIS) show the names.
+a file beside the raster (``map.tif.aux.xml``) or in a VRT, from 3.12 on the table in
+the TIFF itself; ArcGIS keeps it in ``map.tif.vat.dbf``. Map programs (QGIS, ArcGIS)
+show the names.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from rasterio.errors import RasterioError
 
 from ..dependencies import vector_library
 from ..images.gdal import gdal_settings
+from ..images.tiff_tags import gdal_metadata
 from .errors import LabelError
 
 Colour = tuple[int, int, int]
@@ -42,24 +44,26 @@ class ValueTable:
 def read_value_table(path: str | Path) -> ValueTable:
     """Read what a label raster says of its values.
 
-    An attribute table goes before category names, and those before ArcGIS's table.
+    An attribute table goes before category names, and those before ArcGIS's table. One
+    beside the raster goes before one within, as GDAL has it.
     Colours are those of the attribute table, else of the colour table.
 
     Args:
         path: The raster.
 
     Raises:
-        LabelError: If the XML beside it is damaged.
+        LabelError: If the XML beside or within it is damaged.
     """
     table = ValueTable()
     band = _xml_band(Path(path))
-    if band is not None:
-        element = band.find('GDALRasterAttributeTable')
-        if element is not None:
-            table = _of_attribute_table(element)
-        if not table.names:
-            categories = enumerate(band.iterfind('CategoryNames/Category'))
-            table.names = {i: name.text for i, name in categories if name.text}
+    element = None if band is None else band.find('GDALRasterAttributeTable')
+    if element is None:
+        element = _within_tiff(Path(path))
+    if element is not None:
+        table = _of_attribute_table(element)
+    if band is not None and not table.names:
+        categories = enumerate(band.iterfind('CategoryNames/Category'))
+        table.names = {i: name.text for i, name in categories if name.text}
     dbf = Path(f'{path}.vat.dbf')
     if not table.names and dbf.is_file():
         table.names = _of_dbf(dbf)
@@ -73,16 +77,28 @@ def _xml_band(path: Path) -> ElementTree.Element | None:
     for file in (beside, path) if path.suffix.lower() == '.vrt' else (beside,):
         if not file.is_file():
             continue
-        try:
-            root = ElementTree.parse(file).getroot()
-        except ElementTree.ParseError as error:
-            raise LabelError(
-                f'{file}: damaged XML ({error}); remove it, or write it anew'
-            ) from None
-        for band in root:
+        for band in _parsed(file.read_bytes(), file):
             if band.tag.endswith('RasterBand') and band.get('band', '1') == '1':
                 return band
     return None
+
+
+def _within_tiff(path: Path) -> ElementTree.Element | None:
+    """The attribute table of the first band that a TIFF holds itself."""
+    xml = gdal_metadata(str(path))
+    if xml is None:
+        return None
+    found = _parsed(xml, path)
+    return found.find('Item[@role="rat"][@sample="0"]/GDALRasterAttributeTable')
+
+
+def _parsed(xml: bytes, file: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise LabelError(
+            f'{file}: damaged XML ({error}); remove it, or write it anew'
+        ) from None
 
 
 def _of_attribute_table(element: ElementTree.Element) -> ValueTable:

@@ -55,20 +55,10 @@ def measure(
     captured: list[Any] = []
     module = backbone if layer is None else backbone.get_submodule(layer)
     handle = module.register_forward_hook(lambda *call: captured.append(call[-1]))
-    size = getattr(backbone, 'img_size', _IMAGE_SIZE)
-    height, width = (size, size) if isinstance(size, int) else size
-    weight = next(backbone.parameters())
-    bands = input_bands(backbone)
-    if bands is None:
-        raise ValueError(
-            f'{type(backbone).__name__} has no convolution that tells how many bands '
-            'it takes'
-        )
-    images = weight.new_zeros(1, bands, height, width)
+    images = black_image(backbone)
+    height, width = images.shape[2:]
     try:
-        with rng_unchanged(), modes_unchanged(backbone), torch.no_grad():
-            backbone.eval()  # mmpretrain's return nothing
-            backbone(images)
+        run_unchanged(backbone, images)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f'{type(backbone).__name__} cannot be measured with an image of {height} x '
@@ -86,6 +76,40 @@ def measure(
         return FeatureShape(features.shape[1], height // features.shape[2])
     _, positions, channels = features.shape
     return FeatureShape(channels, math.isqrt(height * width // positions))
+
+
+def black_image(backbone: nn.Module, side: int | None = None) -> Tensor:
+    """An image of the bands and the size that a backbone takes, (1, C, H, W).
+
+    Args:
+        backbone: With a convolution, whose bands are meant.
+        side: Another size than it is made for. Defaults to None.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    bands = input_bands(backbone)
+    if bands is None:
+        raise ValueError(
+            f'{type(backbone).__name__} has no convolution that tells how many bands '
+            'it takes'
+        )
+    size: Any = side or getattr(backbone, 'img_size', _IMAGE_SIZE)
+    height, width = (size, size) if isinstance(size, int) else size
+    return next(backbone.parameters()).new_zeros(1, bands, height, width)
+
+
+@torch.no_grad()
+def run_unchanged(module: nn.Module, inputs: Any) -> Any:
+    """What a module returns in evaluation mode; nothing of it changes.
+
+    Args:
+        module: It keeps its modes, and the generators their random states.
+        inputs: The one argument that it is called with.
+    """
+    with rng_unchanged(), modes_unchanged(module):
+        module.eval()  # mmpretrain's return nothing
+        return module(inputs)
 
 
 def feature_map(outputs: Tensor | Sequence[Tensor], stage: int = -1) -> Tensor:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..being_read import being_read
 from ..files import MAX_TEXT_BYTES, link_or_copy, part_file, read_regular
 from ..images import NoValidPixelError, UnreadableImageError
 from .errors import PreparationError
@@ -56,13 +57,17 @@ class SourceFile:
         """The content."""
         if self.member is None:
             return read_regular(self.path)
+        with being_read(str(self)):
+            return self._unpacked(self.member)
+
+    def _unpacked(self, member: str) -> bytes:
         archive = _archive(self.path)
-        if archive.getinfo(self.member).file_size > MAX_TEXT_BYTES:
+        if archive.getinfo(member).file_size > MAX_TEXT_BYTES:
             raise PreparationError(
-                f'{self}: {archive.getinfo(self.member).file_size:,} bytes, more than '
+                f'{self}: {archive.getinfo(member).file_size:,} bytes, more than '
                 f'the {MAX_TEXT_BYTES:,} that are read at once'
             )
-        return archive.read(self.member)
+        return archive.read(member)
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
@@ -86,7 +91,8 @@ class SourceFile:
     @contextmanager
     def _named(self, path: Path) -> Iterator[None]:
         try:
-            yield
+            with being_read(str(self)):
+                yield
         except NoValidPixelError as error:
             raise PreparationError(self._message(error, path)) from None
         except (UnreadableImageError, zipfile.BadZipFile) as error:
@@ -122,7 +128,7 @@ class SourceFile:
         if self.member is None:
             with self._named(self.path):
                 check(self.path)
-            link_or_copy(self.path, path)
+                link_or_copy(self.path, path)
             return
         part = part_file(path)
         # Readers go by the extension.

@@ -1,12 +1,17 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import json
+import time
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.visualization import LocalVisBackend
+from torch import nn
 
+from cmid_mm.engine.fault_tolerant_runner import FaultTolerantRunner
 from tests.engine.hooks.test_verified_checkpoint_hook import AtIteration, train
+from tests.faults import forked
 
 
 class Broken(Hook):
@@ -35,6 +40,29 @@ def test_lost_lines_are_counted_and_no_half_of_one_stays(tmp_path, monkeypatch, 
     said = capsys.readouterr().err
     assert said.count('could NOT be written: [Errno 28] No space left on device') == 1
     assert '4 lines and pictures of the log could NOT be written; the reason' in said
+
+
+def test_the_config_of_a_run_stays_when_another_is_started_in_its_folder(tmp_path):
+    def start(number):
+        source = tmp_path / 'a.py'
+        source.write_text(f'number = {number}')
+        cfg = Config.fromfile(str(source))
+        return FaultTolerantRunner(nn.Linear(1, 1), str(tmp_path / 'work'), cfg=cfg)
+
+    first = forked.start(lambda: [start(1), time.sleep(60)], log=tmp_path / 'log')
+    try:
+        config = tmp_path / 'work' / 'a.py'
+        while not config.exists() or not config.read_text():
+            assert first.is_alive()
+            time.sleep(0.05)
+        with pytest.raises(BlockingIOError, match=f'-{first.pid}, writes here; wait'):
+            start(2)
+        assert config.read_text().startswith('number = 1')
+    finally:
+        first.kill()
+        first.join()
+    start(2)  # whoever has ended holds nothing
+    assert config.read_text().startswith('number = 2')
 
 
 @pytest.mark.parametrize(('max_epochs', 'told'), [(2, True), (3, False)])

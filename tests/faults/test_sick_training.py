@@ -171,6 +171,22 @@ def test_in_a_row(images, tmp_path):
     assert runner.message_hub.get_info('skipped_steps') == 3
 
 
+@fault(
+    PART,
+    'NaN pixels in every batch of a run shorter than the setting',
+    'nothing was trained: the run ends with status 1 and saves nothing as if it were',
+)
+def test_in_all(images, tmp_path):
+    cfg = guarded_run(images, tmp_path)
+    cfg.default_hooks.step_guard.max_in_a_row = 100
+    cfg.default_hooks.checkpoint.interval = 15
+    tool = user_errors(lambda: run(cfg, dict.fromkeys(range(15), spoil)))
+    with pytest.raises(SystemExit) as stop:
+        tool()
+    assert re.match('error: All 15 .* nothing was trained', str(stop.value.code))
+    assert not list(tmp_path.glob('*.pth'))
+
+
 # -- Every method and task ----------------------------------------------------------
 
 

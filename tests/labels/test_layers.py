@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Label rasters and vector layers on the pixel grid of an image."""
 
+import io
 import pickle
 import re
 
@@ -9,6 +10,7 @@ import pytest
 import rasterio.shutil
 import shapely
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rasterio import Affine
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
@@ -295,6 +297,37 @@ def test_attribute_table_of_another_program(tmp_path):
     # Joined by what is given.
     layer = LabelLayer(path, label_map={1: 'water', 80: 'water'})
     assert layer.classes == ('water', 'trees')
+
+
+def within(xml: str) -> bytes:
+    """A TIFF with a table where GDAL 3.12 writes it."""
+    tags = ImageFileDirectory_v2()
+    tags.tagtype[42112] = 2  # text
+    tags[42112] = xml.encode()
+    file = io.BytesIO()
+    Image.fromarray(values(HEIGHT, WIDTH)).save(file, 'TIFF', tiffinfo=tags)
+    return file.getvalue()
+
+
+def test_attribute_table_within_the_tiff(tmp_path):
+    """As GDAL writes it from 3.12 on; of the first band."""
+    band = RAT[RAT.index('<GDALRaster') : RAT.index('</PAMRasterBand')]
+    item = (
+        '<Item name="DEFAULT_RASTER_ATTRIBUTE_TABLE" sample="{}" role="rat">{}</Item>'
+    )
+    items = item.format(1, '<GDALRasterAttributeTable/>') + item.format(0, band)
+    path = tmp_path / 'map.tif'
+    path.write_bytes(
+        within(f'<GDALMetadata>{items}</GDALMetadata>'.replace('ees', 'eße'))
+    )
+    names = {80: 'water', 10: 'treße', 0: 'no data'}
+    assert read_value_table(path).names == names
+    (tmp_path / 'map.tif.aux.xml').write_text(RAT)
+    assert read_value_table(path).names == {**names, 10: 'trees'}
+    (tmp_path / 'map.tif.aux.xml').unlink()
+    path.write_bytes(within('<GDALMetadata><Item'))
+    with pytest.raises(LabelError, match=r'map\.tif: damaged XML'):
+        read_value_table(path)
 
 
 def test_category_names(tmp_path):

@@ -33,9 +33,10 @@ class StepGuardHook(Hook):
     Such an iteration leaves no trace in the model, see
     :class:`~cmid_mm.engine.step_guard.StepGuard`. It is counted
     (``train/skipped_steps``), and its batch is saved in ``work_dir/sick_batches`` for
-    ``tools/replay_batch.py``. Weights that are not finite, as after a step of a far too
-    high learning rate, are not saved, and stop the run. A validation whose monitored
-    metric is not finite counts as the worst, never as the best.
+    ``tools/replay_batch.py``. A run that had no others stops at its end, before it is
+    saved as if it were trained. Weights that are not finite, as after a step of a far
+    too high learning rate, are not saved, and stop the run. A validation whose
+    monitored metric is not finite counts as the worst, never as the best.
 
     Args:
         max_in_a_row: Sick iterations in a row at which the run stops, with a checkpoint
@@ -91,8 +92,15 @@ class StepGuardHook(Hook):
             hub.update_scalar('train/skipped_steps', skipped)
         if wrapper.sick:
             _check_weights(runner)
+            done = runner.iter + 1
+            if skipped == done == runner.max_iters:
+                _stop(runner, f'All {done} iterations', 'nothing was trained', '')
             if in_a_row >= self.max_in_a_row:
-                self._stop(runner, in_a_row)
+                limit = (
+                    ', and --resume. StepGuardHook.max_in_a_row='
+                    f'{self.max_in_a_row} sets the limit'
+                )
+                _stop(runner, f'{in_a_row} iterations in a row', _saved(runner), limit)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse to save what cannot be gone on with."""
@@ -100,12 +108,21 @@ class StepGuardHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Sum up."""
-        skipped = runner.message_hub.runtime_info.get('skipped_steps', 0)
+        info = runner.message_hub.runtime_info
+        skipped, at_the_end = (
+            info.get(name, 0) for name in ('skipped_steps', 'skipped_in_a_row')
+        )
         if skipped:
-            runner.logger.warning(
+            text = (
                 f'{skipped} of {runner.iter} iterations were skipped, because numbers '
                 'were not finite'
             )
+            if at_the_end:
+                text += (
+                    f', the last {at_the_end} among them: the model is that of '
+                    f'iteration {runner.iter - at_the_end}'
+                )
+            runner.logger.warning(text)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
@@ -126,7 +143,7 @@ class StepGuardHook(Hook):
         outputs: dict[str, Any],
     ) -> None:
         losses = {
-            name: float(value)
+            name: float(value.detach() if isinstance(value, Tensor) else value)
             for name, value in outputs.items()
             if isinstance(value, int | float | Tensor)
         }
@@ -169,19 +186,22 @@ class StepGuardHook(Hook):
                         values[:-1], counts[:-1], history[name].max_length
                     )
 
-    def _stop(self, runner: Runner, in_a_row: int) -> None:
-        try:
-            state = f'{save_now(runner)} holds it as it was before them'
-        except CheckpointError as error:
-            state = f'it could not be saved, earlier checkpoints are sound ({error})'
-        raise SickTrainingError(
-            f'{in_a_row} iterations in a row had numbers that are not finite. None of '
-            f'them changed the model: {state}. Their batches are in {runner.work_dir}/'
-            'sick_batches, tools/replay_batch.py says what became infinite first; '
-            'repair the images or labels that it names, or lower the learning rate, '
-            f'and --resume. StepGuardHook.max_in_a_row={self.max_in_a_row} sets the '
-            'limit'
-        )
+
+def _stop(runner: Runner, which: str, outcome: str, goes_on: str) -> None:
+    raise SickTrainingError(
+        f'{which} had numbers that are not finite. None of them changed the model: '
+        f'{outcome}. Their batches are in {runner.work_dir}/sick_batches, '
+        'tools/replay_batch.py says what became infinite first; repair the images or '
+        f'labels that it names, or lower the learning rate{goes_on}'
+    )
+
+
+def _saved(runner: Runner) -> str:
+    """Save the model, and say where."""
+    try:
+        return f'{save_now(runner)} holds it as it was before them'
+    except CheckpointError as error:
+        return f'it could not be saved, earlier checkpoints are sound ({error})'
 
 
 def _check_weights(runner: Runner) -> None:

@@ -4,7 +4,8 @@
 Three questions, in this order: do the parts that are of this package know their
 settings, and are these of the right type (:mod:`.parts`); are numbers of other
 packages within their range (:mod:`.ranges`); does one setting contradict another
-(:mod:`.rules`). The commands ask them, and a comparison of each of its trainings.
+(:mod:`.rules`). Of the model, once it is built: do its parts take what its backbone
+gives (:mod:`.widths`). The commands ask, and a comparison of each of its trainings.
 Once cmid_mm is imported so do every ``Runner.from_cfg`` and ``Runner.train``: the
 first of what any run builds, the second of what only a training does, so that a
 checkpoint can be tested whose training would be refused.
@@ -21,6 +22,7 @@ from torch import nn
 from .parts import faults_of_parts
 from .ranges import faults_of_ranges
 from .rules import faults_of_rules
+from .widths import faults_of_widths
 
 __all__ = ['check_settings', 'faults_of_settings']
 
@@ -75,7 +77,10 @@ _original_train = Runner.train
 def _from_cfg(cls: type[Runner], cfg: Any) -> Runner:
     cfg_to_check = cfg if isinstance(cfg, Config) else Config(dict(cfg))
     check_settings(cfg_to_check, trains=False)
-    return _original_from_cfg(cls, cfg)
+    runner = _original_from_cfg(cls, cfg)
+    for fault in faults_of_widths(runner.model, cfg_to_check):
+        raise ValueError(fault)
+    return runner
 
 
 @functools.wraps(_original_train)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from annotated_types import Len
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
@@ -26,6 +27,10 @@ from ...ranges import (
     Share,
 )
 
+_Size = Annotated[
+    tuple[Count, Count] | Annotated[list[Count], Len(2, 2)],
+    'height and width in pixels, such as (512, 512)',
+]
 _Metric = Literal['mIoU', 'mDice', 'mFscore']
 #: By the path of the setting, ``*`` being anything; classes of this package check their
 #: own.
@@ -85,6 +90,8 @@ _RANGES = {
         'model.*mask_ratio': Share,
         # of mmseg, which looks at the last two when a run is first validated
         'model.*loss_weight': NonNegative,
+        '*data_preprocessor.size': _Size | None,
+        '*data_preprocessor.size_divisor': Count | None,
         'model.test_cfg.mode': Annotated[Literal['whole', 'slide'], 'whole or slide'],
         '*_evaluator*.iou_metrics': Annotated[
             list[_Metric] | tuple[_Metric, ...] | _Metric, 'mIoU, mDice or mFscore'

@@ -30,6 +30,7 @@ from .rules_of_training import (
     monitored,
     optimizer_type,
 )
+from .widths import inputs_of_heads
 
 _SPLITS = ('train', 'val', 'test')
 
@@ -229,6 +230,23 @@ def _bands(cfg: Config) -> Iterator[str]:
                 )
 
 
+def _padding(cfg: Config) -> Iterator[str]:
+    """Mmseg pads batches of a training in one way, and asserts it at the first."""
+    where, preprocessor = preprocessor_of(cfg)
+    kinds = (
+        'SegDataPreProcessor',
+        'MultiBandSegPreprocessor',
+        'BitemporalPreprocessor',
+    )
+    given = [preprocessor.get(key) is not None for key in ('size', 'size_divisor')]
+    if cfg.get('train_cfg') and type_name(preprocessor) in kinds and sum(given) != 1:
+        yield (
+            f'{where} ({type_name(preprocessor)}) has '
+            f'{"both" if all(given) else "neither"} of size and size_divisor: expected '
+            'one of them for a training, such as size=(512, 512), as its crops have'
+        )
+
+
 def _batches(cfg: Config) -> Iterator[str]:
     """Batches that are too small for a head, or do not fill a queue evenly."""
     batch = (cfg.get('train_dataloader') or {}).get('batch_size')
@@ -338,10 +356,17 @@ def _faults_of_class_weights(path: str, head: Any) -> Iterator[str]:
     for where, loss in parts_of(head.get('loss_decode'), f'{path}.loss_decode'):
         weights, count = loss.get('class_weight'), head.get('num_classes')
         count = head.get('out_channels') or count
-        if isinstance(weights, list | tuple) and count and len(weights) != count:
+        if not isinstance(weights, list | tuple):
+            continue
+        if count and len(weights) != count:
             yield (
                 f'{where}.class_weight has {len(weights)} values, but '
                 f'{path}.num_classes={count}: expected one for each class'
+            )
+        if loss.get('use_sigmoid') and len(weights) > 1:
+            yield (
+                f'{where} has use_sigmoid=True and class_weight={weights}: mmseg '
+                'weighs classes with softmax only; leave one of them out'
             )
 
 
@@ -359,9 +384,11 @@ RULES = (
     _crops,
     _stages,
     _bands,
+    _padding,
     _batches,
     _accumulation,
     _dropping,
     _sliding,
     _classes,
+    inputs_of_heads,
 )

@@ -77,6 +77,30 @@ def test_too_many_in_a_row_stop_the_run_with_the_state_before(tmp_path):
     assert len(list((tmp_path / 'sick_batches').iterdir())) == 2
 
 
+def test_a_run_that_trained_nothing_stops_before_it_is_saved(tmp_path):
+    """Nor is it validated, which would make it the best there is."""
+    hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+    sick = 'All 3 iterations had .*: nothing was trained'
+    with pytest.raises(SickTrainingError, match=sick):
+        train(
+            Sick(at=[0, 1, 2]),
+            tmp_path,
+            StepGuardHook(),
+            max_epochs=1,
+            default_hooks=hooks,
+        )
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_a_run_says_that_its_end_was_skipped(tmp_path):
+    train(Sick(at=[0, 7, 8]), tmp_path, StepGuardHook(), max_epochs=3)
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    end = 'the last 2 among them: the model is that of iteration 7'
+    assert (
+        f'3 of 9 iterations were skipped, because numbers were not finite, {end}' in log
+    )
+
+
 def test_lost_weights_are_not_saved_and_stop_the_run(tmp_path):
     model = Sick()
     model.weight.register_hook(lambda grad: grad * 1e30)
