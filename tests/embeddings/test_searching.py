@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from cmid_mm.images.pixels import Pixels
 from cmid_mm.images.writing import write_bands, write_image
 from cmid_mm.labels.errors import LabelError
 from cmid_mm.restartable import OtherSettingsError
+from tests.full_disk import full_disk
 from tests.inference.tiny_segmentation import write_raster
 
 geopandas = pytest.importorskip('geopandas')
@@ -213,7 +215,16 @@ def test_what_is_refused_leaves_no_folder(folder, tmp_path):
     maker = Maker(EmbeddingOptions(config, checkpoint, window=32))
     with pytest.raises(ValueError, match='same output name'):
         maker.write(tmp_path / 'out', [*scenes, folder / 'scenes' / 'a.png'])
+    failed = []
+    (tmp_path / 'broken.tif').write_bytes(b'II*')
+    images = [tmp_path / 'broken.tif']
+    list(maker.write(tmp_path / 'out', images, on_error=lambda *e: failed.append(e)))
+    assert len(failed) == 1
+    maker.options = replace(maker.options, cfg_options={'data_root': 'long' * 200})
+    with full_disk(700), pytest.raises(OSError, match=r"too large: '.*index.json'"):
+        list(maker.write(tmp_path / 'out', scenes))
     assert not (tmp_path / 'out').exists()
+    maker = Maker(EmbeddingOptions(config, checkpoint, window=32))
     list(maker.write(tmp_path / 'out', scenes))
     maker = Maker(EmbeddingOptions(config, checkpoint, dense=True, components=2))
     list(maker.write(tmp_path / 'out' / 'features', scenes))
