@@ -18,6 +18,7 @@ from ...images import Window
 from .source import FigureEncoder, Seen
 from .style import (
     COLUMN,
+    colour_bar,
     frame,
     mark_point,
     name_panel,
@@ -30,6 +31,7 @@ from .style import (
 QUERIES = ('mean', 'class')
 _MOST_HEADS = 12
 _COLUMNS = 5
+_ENDS = ('least of each map', 'largest')
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ def attention_figure(
         width: Of the figure in inches.
 
     Returns:
-        For each image: the image, and maps, each from its least to its largest value.
+        For each image: the image, and maps, each from its least to its largest value,
+        which stand above it.
 
     Raises:
         ValueError: If there is no such layer, head, or point.
@@ -256,11 +259,24 @@ def attention_figure(
     rows = -(-count // _COLUMNS)
     columns = -(-count // rows)
     _, _, *size = drawn[0].window
-    figure, axes = panels(len(drawn) * rows, columns, size[0] / size[1], width)
+    figure, axes = panels(
+        len(drawn) * rows, columns, size[0] / size[1], width, bar=True, lines=2
+    )
+    cells = None
     for number, one in enumerate(drawn):
-        _draw(axes[number * rows : (number + 1) * rows].ravel(), one)
+        cells = _draw(axes[number * rows : (number + 1) * rows].ravel(), one)
         name_panel(axes[number * rows, 0], one.seen.name, columns, width)
+    colour_bar(figure, cells, axes, _measured(drawn[0].attention), _ENDS)
     return figure
+
+
+def _measured(attention: Attention | None) -> str:
+    """What the values of maps are."""
+    if attention is None:
+        return 'norm of the features'
+    if attention.window is None:
+        return 'attention to a position'
+    return f'attention x {attention.window**2} positions of a window'
 
 
 def _named(maps: Tensor, heads: Sequence[int] | None) -> dict[str, Tensor]:
@@ -274,14 +290,17 @@ def _named(maps: Tensor, heads: Sequence[int] | None) -> dict[str, Tensor]:
     return named | {f'head {head}': maps[head] for head in chosen}
 
 
-def _draw(axes: NDArray[Any], drawn: _Drawn) -> None:
+def _draw(axes: NDArray[Any], drawn: _Drawn) -> Any:
+    """Draw an image and its maps; returns one of them, for a colour bar."""
+    cells: Any = None
     top, left, height, width = drawn.window
     show_picture(axes[0], drawn.seen.picture, drawn.seen.size)
     axes[0].set_xlim(left, left + width)
     axes[0].set_ylim(top + height, top)
     for ax, (name, values) in zip(axes[1:], drawn.maps.items(), strict=False):
-        show_cells(ax, values.numpy(), drawn.stride, (height, width))
-        title(ax, name)
+        cells = show_cells(ax, values.numpy(), drawn.stride, (height, width))
+        low, high = cells.get_clim()
+        title(ax, f'{name}\n{low:.2g} \N{EN DASH} {high:.2g}')
         found = drawn.attention
         if found is not None and found.window is not None:
             side = found.window * drawn.stride
@@ -296,3 +315,4 @@ def _draw(axes: NDArray[Any], drawn: _Drawn) -> None:
             mark_point(ax, drawn.place)
     if drawn.place is not None:
         mark_point(axes[0], drawn.place + np.array([left, top]))
+    return cells
