@@ -10,6 +10,7 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 
+from cmid_mm.embeddings import hits as sheets
 from cmid_mm.embeddings.hits import write_hits, write_sheet
 from cmid_mm.embeddings.index import Index, UnusableIndexError
 from cmid_mm.embeddings.labelling import WindowClassifier, marked_windows
@@ -269,11 +270,12 @@ def test_what_was_found_as_files(folder, tmp_path):
     hits = nearest(index, example.vector[None], 7)
     write_sheet(tmp_path / 'sheet.png', [example], hits, index.reading)
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    # A row of the query, two of what was found, each 160 and a title of 22 high.
-    assert sheet.shape[:2] == (3 * 182 + 2 + 3 * 4, 5 * 160 + 4 * 4)
+    # A row of the query, two of what was found, each 160 and a title of 22 high; the
+    # query says in another line what it is.
+    assert sheet.shape[:2] == (3 * 182 + 22 + 2 + 3 * 4, 5 * 160 + 4 * 4)
     chip = cv2.resize(cv2.imread(str(folder / 'chip.png')), (160, 160), interpolation=0)
-    assert np.array_equal(sheet[22:182, :160], chip)
-    first = sheet[182 + 2 + 8 + 22 :][:160, :160]
+    assert np.array_equal(sheet[44:204, :160], chip)
+    first = sheet[204 + 2 + 8 + 22 :][:160, :160]
     assert np.array_equal(first, chip)
     for ending in ('csv', 'gpkg', 'geojson', 'parquet'):
         write_hits(tmp_path / f'hits.{ending}', hits)
@@ -286,6 +288,26 @@ def test_what_was_found_as_files(folder, tmp_path):
         assert frame.crs == 'EPSG:4326' and list(frame['rank'])[-1] == 7
         x, y = frame.geometry[:1].to_crs(32650).iloc[0].centroid.coords[0]
         assert (x, y) == pytest.approx((5e5 + 40, 3e6 - 24), abs=1e-3)
+
+
+def test_a_sheet_names_what_was_sought(folder, tmp_path, monkeypatch):
+    index = Index(folder / 'index')
+    scene = folder / 'scenes' / 'a.tif'
+    queries = Queries(index)
+    examples = [
+        queries.example(str(folder / 'chip.png')),
+        queries.example(f'{scene}@500035,2999980'),
+    ]
+    lines = []
+
+    def titled(image, line):
+        lines.append(line)
+        return image
+
+    monkeypatch.setattr(sheets, 'titled', titled)
+    write_sheet(tmp_path / 'sheet.png', examples, [], index.reading)
+    # From the lowest line up.
+    assert lines == ['query 1', 'chip.png', '@500035,2999980', 'a.tif']
 
 
 # -- Few labels --------------------------------------------------------------------
