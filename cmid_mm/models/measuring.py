@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Widths and strides of a backbone's features, taken from the backbone itself."""
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def measure(
     try:
         with rng_unchanged(), modes_unchanged(backbone), torch.no_grad():
             backbone.eval()  # mmpretrain's return nothing
-            backbone(images)
+            unmasked(backbone, images)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f'{type(backbone).__name__} cannot be measured with an image of {height} x '
@@ -86,6 +87,30 @@ def measure(
         return FeatureShape(features.shape[1], height // features.shape[2])
     _, positions, channels = features.shape
     return FeatureShape(channels, math.isqrt(height * width // positions))
+
+
+def unmasked(backbone: nn.Module, images: Tensor) -> Any:
+    """What a backbone returns for whole images.
+
+    Those of masked modelling (mmpretrain's MAE, SimMIM, BEiT) would mask them, or take
+    a mask that has no default.
+
+    Args:
+        backbone: The backbone; of masked modelling one that gives raw tokens gives a
+            feature map here.
+        images: (B, C, H, W).
+    """
+    network: Any = backbone
+    if 'mask' not in inspect.signature(network.forward).parameters:
+        return network(images)
+    kind = getattr(network, 'out_type', None)
+    if kind != 'raw':
+        return network(images, mask=None)
+    network.out_type = 'featmap'
+    try:
+        return network(images, mask=None)
+    finally:
+        network.out_type = kind
 
 
 def feature_map(outputs: Tensor | Sequence[Tensor], stage: int = -1) -> Tensor:

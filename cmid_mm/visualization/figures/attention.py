@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...evaluation.dense.encoder import pad_to_cells
 from ...images import Window
+from ...models.measuring import unmasked
 from .source import FigureEncoder, Seen
 from .style import (
     COLUMN,
@@ -103,7 +104,7 @@ def attention_of(
             )
         )
     try:
-        backbone(images)
+        unmasked(backbone, images)
     finally:
         for hook in hooks:
             hook.remove()
