@@ -128,7 +128,7 @@ def write_sheet(
         size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
         small = cv2.resize(pixels, size, interpolation=how)
-        framed = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
+        framed: Picture = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
         framed[: small.shape[0], : small.shape[1]] = small
         for line in reversed(lines):
             framed = titled(framed, shortened(line, _SIDE))

@@ -51,6 +51,11 @@ class Attention:
     window: int | None = None
     shift: int = 0
 
+    @property
+    def positions(self) -> int:
+        """How many a query sees."""
+        return self.maps[0].numel() if self.window is None else self.window**2
+
 
 def attention_layers(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
     """Layers whose attention is known, by name, in the order of the network.
@@ -220,7 +225,8 @@ def attention_figure(
 
     Returns:
         For each image: the image, and maps, each from its least to its largest value,
-        which stand above it.
+        which stand above it. Attention is times the positions that a query sees: 1 is
+        even.
 
     Raises:
         ValueError: If there is no such layer, head, or point.
@@ -251,7 +257,10 @@ def attention_figure(
                 encoder.backbone, encoder.normalize(pixels), layer, asked
             )
             stride = pixels.shape[-2] / attention.maps.shape[-2]
-            maps = _named(attention.maps.cpu(), heads)
+            weights = attention.maps.cpu()
+            if attention.window is None or place is not None:
+                weights = weights * attention.positions
+            maps = _named(weights, heads)
         else:
             attention, stride = None, encoder.stride
             maps = {'feature norm': encoder.encode(pixels[0]).norm(dim=0).cpu()}
@@ -267,17 +276,9 @@ def attention_figure(
     for number, one in enumerate(drawn):
         cells = _draw(axes[number * rows : (number + 1) * rows].ravel(), one)
         name_panel(axes[number * rows, 0], one.seen.name, columns, width)
-    colour_bar(figure, cells, axes, _measured(drawn[0].attention), _ENDS)
+    label = 'attention, 1: even' if attends else 'norm of the features'
+    colour_bar(figure, cells, axes, label, _ENDS)
     return figure
-
-
-def _measured(attention: Attention | None) -> str:
-    """What the values of maps are."""
-    if attention is None:
-        return 'norm of the features'
-    if attention.window is None:
-        return 'attention to a position'
-    return f'attention x {attention.window**2} positions of a window'
 
 
 def _named(maps: Tensor, heads: Sequence[int] | None) -> dict[str, Tensor]:

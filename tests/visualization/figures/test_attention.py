@@ -128,6 +128,14 @@ def test_a_figure_of_heads(tmp_path):
     figure = attention_figure(encoder, [path], heads=[1], point=(20, 40))
     titles = [ax.get_title().partition('\n')[0] for ax in figure.axes[:-1]]
     assert titles == ['a', 'mean of 2', 'head 1']
+    assert figure.axes[-1].get_xlabel() == 'attention, 1: even'
+    values = figure.axes[1].images[0].get_array()
+    # What is missing goes to the class token.
+    assert values.shape == (4, 4) and 8 < values.sum() < 16
+    encoder.model.backbone = swin()
+    figure = attention_figure(encoder, [path], point=(20, 40))
+    values = figure.axes[1].images[0].get_array()
+    assert values.count() == 16 and values.sum() == pytest.approx(16, rel=1e-5)
     ends = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
     assert ends == ['least of each map', 'largest']
     with pytest.raises(ValueError, match='heads 0 to 1, not 2'):
