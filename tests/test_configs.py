@@ -102,12 +102,16 @@ def test_one_training_step(name, tmp_path, build_shapes):
     wrapper = dict(cfg.optim_wrapper, type='OptimWrapper')  # no AMP on a CPU
     optimizer = build_optim_wrapper(model, wrapper)
     before = {k: v.detach().clone() for k, v in model.student.named_parameters()}
-    losses = model.train_step(default_collate([dataset[0], dataset[1]]), optimizer)
+    batch = default_collate([dataset[0], dataset[1]])
+    losses = model.train_step(batch, optimizer)
     assert all(value.isfinite().all() for value in losses.values())
     after = dict(model.student.named_parameters())
     unmoved = [k for k, v in before.items() if torch.equal(v, after[k])]
     # Without the scheduler, the step has the full learning rate.
     assert not unmoved
+    if any(hook['type'] == 'ReconstructionHook' for hook in cfg.custom_hooks):
+        panels = model.reconstruct(batch)
+        assert panels['reconstruction'].shape == panels['target'].shape
 
 
 @pytest.mark.parametrize('name', PUBLISHED)

@@ -72,8 +72,8 @@ def pretraining_of(spec: Spec, key: str, backbone: str, data: str) -> Training:
             f'pretraining.data.{data}': budget.data[data],
             f'methods.{key}.options': method.options,
         },
-        budget.epochs,
-        'pretraining.epochs',
+        method.epochs or budget.epochs,
+        f'methods.{key}.epochs' if method.epochs else 'pretraining.epochs',
     )
 
 

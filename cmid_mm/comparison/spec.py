@@ -32,6 +32,8 @@ class Method(Section):
             random initial weights.
         trained_on: Data behind ``checkpoint``, for the table.
         options: Config options of the pre-training.
+        epochs: Length of its pre-training, where it is not that of all: as many as
+            take the time of another method, say.
         backbones: The backbones it runs with; None for all.
         data: The data sets it is pre-trained on; None for all of the comparison.
     """
@@ -41,6 +43,7 @@ class Method(Section):
     checkpoint: ByBackbone | None = None
     trained_on: str | None = None
     options: Options = {}
+    epochs: Positive | None = None
     backbones: list[str] | None = Field(None, min_length=1)
     data: list[str] | None = Field(None, min_length=1)
 
@@ -48,7 +51,12 @@ class Method(Section):
     def _fits_together(self) -> 'Method':
         if self.config and self.checkpoint:
             raise ValueError('has a config and a checkpoint; give one of them')
-        needs = {'options': 'config', 'data': 'config', 'trained_on': 'checkpoint'}
+        needs = {
+            'options': 'config',
+            'epochs': 'config',
+            'data': 'config',
+            'trained_on': 'checkpoint',
+        }
         for key, other in needs.items():
             if getattr(self, key) and not getattr(self, other):
                 raise ValueError(f'has {key}, but no {other} that they could be for')
@@ -194,7 +202,8 @@ class Pretraining(Section):
 
     Attributes:
         data: Data sets to pre-train on, each with its config options.
-        epochs: Length of every run; None keeps that of each config.
+        epochs: Length of every run whose method sets none; None keeps that of each
+            config.
         options: Config options of every run.
     """
 

@@ -35,19 +35,14 @@ def is_local(name: str | os.PathLike[str]) -> bool:
     return not (_ADDRESS.match(text) or re.match(r'/vsi\w+/', text))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # asked at each reading, and VRTs are long
 def is_network(name: str | os.PathLike[str]) -> bool:
     """Whether reading it needs a network, which may fail for a moment.
 
     Args:
         name: A name, or the text of a VRT, which names its parts.
     """
-    return _names_network(os.fspath(name))
-
-
-@lru_cache(maxsize=256)  # asked at each reading, and VRTs are long
-def _names_network(text: str) -> bool:
-    return bool(_NETWORK.search(text))
+    return bool(_NETWORK.search(os.fspath(name)))
 
 
 def is_missing(name: str | os.PathLike[str]) -> bool:

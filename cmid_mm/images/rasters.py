@@ -280,13 +280,8 @@ class Raster:
         size = max(fitting, default=1)
         if size not in self._levels:
             self._levels[size] = self._open(OVERVIEW_LEVEL=sizes.index(size) - 1)
-        top, left, height, width = window
-        return self._levels[size], (
-            top // size,
-            left // size,
-            height // size,
-            width // size,
-        )
+        top, left, height, width = (edge // size for edge in window)
+        return self._levels[size], (top, left, height, width)
 
     def _overviews(self) -> list[int]:
         if isinstance(self.source, WarpedVRT):

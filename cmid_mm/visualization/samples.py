@@ -184,7 +184,8 @@ class SampleBrowser:
     ) -> list[tuple[tuple[int, int], NDArray[Any], NDArray[np.bool_]]]:
         """Grid, matched cells (B, M, 2) and which are near, of both directions."""
         size = data['images'][0].shape[-2:]
-        features = feature_map(self.model.student(data['images'][0][:1]))
+        outputs = self.model.student.stages(data['images'][0][:1])
+        features = feature_map(outputs, head.stage)
         rows, columns = features.shape[-2:]
         grid = (rows, columns)
         boxes = data['boxes']

@@ -41,6 +41,12 @@ def test_commands_and_configs_say_everything(comparison):
     assert features[2] == train[2]
 
 
+def test_a_method_of_another_length(comparison):
+    comparison.content['methods']['cmid']['epochs'] = 7
+    cfg = comparison.plan()[3].steps[0].run_config.config
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 7
+
+
 def test_one_schedule_alone_and_schedules_in_iterations(comparison):
     comparison.config.write_text(
         'train_cfg = dict(max_epochs=9)\n'

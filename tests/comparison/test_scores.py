@@ -37,6 +37,7 @@ EVALUATORS = [
 
 @pytest.mark.parametrize(('scope', 'evaluator', 'names'), EVALUATORS)
 def test_names_of_scores(scope, evaluator, names):
+    pytest.importorskip(scope)
     cfg = Config(dict(default_scope=scope, test_evaluator=evaluator))
     assert score_names(cfg) == names
 

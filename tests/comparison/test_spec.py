@@ -59,6 +59,7 @@ FORM = [
     ('methods/cmid/config', 3, 'methods.cmid.config: must be a file, or a mapping'),
     ('methods/cmid/backbones', 'r18', 'methods.cmid.backbones: must be a valid list'),
     ('methods/random/options', {'a.b': 1}, 'methods.random: has options, but no conf'),
+    ('methods/random/epochs', 9, 'methods.random: has epochs, but no config that th'),
     ('methods/a b', {}, 'methods.a b: names a folder'),
     ('methods/..', {}, 'methods...: names a folder'),
     ('methods/cmid/options', 'x=1', "methods.cmid.options: must be a mapping, got 'x"),

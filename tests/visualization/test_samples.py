@@ -66,6 +66,18 @@ def test_matches_are_those_of_the_head(tmp_path, location):
         assert (near == same.numpy()).all()
 
 
+def test_matches_are_of_the_stage_of_the_head(tmp_path):
+    write_images(tmp_path / 'images', 4)
+    cfg = toy_run(tmp_path / 'images', tmp_path)
+    cfg.model.encoder.backbone.out_indices = (2, 3)
+    cfg.model.heads.assignment.update(stage=-2, in_channels=32)
+    shown = SampleBrowser(cfg)
+    boxes = [torch.rand(2, 5) * 20 + 40 for _ in range(2)]
+    data = dict(images=[torch.randn(2, 3, 64, 64)] * 2, boxes=boxes)
+    ((grid, *_), _) = shown._matches(data, shown.model.heads['assignment'])
+    assert grid == (4, 4)
+
+
 def test_crosses_do_not_depend_on_the_size_of_the_loaded_image(tmp_path):
     shown = browser(tmp_path, num_matches=4)
     head = shown.model.heads['assignment']

@@ -283,11 +283,12 @@ class CMID(BaseModel):
             raise ValueError('the model has no head named "reconstruction"')
         views = self.data_preprocessor(batch)
         image, masked = views['images'][0], views['masked_images'][0]
-        features = self.student(masked, views['masks'][0])
+        head: Any = self.heads['reconstruction']
+        outputs = self.student.stages(masked, views['masks'][0])
         return dict(
             input=image,
             masked=masked,
-            reconstruction=self.heads['reconstruction'](features).float(),
+            reconstruction=head(feature_map(outputs, head.stage)).float(),
             target=image,
         )
 

@@ -341,6 +341,18 @@ def test_heads_read_a_stage_of_choice():
             assert [tuple(features.shape) for features in maps] == [shape] * 2
 
 
+def test_reconstructs_from_the_stage_of_the_head():
+    model = toy_model(**stages_config()).eval()
+    batch = toy_batch()
+    views = model.data_preprocessor(batch)
+    panels = model.reconstruct(batch)
+    with torch.no_grad():
+        stage, _ = model.student.stages(views['masked_images'][0], views['masks'][0])
+        expected = model.heads['reconstruction'](stage)
+    torch.testing.assert_close(panels['reconstruction'], expected)
+    assert panels['reconstruction'].shape == panels['target'].shape
+
+
 def test_a_stage_that_the_backbone_does_not_give_is_refused():
     config = stages_config()
     config['encoder']['backbone']['out_indices'] = (3,)
