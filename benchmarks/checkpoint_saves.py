@@ -9,7 +9,6 @@ for the file, in turns, on the folder that is given.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import save_checkpoint
 from mmpretrain.registry import MODELS
+from reporting import add_json, write
 
 import cmid_mm  # noqa: F401
 from cmid_mm.checkpoints.damage import damaged_entry
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument('--backbone', default='r50', help='r50, swin-b, ...')
     parser.add_argument('--folder', type=Path, help='where checkpoints are written')
     parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--json', type=Path, help='write the figures to this file')
+    add_json(parser)
     args = parser.parse_args()
 
     state = state_of_training(args.backbone)
@@ -82,9 +82,10 @@ def main() -> None:
     for name, value in figures.items():
         print(f'{name:22} {value:6.2f} s')
     print(f'training waits {before / after:.1f} times shorter')
-    if args.json:
-        record = dict(backbone=args.backbone, megabytes=size, seconds=figures)
-        args.json.write_text(json.dumps(record | dict(ratio=before / after), indent=2))
+    record = dict(
+        backbone=args.backbone, megabytes=size, seconds=figures, ratio=before / after
+    )
+    write(record, args.json)
 
 
 if __name__ == '__main__':

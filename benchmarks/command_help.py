@@ -5,12 +5,12 @@ python benchmarks/command_help.py --json result.json
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from reporting import add_json, write
 
 from cmid_mm_cli import load_commands
 
@@ -30,15 +30,14 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--json', type=Path, metavar='OUT')
+    add_json(parser)
     args = parser.parse_args()
     seconds = {'cmid-mm': seconds_of('-h', repeats=args.repeats)}
     for name in load_commands():
         seconds[name] = seconds_of(name, '-h', repeats=args.repeats)
     for name, value in seconds.items():
         print(f'{name:<20}{value:6.3f} s')
-    if args.json:
-        args.json.write_text(json.dumps(seconds, indent=2) + '\n')
+    write(seconds, args.json)
 
 
 if __name__ == '__main__':

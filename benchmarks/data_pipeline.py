@@ -9,7 +9,6 @@ set beside that of Pillow decoding the same file in full and resizing it to 224 
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from reporting import add_json, report
 
 from cmid_mm.datasets import ImageryDataset
 from cmid_mm.images import Reading, load_image, read_values
@@ -133,7 +133,7 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--image-size', type=int, default=600, help='pixels a side')
-    parser.add_argument('--json', type=Path, help='write the result to this file')
+    add_json(parser)
     parser.add_argument('--images', type=Path, help='folder of real images to use')
     parser.add_argument('--files', type=int, default=16, help='number of files')
     parser.add_argument('--rounds', type=int, default=10, help='loads of every file')
@@ -160,10 +160,8 @@ def main() -> None:
         'resize_share': (taken['load'] - taken['decode']) / pair,
         'augmentation_share': (pair - taken['load']) / pair,
     }
-    text = json.dumps({name: round(value, 4) for name, value in result.items()})
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + '\n', encoding='utf-8')
+    figures = {name: round(value, 4) for name, value in result.items()}
+    report(figures, arguments.json)
 
 
 if __name__ == '__main__':

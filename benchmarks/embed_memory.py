@@ -10,7 +10,6 @@ takes a sixteenth of the time, and less memory only of the network.
 """
 
 import argparse
-import json
 import resource
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from mmengine.logging import MMLogger
 from predict_raster import write_scene
+from reporting import add_json, report
 
 from cmid_mm.configs import build_model, load_config
 from cmid_mm.embeddings.making import EmbeddingOptions, Maker
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument('--width', type=int, default=16, help='channels of stage 1')
     parser.add_argument('--stage', type=int, help='which map (default: the last)')
     parser.add_argument('--dense', action='store_true', help='feature rasters')
-    parser.add_argument('--json', type=Path, help='write the result to this file')
+    add_json(parser)
     args = parser.parse_args()
 
     MMLogger.get_instance('benchmark', log_level='WARNING')
@@ -88,10 +88,7 @@ def main() -> None:
         'stage': args.stage,
         'dense': args.dense,
     }
-    text = json.dumps(result)
-    print(text)
-    if args.json:
-        args.json.write_text(text + '\n', encoding='utf-8')
+    report(result, args.json)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ in memory already. Both run in turn, and medians are compared: ``ratio`` by the 
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ import torch
 from mmengine.logging import MMLogger
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+from reporting import add_json, report
 
 from cmid_mm.configs import build_model, load_config
 from cmid_mm.demo_scenes import make_scene
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument('--device', default='cpu', help='such as cuda')
     parser.add_argument('--half', action='store_true', help='in half precision')
     parser.add_argument('--rounds', type=int, default=3, help='rounds to time')
-    parser.add_argument('--json', type=Path, help='write the result to this file')
+    add_json(parser)
     args = parser.parse_args()
 
     MMLogger.get_instance('benchmark', log_level='WARNING')
@@ -141,10 +141,7 @@ def main() -> None:
         'size': args.size,
         **options,
     }
-    text = json.dumps(result)
-    print(text)
-    if args.json:
-        args.json.write_text(text + '\n', encoding='utf-8')
+    report(result, args.json)
 
 
 if __name__ == '__main__':

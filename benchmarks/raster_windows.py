@@ -28,6 +28,7 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 from rasterio.windows import Window as RasterWindow
+from reporting import add_json, write
 
 from cmid_mm.images import Reading, Window, load_image, read_values
 from cmid_mm.images.gdal import keep_settings
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument('--scene-size', type=int, default=2048, help='pixels a side')
     parser.add_argument('--window', type=int, default=224, help='pixels a side')
     parser.add_argument('--windows', type=int, default=600, help='of each kind')
-    parser.add_argument('--json', type=Path, help='write the result to this file')
+    add_json(parser)
     arguments = parser.parse_args()
 
     # One core: neither side may use a pool of threads.
@@ -199,9 +200,7 @@ def main() -> None:
                 'torchgeo_windows_per_s': torchgeo and 1000 / torchgeo,
             }
             print(kind, json.dumps(rounded(result[kind])))
-    if arguments.json:
-        text = json.dumps({kind: rounded(found) for kind, found in result.items()})
-        arguments.json.write_text(text + '\n', encoding='utf-8')
+    write({kind: rounded(found) for kind, found in result.items()}, arguments.json)
 
 
 def rounded(found: dict[str, float | None]) -> dict[str, float | None]:

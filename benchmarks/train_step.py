@@ -12,7 +12,6 @@ afterwards the same steps are fed by the data loader of the config.
 import argparse
 import functools
 import gc
-import json
 import resource
 import statistics
 import tempfile
@@ -27,6 +26,7 @@ from mmengine import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.registry import MODELS
+from reporting import add_json, report
 from torch.utils.data import DataLoader
 
 import cmid_mm  # noqa: F401
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
-    parser.add_argument('--json', type=Path, help='write the figures to this file')
+    add_json(parser)
     args = parser.parse_args()
 
     device = torch.device(args.device)
@@ -253,9 +253,7 @@ def main() -> None:
             fed_share=round(steps[name].median / fed, 4),
             fed=name,
         )
-    print(json.dumps(result, indent=2))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + '\n')
+    report(result, args.json)
 
 
 if __name__ == '__main__':

@@ -215,6 +215,8 @@ def scope_of(cfg: Config) -> AbstractContextManager[Any]:
 def build_model(cfg: Config) -> Any:
     """Build the model of a config as mmengine's runner does, without its weights.
 
+    It is to be used, on images of any size, not trained; see :func:`take_small_maps`.
+
     Args:
         cfg (Config): Any config.
 
@@ -225,7 +227,25 @@ def build_model(cfg: Config) -> Any:
     if cfg.get('data_preprocessor'):  # may stand beside the model
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with scope_of(cfg):
-        return MODELS.build(model)
+        built = MODELS.build(model)
+    take_small_maps(built)
+    return built
+
+
+def take_small_maps(network: Any) -> None:
+    """Let windows of attention take maps smaller than they are, by padding these.
+
+    mmpretrain's Swin refuses them, as those of 96 pixels in its last stage; its switch
+    for it would also shift the windows of maps of just their size, which networks
+    without it, those of timm among them, do not.
+    """
+    for module in network.modules():
+        if getattr(module, 'pad_small_map', None) is False:
+            module.register_forward_pre_hook(_pad_if_small)
+
+
+def _pad_if_small(module: Any, inputs: tuple[Any, ...]) -> None:
+    module.pad_small_map = min(inputs[1]) < module.window_size
 
 
 def innermost_dataset(cfg: Config, split: str) -> Any:

@@ -2,6 +2,7 @@
 """Files that are either complete or not there, and what is no file."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -16,6 +17,8 @@ from .being_read import being_read
 
 #: Texts (labels, lists) that are larger are none: they are read whole.
 MAX_TEXT_BYTES = 1 << 30
+#: What the system says of a disk, a quota or a file system that takes no more.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class NotAFileError(OSError):
@@ -147,6 +150,9 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[Path]:
 
     Yields:
         The file to write.
+
+    Raises:
+        OSError: If the disk is full; with the name of the file.
     """
     part = part_file(path)
     try:
@@ -158,6 +164,11 @@ def whole_file(path: Path, sync: bool = False) -> Iterator[Path]:
             # Some file systems do not open folders.
             with contextlib.suppress(OSError):
                 send_to_disk(path.parent)
+    except OSError as error:
+        # The system names a file that it cannot open, not one that it cannot fill.
+        if error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -100,10 +100,20 @@ class ConfigOptions(argparse.Action):
         for entry in values:
             if '=' not in entry[1:]:
                 parser.error(f'{option_string} takes KEY=VALUE ..., got {entry!r}')
-        from mmengine.config import DictAction
-
+        try:
+            from mmengine.config import DictAction
+        except ImportError:
+            user_errors(_check_packages)()
+            raise
         read = DictAction(self.option_strings, self.dest, nargs=self.nargs)
         read(parser, namespace, values, option_string)
+
+
+def _check_packages() -> None:
+    """Say what to install where a package is missing."""
+    from cmid_mm.dependencies import MINIMUM_VERSIONS, check_dependencies
+
+    check_dependencies(MINIMUM_VERSIONS)
 
 
 def add_config_options(parser: argparse.ArgumentParser, text: str) -> None:

@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 import cmid_mm
-from cmid_mm.configs import load_config
+from cmid_mm.configs import build_model, load_config
 from cmid_mm.overrides import merge_options, resolve_path
 
 from .wrong_settings import CONFIGS
@@ -212,3 +214,26 @@ def test_bases_of_packages_are_found(tmp_path):
 def test_close_names_of_packaged_configs_are_suggested():
     with pytest.raises(FileNotFoundError, match='mean resnet50_8xb32_in1k.py'):
         load_config('mmpretrain::resnet/resnet50_8xb32_in1.py')
+
+
+def test_built_models_take_maps_smaller_than_their_windows():
+    """mmpretrain's Swin refuses them; of other maps nothing changes."""
+    swin = dict(
+        type='SwinTransformer',
+        arch=dict(embed_dims=8, depths=[2], num_heads=[2]),
+        window_size=7,
+        out_indices=(0,),
+    )
+    plain = MODELS.build(dict(swin, _scope_='mmpretrain'))
+    built = build_model(Config(dict(model=swin, default_scope='mmpretrain')))
+    built.load_state_dict(plain.state_dict())
+    plain.eval()
+    built.eval()
+    small, fitting, large = (torch.randn(1, 3, side, side) for side in (24, 28, 44))
+    with pytest.raises(AssertionError, match='smaller than the window'):
+        plain(small)
+    for images in (large, small, fitting):
+        (made,) = built(images)
+        assert made.shape[-1] == images.shape[-1] // 4 and made.isfinite().all()
+        if images is not small:
+            assert torch.equal(made, plain(images)[0])

@@ -5,6 +5,7 @@ import pytest
 
 from cmid_mm import files
 from cmid_mm.files import check_writable, link_or_copy, whole_file, write_bytes
+from tests.full_disk import full_disk
 
 
 def test_what_fails_leaves_the_old_file_and_no_part(tmp_path):
@@ -25,6 +26,13 @@ def test_a_file_that_cannot_be_copied_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match='gone'):
         link_or_copy(tmp_path / 'gone', tmp_path / 'sub' / 'copy')
     assert os.listdir(tmp_path / 'sub') == []
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    """Which the system does not name."""
+    with full_disk(10), pytest.raises(OSError, match="too large: '.*a.json'"):
+        write_bytes(tmp_path / 'a.json', b'content' * 9)
+    assert os.listdir(tmp_path) == []
 
 
 def test_copies_where_files_cannot_be_linked(tmp_path, monkeypatch):

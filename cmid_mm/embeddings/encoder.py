@@ -19,7 +19,7 @@ from ..checkpoints.stored_images import as_stored, compare_reading, stored_readi
 from ..configs import build_model, first_reading, innermost_dataset, type_name
 from ..images import Reading
 from ..inference.saving import weights_digest
-from ..models.measuring import feature_map
+from ..models.measuring import feature_map, unmasked
 from ..sharing import load_backbone
 
 #: How a feature map becomes a vector.
@@ -68,9 +68,8 @@ class Encoder(nn.Module):
     def maps(self, images: Tensor) -> Tensor:
         """Feature maps (B, D, h, w) of images (B, C, H, W)."""
         images = images.flip(1) if self.blue_first else images
-        return feature_map(
-            self.backbone((images.float() - self.mean) / self.std), self.stage
-        ).float()
+        normalized = (images.float() - self.mean) / self.std
+        return feature_map(unmasked(self.backbone, normalized), self.stage).float()
 
     def pool(self, maps: Tensor, missing: Tensor | None = None) -> Tensor:
         """Vectors (B, D) of feature maps.

@@ -18,6 +18,7 @@ from ..images import Reading, Window, load_image
 from ..images.writing import write_image
 from ..visualization.drawing import (
     Picture,
+    shortened,
     side_by_side,
     stacked,
     titled,
@@ -118,7 +119,7 @@ def write_sheet(
             first three.
     """
 
-    def shown(file: str, window: Window | None, title: str) -> Picture:
+    def shown(file: str, window: Window | None, *lines: str) -> Picture:
         try:
             pixels = to_picture(load_image(file, reading, window), bands)
         except (OSError, ValueError):  # moved since it was embedded, or no data
@@ -127,12 +128,19 @@ def write_sheet(
         size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
         small = cv2.resize(pixels, size, interpolation=how)
-        framed = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
+        framed: Picture = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
         framed[: small.shape[0], : small.shape[1]] = small
-        return titled(framed, title)
+        for line in reversed(lines):
+            framed = titled(framed, shortened(line, _SIDE))
+        return framed
 
     sought = [
-        shown(example.shown.file, example.shown.window, f'query {number}')
+        shown(
+            example.shown.file,
+            example.shown.window,
+            Path(example.shown.file).name,
+            example.point or f'query {number}',
+        )
         for number, example in enumerate(examples, 1)
     ]
     found = [

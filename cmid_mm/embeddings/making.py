@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,11 +146,28 @@ class Maker:
         output_names([Path(image) for image in images], folder)
         if isinstance(self.task, DenseEmbedding):
             self._set_basis(self.task, folder, images, basis)
-        write_bytes(folder / RECORD, (json.dumps(record, indent=2) + '\n').encode())
-        if isinstance(self.task, DenseEmbedding) and not (folder / BASIS).exists():
-            self.task.basis.write(folder / BASIS)
         saver = Saver(self.task, folder, {'model': self.task.digest})
-        return saver.predict(images, batch_size, window, overlap, True, on_error)
+        saved = saver.predict(images, batch_size, window, overlap, True, on_error)
+        return self._recorded(folder, record, saved)
+
+    def _recorded(
+        self, folder: Path, record: dict[str, Any], saved: Iterator[Saved]
+    ) -> Iterator[Saved]:
+        """Write how vectors are made, then them; if none is, nothing stays."""
+        written = {RECORD}
+        try:
+            content = json.dumps(record, indent=2) + '\n'
+            write_bytes(folder / RECORD, content.encode())
+            if isinstance(self.task, DenseEmbedding) and not (folder / BASIS).exists():
+                written.add(BASIS)
+                self.task.basis.write(folder / BASIS)
+            yield from saved
+        finally:
+            if {entry.name for entry in folder.iterdir()} <= written:
+                for name in written:
+                    (folder / name).unlink(missing_ok=True)
+                with suppress(OSError):  # where a disk is mounted
+                    folder.rmdir()
 
     def _set_basis(
         self,

@@ -24,12 +24,13 @@ class Example(NamedTuple):
     Attributes:
         vector: float32 (D,).
         shown: Where it lies.
-        name: What it is called in pictures.
+        point: The point that was asked for, such as ``@9.1,45.2``; empty if the whole
+            image was.
     """
 
     vector: NDArray[np.float32]
     shown: Shown
-    name: str
+    point: str
 
 
 class Queries:
@@ -76,11 +77,12 @@ class Queries:
             return self._of_window(self._at_degrees(x, y), text)
         return self._of_point(point[1], x, y, text)
 
-    def _of_window(self, entry: Entry, name: str) -> Example:
-        return Example(entry.vector, Shown(entry.file, entry.window), name)
+    def _of_window(self, entry: Entry, text: str) -> Example:
+        point = text[text.rindex('@') :]
+        return Example(entry.vector, Shown(entry.file, entry.window), point)
 
     def _of_image(self, path: str) -> Example:
-        return Example(self._vector(path, None), Shown(path), path)
+        return Example(self._vector(path, None), Shown(path), '')
 
     def _of_point(self, path: str, x: float, y: float, name: str) -> Example:
         with ImageFile(path, reading=self.index.reading) as image:
@@ -106,7 +108,8 @@ class Queries:
         if entry is not None:
             return self._of_window(entry, name)
         window = self._window_around(row, column, shape)
-        return Example(self._vector(path, window), Shown(path, window), name)
+        shown = Shown(path, window)
+        return Example(self._vector(path, window), shown, name[name.rindex('@') :])
 
     def _at_degrees(self, longitude: float, latitude: float) -> Entry:
         import shapely

@@ -266,7 +266,8 @@ def _writing(path: Path) -> Iterator[None]:
 
 def unwritten(path: Path, error: Exception) -> UnwrittenRasterError:
     """The error of a file that cannot be written, mostly for want of room."""
-    free = shutil.disk_usage(path.parent).free / 1e6
+    folder = next(folder for folder in path.parents if folder.exists())
+    free = shutil.disk_usage(folder).free / 1e6
     return UnwrittenRasterError(
         f'{path}: cannot be written: {error.__cause__ or error}. There are '
         f'{free:,.0f} MB free; make room and repeat the command'

@@ -1,7 +1,6 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Results as files, of images of any size."""
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,17 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..files import NO_ROOM
 from ..images.notices import say
-from ..images.strips import bounded_cache, unwritten
+from ..images.strips import UnwrittenRasterError, bounded_cache, unwritten
 from .booking import ErrorHandler, booked_on, path_of
 from .images import AnyImage, output_names
 from .shards import WHOLE, Shard, joined_summaries
 from .task import Task
 from .unfinished import Unfinished, remove_remains
 from .windows import WindowGrid, chunks
-
-#: What the system says of a disk, a quota or a file system that takes no more.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,12 @@ class Saver:
 
         def fail(path: Path, error: Exception) -> None:
             self.task.progress.finish()
-            # A package that is missing is missing for all.
-            if on_error is None or isinstance(error, ImportError):
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                error = unwritten(self.folder / self._names[path], error)
+            # A package that is missing, and a disk that is full, is it for all.
+            if on_error is None or isinstance(
+                error, ImportError | UnwrittenRasterError
+            ):
                 raise error
             on_error(path, error)
 
@@ -200,13 +201,11 @@ class Saver:
         try:
             with bounded_cache():
                 return self._predict_share(image, grid, batch_size, to)
-        except Exception as error:
+        except Exception:
             to.give_up()
             # Whoever works on the same strips, by mistake, may have been first.
             if files := self._finished_by_others(image):
                 return Saved(image.path, files)
-            if isinstance(error, OSError) and error.errno in _FULL:
-                raise unwritten(to.target, error) from None
             raise
 
     def _finished_by_others(self, image: AnyImage) -> list[Path]:

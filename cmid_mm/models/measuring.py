@@ -1,8 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Widths and strides of a backbone's features, taken from the backbone itself."""
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ def measure(
     images = black_image(backbone)
     height, width = images.shape[2:]
     try:
-        run_unchanged(backbone, images)
+        run_unchanged(backbone, images, unmasked)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f'{type(backbone).__name__} cannot be measured with an image of {height} x '
@@ -100,16 +101,45 @@ def black_image(backbone: nn.Module, side: int | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def run_unchanged(module: nn.Module, inputs: Any) -> Any:
+def run_unchanged(
+    module: nn.Module,
+    inputs: Any,
+    call: Callable[[nn.Module, Any], Any] = nn.Module.__call__,
+) -> Any:
     """What a module returns in evaluation mode; nothing of it changes.
 
     Args:
         module: It keeps its modes, and the generators their random states.
         inputs: The one argument that it is called with.
+        call: Calls it. Defaults to a plain call.
     """
     with rng_unchanged(), modes_unchanged(module):
         module.eval()  # mmpretrain's return nothing
-        return module(inputs)
+        return call(module, inputs)
+
+
+def unmasked(backbone: nn.Module, images: Tensor) -> Any:
+    """What a backbone returns for whole images.
+
+    Those of masked modelling (mmpretrain's MAE, SimMIM, BEiT) would mask them, or take
+    a mask that has no default.
+
+    Args:
+        backbone: The backbone; of masked modelling one that gives raw tokens gives a
+            feature map here.
+        images: (B, C, H, W).
+    """
+    network: Any = backbone
+    if 'mask' not in inspect.signature(network.forward).parameters:
+        return network(images)
+    kind = getattr(network, 'out_type', None)
+    if kind != 'raw':
+        return network(images, mask=None)
+    network.out_type = 'featmap'
+    try:
+        return network(images, mask=None)
+    finally:
+        network.out_type = kind
 
 
 def feature_map(outputs: Tensor | Sequence[Tensor], stage: int = -1) -> Tensor:

@@ -21,6 +21,7 @@ from ..checkpoints.finding import find_backbone
 from ..checkpoints.networks import network_config
 from ..checkpoints.reading import CheckpointError, read_checkpoint
 from ..checkpoints.stored_images import normalization, stored_reading
+from ..configs import take_small_maps
 from ..images import Reading, Window, load_array, load_image
 from ..models.measuring import FeatureShape, measure
 
@@ -221,7 +222,7 @@ def load_backbone(
     config = network_config(found, content, path)
     bands = config['in_channels']
     network = MODELS.build(config)
-    _take_small_maps(network)
+    take_small_maps(network)
     report = loading.load_backbone(network, path, source)
     # What the file has no norm for goes on to the next stage as it is.
     for name in report.new:
@@ -243,21 +244,6 @@ def load_backbone(
             )
     backbone = StageFeatures(network, str(found.architecture)).eval()
     return LoadedBackbone(backbone, preprocess)
-
-
-def _take_small_maps(network: nn.Module) -> None:
-    """Let windows of attention take maps smaller than they are, by padding these.
-
-    mmpretrain's switch for it would also shift the windows of maps of just their size,
-    which networks without it, those of timm among them, do not.
-    """
-
-    def follow(module: Any, inputs: tuple[Any, ...]) -> None:
-        module.pad_small_map = min(inputs[1]) < module.window_size
-
-    for module in network.modules():
-        if getattr(module, 'pad_small_map', None) is False:
-            module.register_forward_pre_hook(follow)
 
 
 def _local(path_or_url: str | os.PathLike[str]) -> Path:

@@ -26,6 +26,11 @@ COLOURS = (
 #: Runs differ by these.
 STYLES: tuple[Any, ...] = ('-', '--', ':', '-.')
 
+_COLUMNS = 2
+"""Panels beside each other: the width of a page, one that of its column."""
+_WIDTH, _HEIGHT = 3.5, 2.4  # of a panel in inches
+_LETTERS = 7
+
 Curves = dict[str, tuple[list[float], ...]]
 """Steps and values of each scalar."""
 
@@ -142,7 +147,7 @@ def plot_training_curves(
     figure = curves_figure(logs, names)
     out = Path(out)
     with whole_file(out) as part:
-        figure.savefig(part, format=out.suffix[1:] or 'png', dpi=120)
+        figure.savefig(part, format=out.suffix[1:] or 'png', dpi=200)
 
 
 def curves_figure(
@@ -178,9 +183,9 @@ def curves_figure(
     panels: dict[str, list[str]] = {}
     for name in wanted:
         panels.setdefault(_panel_of(name), []).append(name)
-    columns = min(3, len(panels))
+    columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.8 * columns, 3.2 * rows), layout='constrained')
+    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (title, members) in zip(axes, panels.items(), strict=False):
         _draw_curves(ax, title, members, runs)
@@ -193,7 +198,7 @@ def curves_figure(
             handles=handles,
             loc='outside upper center',
             ncols=columns,
-            fontsize=8,
+            fontsize=_LETTERS,
             handlelength=5,
         )
     for ax in axes[len(panels) :]:
@@ -243,15 +248,18 @@ def _draw_curves(
                 steps,
                 values,
                 linestyle=style,
-                linewidth=1.5 / (1 + round_),
+                linewidth=1.2 / (1 + round_),
                 color=COLOURS[colour],
                 marker='o' if len(steps) < 20 else None,
                 markersize=3,
                 label=name,
             )
-    ax.set_title(title, fontsize=10)
-    ax.set_xlabel('iteration')
+    ax.set_title(title, fontsize=_LETTERS + 1)
+    ax.set_xlabel('iteration', fontsize=_LETTERS)
+    ax.tick_params(labelsize=_LETTERS - 1)
+    ax.xaxis.get_offset_text().set_fontsize(_LETTERS - 1)
+    ax.yaxis.get_offset_text().set_fontsize(_LETTERS - 1)
     ax.grid(alpha=0.3)
     if len(names) > 1:
         lines = {str(line.get_label()): line for line in reversed(ax.get_lines())}
-        ax.legend([lines[name] for name in names], names, fontsize=7)
+        ax.legend([lines[name] for name in names], names, fontsize=_LETTERS - 1)

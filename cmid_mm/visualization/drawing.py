@@ -141,6 +141,15 @@ def text_width(text: str, scale: float = 0.5) -> int:
     return math.ceil(_font(scale).getlength(text))
 
 
+def shortened(text: str, most: int, scale: float = 0.45) -> str:
+    """A text without its middle, if it is wider than so many pixels."""
+    short, half = text, len(text) // 2
+    while half and text_width(short, scale) > most:
+        short = f'{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}'
+        half -= 1
+    return short
+
+
 @lru_cache
 def _font(scale: float) -> ImageFont.FreeTypeFont:
     """Letters of a size, 1 as high as OpenCV's; Latin, Greek and Cyrillic."""

@@ -80,6 +80,16 @@ def test_config_options_are_read_as_mmengine_does(capsys):
     assert "--cfg-options takes KEY=VALUE ..., got '=3'" in capsys.readouterr().err
 
 
+def test_config_options_without_mmengine_say_what_to_install(monkeypatch):
+    """Arguments are read before anything else that needs it."""
+    for name in ('mmengine', 'mmengine.config'):
+        monkeypatch.setitem(sys.modules, name, None)
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    with pytest.raises(SystemExit, match="^error: cmid_mm needs mmengine.*'cmid_mm.mm"):
+        parser.parse_args(['--cfg-options', 'a.b=3'])
+
+
 def test_the_traceback_is_in_the_log_of_the_run(tmp_path):
     log = tmp_path / 'run.log'
     MMLogger.get_instance('failing', log_file=str(log))

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 
+from cmid_mm.embeddings import hits as sheets
 from cmid_mm.embeddings.hits import write_hits, write_sheet
 from cmid_mm.embeddings.index import Index, UnusableIndexError
 from cmid_mm.embeddings.labelling import WindowClassifier, marked_windows
@@ -20,7 +22,7 @@ from cmid_mm.images.pixels import Pixels
 from cmid_mm.images.writing import write_bands, write_image
 from cmid_mm.labels.errors import LabelError
 from cmid_mm.restartable import OtherSettingsError
-from tests.inference.tiny_segmentation import write_raster
+from tests.full_disk import full_disk
 
 geopandas = pytest.importorskip('geopandas')
 pytest.importorskip('pyarrow')
@@ -213,7 +215,16 @@ def test_what_is_refused_leaves_no_folder(folder, tmp_path):
     maker = Maker(EmbeddingOptions(config, checkpoint, window=32))
     with pytest.raises(ValueError, match='same output name'):
         maker.write(tmp_path / 'out', [*scenes, folder / 'scenes' / 'a.png'])
+    failed = []
+    (tmp_path / 'broken.tif').write_bytes(b'II*')
+    images = [tmp_path / 'broken.tif']
+    list(maker.write(tmp_path / 'out', images, on_error=lambda *e: failed.append(e)))
+    assert len(failed) == 1
+    maker.options = replace(maker.options, cfg_options={'data_root': 'long' * 200})
+    with full_disk(700), pytest.raises(OSError, match=r"too large: '.*index.json'"):
+        list(maker.write(tmp_path / 'out', scenes))
     assert not (tmp_path / 'out').exists()
+    maker = Maker(EmbeddingOptions(config, checkpoint, window=32))
     list(maker.write(tmp_path / 'out', scenes))
     maker = Maker(EmbeddingOptions(config, checkpoint, dense=True, components=2))
     list(maker.write(tmp_path / 'out' / 'features', scenes))
@@ -258,11 +269,12 @@ def test_what_was_found_as_files(folder, tmp_path):
     hits = nearest(index, example.vector[None], 7)
     write_sheet(tmp_path / 'sheet.png', [example], hits, index.reading)
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    # A row of the query, two of what was found, each 160 and a title of 22 high.
-    assert sheet.shape[:2] == (3 * 182 + 2 + 3 * 4, 5 * 160 + 4 * 4)
+    # A row of the query, two of what was found, each 160 and a title of 22 high; the
+    # query says in another line what it is.
+    assert sheet.shape[:2] == (3 * 182 + 22 + 2 + 3 * 4, 5 * 160 + 4 * 4)
     chip = cv2.resize(cv2.imread(str(folder / 'chip.png')), (160, 160), interpolation=0)
-    assert np.array_equal(sheet[22:182, :160], chip)
-    first = sheet[182 + 2 + 8 + 22 :][:160, :160]
+    assert np.array_equal(sheet[44:204, :160], chip)
+    first = sheet[204 + 2 + 8 + 22 :][:160, :160]
     assert np.array_equal(first, chip)
     for ending in ('csv', 'gpkg', 'geojson', 'parquet'):
         write_hits(tmp_path / f'hits.{ending}', hits)
@@ -275,6 +287,26 @@ def test_what_was_found_as_files(folder, tmp_path):
         assert frame.crs == 'EPSG:4326' and list(frame['rank'])[-1] == 7
         x, y = frame.geometry[:1].to_crs(32650).iloc[0].centroid.coords[0]
         assert (x, y) == pytest.approx((5e5 + 40, 3e6 - 24), abs=1e-3)
+
+
+def test_a_sheet_names_what_was_sought(folder, tmp_path, monkeypatch):
+    index = Index(folder / 'index')
+    scene = folder / 'scenes' / 'a.tif'
+    queries = Queries(index)
+    examples = [
+        queries.example(str(folder / 'chip.png')),
+        queries.example(f'{scene}@500035,2999980'),
+    ]
+    lines = []
+
+    def titled(image, line):
+        lines.append(line)
+        return image
+
+    monkeypatch.setattr(sheets, 'titled', titled)
+    write_sheet(tmp_path / 'sheet.png', examples, [], index.reading)
+    # From the lowest line up.
+    assert lines == ['query 1', 'chip.png', '@500035,2999980', 'a.tif']
 
 
 # -- Few labels --------------------------------------------------------------------
@@ -356,21 +388,3 @@ def test_marks_that_do_not_do(folder, tmp_path, marks, text):
         marked_windows(Index(folder / 'index'), path, 'kind')
     with pytest.raises(LabelError, match="no field 'class'; it has kind"):
         marked_windows(Index(folder / 'index'), path, 'class')
-
-
-def test_map_of_overlapping_windows(tmp_path):
-    """Borders lie in the middle of what windows share; gaps stay without data."""
-    from cmid_mm.embeddings.index import Block
-    from cmid_mm.embeddings.labelling import Classified, ClassMap
-
-    path = write_raster(tmp_path / 'a.tif', 40, 100)
-    windows = np.array([(0, 0, 40, 40), (0, 30, 40, 40), (0, 80, 40, 20)])
-    block = Block(0, np.zeros((3, 1)), windows, np.ones(3), str(path))
-    drawn = ClassMap(str(path), ['x', 'y'])
-    drawn.add(Classified(block, np.array([0, 1, 0]), np.ones(3)))
-    drawn.write(tmp_path / 'map.tif')
-    with rasterio.open(tmp_path / 'map.tif') as source:
-        values = source.read(1)
-    expected = np.repeat([0, 1, 255, 0], [35, 35, 10, 20])
-    assert (values == expected).all()
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] == '.') == []

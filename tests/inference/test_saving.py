@@ -272,6 +272,22 @@ def test_full_disk(tmp_path, image, said):
     assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
 
 
+@pytest.mark.parametrize('window', [40, 0])
+def test_a_full_disk_ends_all_images(tmp_path, image, window):
+    """Told once, and not as a fault of each of them."""
+    other = write_raster(tmp_path / 'other.tif', *SIZE)
+    task, failed = segmentation(), []
+
+    def fail(path, error):
+        failed.append(path)
+
+    with full_disk(600), pytest.raises(UnwrittenRasterError, match='out/.*make room'):
+        save(task, tmp_path / 'out', [image, other], window=window, on_error=fail)
+    assert not failed
+    saved = save(task, tmp_path / 'out', [image, other], window=window, resume=True)
+    assert [result.is_new for result in saved] == [True, True]
+
+
 @pytest.mark.parametrize('done', [0, 1])
 def test_of_an_error_only_strips_that_are_done_stay(tmp_path, image, said, done):
     task = segmentation()

@@ -4,7 +4,13 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from cmid_mm.models.measuring import FeatureShape, input_bands, measure
+from cmid_mm.models.measuring import (
+    FeatureShape,
+    feature_map,
+    input_bands,
+    measure,
+    unmasked,
+)
 from tests.toy import SMALL_VIT
 
 BACKBONES = {
@@ -63,3 +69,25 @@ def test_what_cannot_be_measured_says_what_to_give():
     with pytest.raises(ValueError, match='Linear has no convolution'):
         measure(nn.Linear(3, 2))
     assert input_bands(nn.Linear(3, 2)) is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('kind', ['MAEViT', 'BEiTPretrainViT', 'SimMIMSwinTransformer'])
+def test_backbones_of_masked_modelling_see_whole_images(kind):
+    """MAE's would return a random quarter of the positions, SimMIM's fail."""
+    vit = dict(embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8)
+    swin = dict(embed_dims=8, depths=[1], num_heads=[1])
+    options = dict(arch=vit, img_size=32, patch_size=8)
+    if kind == 'SimMIMSwinTransformer':
+        options = dict(arch=swin, img_size=32, out_indices=(0,))
+    backbone = MODELS.build(dict(type=kind, _scope_='mmpretrain', **options))
+    backbone.eval()  # returns nothing
+    stride = 4 if kind == 'SimMIMSwinTransformer' else 8
+    assert measure(backbone) == FeatureShape(8, stride)
+    images = torch.randn(2, 3, 32, 32)
+    first, second = (feature_map(unmasked(backbone, images)) for _ in range(2))
+    assert first.shape == (2, 8, 32 // stride, 32 // stride)
+    assert torch.equal(first, second)
+    if kind == 'MAEViT':
+        (tokens,) = backbone(images, mask=None)  # raw as before, class token first
+        assert torch.equal(first.flatten(2), tokens[:, 1:].mT)

@@ -19,6 +19,7 @@ from mmpretrain.models import (
 
 import cmid_mm
 from cmid_mm.checkpoints import CheckpointError, export_backbone
+from cmid_mm.configs import build_model
 from cmid_mm.images import BandMismatchError
 from cmid_mm.models import RVSAViT, RVSAViTAE
 
@@ -241,3 +242,48 @@ def test_images_that_make_no_batch_are_refused(tmp_path):
         preprocess(np.stack([image, image]))
     with pytest.raises(ValueError, match='got 0 of no size'):
         preprocess([])
+
+
+@torch.no_grad()
+def test_the_backbone_of_a_change_detector_takes_one_date(tmp_path):
+    """Statistics stand there once for both dates, in its config and its buffers."""
+    settings = dict(
+        type='SiameseEncoderDecoder',
+        data_preprocessor=dict(
+            type='BitemporalPreprocessor',
+            mean=[90.0, 80, 70, 60],
+            std=[50.0, 40, 30, 20],
+            size=(64, 64),
+        ),
+        backbone=dict(
+            type='mmpretrain.ResNet',
+            depth=18,
+            in_channels=4,
+            base_channels=8,
+            num_stages=3,
+            strides=(1, 2, 2),
+            dilations=(1, 1, 1),
+            out_indices=(2,),
+        ),
+        decode_head=dict(type='BITHead', in_channels=32, decoder_depth=1),
+        test_cfg=dict(mode='whole'),
+    )
+    pipeline = [dict(type='LoadImagePair', num_bands=4)]
+    cfg = Config(
+        dict(
+            default_scope='mmseg',
+            model=settings,
+            train_dataloader=dict(dataset=dict(pipeline=pipeline)),
+        )
+    )
+    model = build_model(cfg).eval()
+    meta = dict(cfg=cfg.pretty_text)
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), tmp_path / 'bit.pth')
+    backbone, preprocess = cmid_mm.load_backbone(tmp_path / 'bit.pth')
+    dates = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 4), np.uint8)
+    pair = torch.from_numpy(dates).permute(0, 3, 1, 2).flatten(0, 1)
+    stacked = model.data_preprocessor(dict(inputs=[pair]))['inputs']
+    inputs = preprocess(list(dates))
+    torch.testing.assert_close(inputs.flatten(0, 1), stacked[0])
+    (expected,) = model.backbone(inputs[:1])
+    torch.testing.assert_close(backbone(inputs[:1])[-1], expected)

@@ -8,7 +8,11 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from cmid_mm.visualization import curves
-from cmid_mm.visualization.curves import plot_training_curves, read_scalars
+from cmid_mm.visualization.curves import (
+    curves_figure,
+    plot_training_curves,
+    read_scalars,
+)
 
 
 def write_log(path, *records):
@@ -101,6 +105,11 @@ def test_plots_group_losses_and_accuracies(tmp_path, log, monkeypatch):
     drawn.clear()
     plot_training_curves([log], out, names=['loss'])
     assert drawn == [('losses', ['loss'])]
+
+
+def test_panels_wrap_within_the_width_of_a_page(log):
+    assert list(curves_figure([log]).get_size_inches()) == [7, 4.8]
+    assert list(curves_figure([log], ['loss']).get_size_inches()) == [3.5, 2.4]
 
 
 def test_errors_name_the_file_and_the_scalars(tmp_path, log):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...datasets.statistics import BandMoments
 from ...labels.masks import IGNORED
+from ...models.measuring import unmasked
 
 #: By whose statistics images are normalised.
 NORMALIZATIONS = ('pretraining', 'target')
@@ -70,7 +71,7 @@ class DenseEncoder:
     def _maps(self, pixels: Tensor) -> list[Tensor]:
         model: Any = getattr(self.model, 'student', self.model)
         with _putting_out(model.backbone, self.stages):
-            outputs = model.backbone(pixels)
+            outputs = unmasked(model.backbone, pixels)
         maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         wanted = len(maps) if self.stages is None else len(self.stages)
         if len(maps) != wanted or any(m.ndim != 4 for m in maps):

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from ...evaluation.dense.encoder import pad_to_cells
 from ...images import Window
+from ...models.measuring import unmasked
 from .source import FigureEncoder, Seen
 from .style import (
     COLUMN,
+    colour_bar,
     frame,
     mark_point,
     name_panel,
@@ -30,6 +32,7 @@ from .style import (
 QUERIES = ('mean', 'class')
 _MOST_HEADS = 12
 _COLUMNS = 5
+_ENDS = ('least of each map', 'largest')
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Attention:
     maps: Tensor
     window: int | None = None
     shift: int = 0
+
+    @property
+    def positions(self) -> int:
+        """How many a query sees."""
+        return self.maps[0].numel() if self.window is None else self.window**2
 
 
 def attention_layers(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -101,7 +109,7 @@ def attention_of(
             )
         )
     try:
-        backbone(images)
+        unmasked(backbone, images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -216,7 +224,9 @@ def attention_figure(
         width: Of the figure in inches.
 
     Returns:
-        For each image: the image, and maps, each from its least to its largest value.
+        For each image: the image, and maps, each from its least to its largest value,
+        which stand above it. Attention is times the positions that a query sees: 1 is
+        even.
 
     Raises:
         ValueError: If there is no such layer, head, or point.
@@ -247,7 +257,10 @@ def attention_figure(
                 encoder.backbone, encoder.normalize(pixels), layer, asked
             )
             stride = pixels.shape[-2] / attention.maps.shape[-2]
-            maps = _named(attention.maps.cpu(), heads)
+            weights = attention.maps.cpu()
+            if attention.window is None or place is not None:
+                weights = weights * attention.positions
+            maps = _named(weights, heads)
         else:
             attention, stride = None, encoder.stride
             maps = {'feature norm': encoder.encode(pixels[0]).norm(dim=0).cpu()}
@@ -256,10 +269,15 @@ def attention_figure(
     rows = -(-count // _COLUMNS)
     columns = -(-count // rows)
     _, _, *size = drawn[0].window
-    figure, axes = panels(len(drawn) * rows, columns, size[0] / size[1], width)
+    figure, axes = panels(
+        len(drawn) * rows, columns, size[0] / size[1], width, bar=True, lines=2
+    )
+    cells = None
     for number, one in enumerate(drawn):
-        _draw(axes[number * rows : (number + 1) * rows].ravel(), one)
+        cells = _draw(axes[number * rows : (number + 1) * rows].ravel(), one)
         name_panel(axes[number * rows, 0], one.seen.name, columns, width)
+    label = 'attention, 1: even' if attends else 'norm of the features'
+    colour_bar(figure, cells, axes, label, _ENDS)
     return figure
 
 
@@ -274,14 +292,17 @@ def _named(maps: Tensor, heads: Sequence[int] | None) -> dict[str, Tensor]:
     return named | {f'head {head}': maps[head] for head in chosen}
 
 
-def _draw(axes: NDArray[Any], drawn: _Drawn) -> None:
+def _draw(axes: NDArray[Any], drawn: _Drawn) -> Any:
+    """Draw an image and its maps; returns one of them, for a colour bar."""
+    cells: Any = None
     top, left, height, width = drawn.window
     show_picture(axes[0], drawn.seen.picture, drawn.seen.size)
     axes[0].set_xlim(left, left + width)
     axes[0].set_ylim(top + height, top)
     for ax, (name, values) in zip(axes[1:], drawn.maps.items(), strict=False):
-        show_cells(ax, values.numpy(), drawn.stride, (height, width))
-        title(ax, name)
+        cells = show_cells(ax, values.numpy(), drawn.stride, (height, width))
+        low, high = cells.get_clim()
+        title(ax, f'{name}\n{low:.2g} \N{EN DASH} {high:.2g}')
         found = drawn.attention
         if found is not None and found.window is not None:
             side = found.window * drawn.stride
@@ -296,3 +317,4 @@ def _draw(axes: NDArray[Any], drawn: _Drawn) -> None:
             mark_point(ax, drawn.place)
     if drawn.place is not None:
         mark_point(axes[0], drawn.place + np.array([left, top]))
+    return cells

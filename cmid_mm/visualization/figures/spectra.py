@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .style import COLUMN, LETTERS, VALUES, title
 
+_LEGEND = 4  # entries beside each other
 _NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
@@ -86,7 +87,11 @@ def spectra_figure(
     Returns:
         Power by spatial frequency, on logarithmic axes.
     """
-    figure = Figure(figsize=(width, 0.62 * width), layout='constrained')
+    # A legend fills its columns one after the other: as many as its rows need.
+    entries = len(reconstructions) + 1
+    rows = -(-entries // _LEGEND)
+    height = 0.62 * width + 0.14 * (rows - 1)
+    figure = Figure(figsize=(width, height), layout='constrained')
     left, right = figure.subplots(1, 2)
     colours = matplotlib.colormaps[VALUES](np.linspace(0, 0.9, len(reconstructions)))
     target: Tensor | None = None
@@ -112,7 +117,7 @@ def spectra_figure(
         handles,
         labels,
         loc='outside lower center',
-        ncols=4,
+        ncols=-(-entries // rows),
         fontsize=LETTERS - 1,
         frameon=False,
     )

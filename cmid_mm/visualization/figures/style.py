@@ -68,6 +68,7 @@ def panels(
     aspect: float = 1.0,
     width: float = COLUMN,
     bar: bool = False,
+    lines: int = 1,
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure of pictures in rows and columns.
 
@@ -77,11 +78,12 @@ def panels(
         aspect: Height of the pictures over their width.
         width: Of the figure, in inches.
         bar: Whether there is room for a colour bar below.
+        lines: Of the titles.
 
     Returns:
         The figure, and its axes (rows, columns), without ticks.
     """
-    height = rows * (width / columns * aspect + _TITLE) + _BAR * bar
+    height = rows * (width / columns * aspect + _TITLE * lines) + _BAR * bar
     layout = ConstrainedLayoutEngine(
         w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01, compress=True
     )
@@ -163,13 +165,31 @@ def name_panel(ax: Axes, name: str, columns: int, width: float) -> None:
     title(ax, name)
 
 
-def colour_bar(figure: Figure, drawn: Any, axes: Any, label: str) -> None:
-    """Explain the colours of values below panels."""
+def colour_bar(
+    figure: Figure,
+    drawn: Any,
+    axes: Any,
+    label: str,
+    ends: Sequence[str] | None = None,
+) -> None:
+    """Explain the colours of values below panels.
+
+    Args:
+        figure: The figure.
+        drawn: What :func:`show_cells` returned for one of them.
+        axes: The panels.
+        label: What the values are.
+        ends: What to write at the ends of the colours in place of numbers, if these
+            are not the same in all panels.
+    """
     bar = figure.colorbar(
         drawn, ax=axes, location='bottom', shrink=0.6, aspect=30, pad=0.01
     )
     bar.set_label(label, fontsize=LETTERS)
     bar.ax.tick_params(labelsize=LETTERS - 1)
+    if ends is not None:
+        bar.set_ticks(drawn.get_clim(), labels=ends)
+        return
     # Numbers as they are: an offset would stand over the label, in large letters.
     bar.ax.xaxis.set_major_locator(MaxNLocator(4))
     bar.ax.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))

@@ -112,10 +112,12 @@ def test_others_show_the_norm_of_features_by_its_name(tmp_path):
     cells = colours(2, 3)
     path = write_cells(tmp_path / 'a.png', cells)
     figure = attention_figure(colour_encoder(), [path])
-    picture, norm = figure.axes
-    assert norm.get_title() == 'feature norm'
+    picture, norm, bar = figure.axes
+    assert bar.get_xlabel() == 'norm of the features'
     expected = np.linalg.norm(cells.astype(float) - 127.5, axis=-1)
     np.testing.assert_allclose(norm.images[0].get_array(), expected, rtol=1e-5)
+    low, high = expected.min(), expected.max()
+    assert norm.get_title() == f'feature norm\n{low:.2g} \N{EN DASH} {high:.2g}'
     assert norm.get_xlim() == (0, 3 * CELL)
 
 
@@ -124,7 +126,17 @@ def test_a_figure_of_heads(tmp_path):
     encoder.model.backbone = vit()
     path = write_cells(tmp_path / 'a.png', colours(2, 2))
     figure = attention_figure(encoder, [path], heads=[1], point=(20, 40))
-    titles = [ax.get_title() for ax in figure.axes]
+    titles = [ax.get_title().partition('\n')[0] for ax in figure.axes[:-1]]
     assert titles == ['a', 'mean of 2', 'head 1']
+    assert figure.axes[-1].get_xlabel() == 'attention, 1: even'
+    values = figure.axes[1].images[0].get_array()
+    # What is missing goes to the class token.
+    assert values.shape == (4, 4) and 8 < values.sum() < 16
+    encoder.model.backbone = swin()
+    figure = attention_figure(encoder, [path], point=(20, 40))
+    values = figure.axes[1].images[0].get_array()
+    assert values.count() == 16 and values.sum() == pytest.approx(16, rel=1e-5)
+    ends = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert ends == ['least of each map', 'largest']
     with pytest.raises(ValueError, match='heads 0 to 1, not 2'):
         attention_figure(encoder, [path], heads=[2])

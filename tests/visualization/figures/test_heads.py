@@ -127,6 +127,9 @@ def test_spectra_of_checkpoints_in_their_order(tmp_path):
     assert [line.get_label() for line in figure.axes[0].lines][-1] == 'images'
     np.testing.assert_allclose(power[0], 0.25 * power[2], rtol=1e-5)
     np.testing.assert_allclose(distance[1], 0.01 * power[2], rtol=1e-4)
+    # The entries of a legend in rows of about the same length.
+    made |= {f'epoch {n}': made['epoch 2'] for n in (11, 12)}
+    assert spectra_figure(made).legends[0]._ncols == 3
 
 
 def test_usage_of_prototypes():
