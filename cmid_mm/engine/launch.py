@@ -3,6 +3,7 @@
 
 import atexit
 import difflib
+import faulthandler
 import gc
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from .latest_checkpoint import check_whole, latest_checkpoint, recorded_checkpoi
 #: ``test_pipeline`` (beside ``tta_pipeline``), in configs of the OpenMMLab packages,
 #: are less alike.
 _ALIKE = 0.89
+#: Time to take leave of the other processes at the end of a run.
+_LEAVE_SECONDS = 60
 
 
 def warn_of_misspelt_keys(cfg: Config) -> None:
@@ -207,8 +210,10 @@ def _leave_process_group() -> None:
     """End gloo's threads, which could abort a process that is ending.
 
     The group lives as long as a model that is wrapped for it, and mmengine's runner,
-    which holds the model, is part of reference cycles.
+    which holds the model, is part of reference cycles. All work is done: a process that
+    hangs here says where, and is ended with status 1, for a launcher would wait for it.
     """
+    faulthandler.dump_traceback_later(_LEAVE_SECONDS, exit=True, file=2)
     torch.distributed.destroy_process_group()
     gc.collect()
 

@@ -1,4 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
+import functools
+import multiprocessing
+import os
+import time
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -155,3 +160,21 @@ def test_batchnorm_is_not_synchronised_without_a_gpu(monkeypatch):
         cfg = config(sync_bn='torch')
         launch.set_launcher(cfg, launcher)
         assert ('sync_bn' in cfg) == kept
+
+
+def _hang_at_the_end(errors):
+    os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY), 2)
+    launch._LEAVE_SECONDS = 0.3
+    torch.distributed.destroy_process_group = functools.partial(time.sleep, 60)
+    launch._leave_process_group()
+
+
+def test_a_process_that_cannot_leave_the_others_is_ended(tmp_path):
+    errors = tmp_path / 'errors.txt'
+    process = multiprocessing.get_context('fork').Process(
+        target=_hang_at_the_end, args=(errors,)
+    )
+    process.start()
+    process.join(30)
+    assert process.exitcode == 1
+    assert '_leave_process_group' in errors.read_text()

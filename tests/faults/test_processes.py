@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from cmid_mm.checkpoints import read_checkpoint
+from cmid_mm.engine import launch
 from tests.end_to_end.pretraining import toy_run, write_images
 from tests.end_to_end.test_resume import assert_same
 from tests.faults.rows import fault
@@ -86,6 +88,27 @@ def test_an_error_in_one_process_ends_the_other(images, tmp_path):
     assert run.statuses(60) == [1, 1]
     assert 'MemoryError' in run.output(1)
     assert 'error: process 1' in run.output(0)
+
+
+@fault(
+    PART,
+    'one of two processes hangs while it leaves the others, after the training',
+    'it says where it hangs and ends within a minute with status 1; all is saved',
+)
+def test_a_process_that_cannot_leave_is_ended(images, tmp_path, monkeypatch):
+    leave = torch.distributed.destroy_process_group
+
+    def hang() -> None:
+        if os.environ['RANK'] == '1':
+            time.sleep(600)
+        leave()
+
+    monkeypatch.setattr(torch.distributed, 'destroy_process_group', hang)
+    monkeypatch.setattr(launch, '_LEAVE_SECONDS', 2)
+    run = Processes(tmp_path, images, 2)
+    assert run.statuses() == [0, 1]
+    assert '_leave_process_group' in run.output(1)
+    assert read_checkpoint(tmp_path / 'epoch_3.pth')['meta']['epoch'] == 3
 
 
 # An epoch of 24 images, with 2 of each process in an iteration at first. Then steps
