@@ -104,7 +104,7 @@ def test_a_process_that_cannot_leave_is_ended(images, tmp_path, monkeypatch):
         leave()
 
     monkeypatch.setattr(torch.distributed, 'destroy_process_group', hang)
-    monkeypatch.setattr(launch, '_LEAVE_SECONDS', 2)
+    monkeypatch.setattr(launch, '_LEAVE_SECONDS', 15)
     run = Processes(tmp_path, images, 2)
     assert run.statuses() == [0, 1]
     assert '_leave_process_group' in run.output(1)
