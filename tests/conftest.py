@@ -39,7 +39,8 @@ def pytest_pyfunc_call() -> Iterator[None]:
     """Skip what reaches oriented detection where there is no mmrotate."""
     try:
         return (yield)
-    except ImportError as error:
+    # It may be told in a command's output or by the error of a config, too.
+    except Exception as error:
         if 'mmrotate' not in str(error) or _has_mmrotate():
             raise
         pytest.skip(str(error))
