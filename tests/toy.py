@@ -64,3 +64,24 @@ def toy_batch(batch: int = 4, bands: int = 3, size: int = 64, patch: int = 16) -
 
 #: ``arch`` of a vision transformer of four blocks.
 SMALL_VIT = dict(embed_dims=48, num_layers=4, num_heads=2, feedforward_channels=96)
+
+
+def toy_bit(bands: int, base_channels: int) -> dict:
+    """Config of a BIT change detector with a thin ResNet-18, without preprocessor."""
+    return dict(
+        type='SiameseEncoderDecoder',
+        backbone=dict(
+            type='mmpretrain.ResNet',
+            depth=18,
+            in_channels=bands,
+            base_channels=base_channels,
+            num_stages=3,
+            strides=(1, 2, 2),
+            dilations=(1, 1, 1),
+            out_indices=(2,),
+        ),
+        decode_head=dict(
+            type='BITHead', in_channels=4 * base_channels, decoder_depth=1
+        ),
+        test_cfg=dict(mode='whole'),
+    )

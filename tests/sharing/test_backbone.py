@@ -22,6 +22,7 @@ from cmid_mm.checkpoints import CheckpointError, export_backbone
 from cmid_mm.configs import build_model
 from cmid_mm.images import BandMismatchError
 from cmid_mm.models import RVSAViT, RVSAViTAE
+from tests.toy import toy_bit
 
 ALL = dict(out_indices=[0, 1, 2, 3])
 SWIN = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 2])
@@ -248,25 +249,13 @@ def test_images_that_make_no_batch_are_refused(tmp_path):
 def test_the_backbone_of_a_change_detector_takes_one_date(tmp_path):
     """Statistics stand there once for both dates, in its config and its buffers."""
     settings = dict(
-        type='SiameseEncoderDecoder',
+        toy_bit(4, 8),
         data_preprocessor=dict(
             type='BitemporalPreprocessor',
             mean=[90.0, 80, 70, 60],
             std=[50.0, 40, 30, 20],
             size=(64, 64),
         ),
-        backbone=dict(
-            type='mmpretrain.ResNet',
-            depth=18,
-            in_channels=4,
-            base_channels=8,
-            num_stages=3,
-            strides=(1, 2, 2),
-            dilations=(1, 1, 1),
-            out_indices=(2,),
-        ),
-        decode_head=dict(type='BITHead', in_channels=32, decoder_depth=1),
-        test_cfg=dict(mode='whole'),
     )
     pipeline = [dict(type='LoadImagePair', num_bands=4)]
     cfg = Config(

@@ -22,6 +22,7 @@ from cmid_mm.inference.exported import ExportedNetworkError, side_car
 from cmid_mm.inference.segmentation import Probabilities
 from cmid_mm.sharing import exporting, graphs
 from cmid_mm.sharing.exporting import ExportError, export_network
+from tests.toy import toy_bit
 
 SLOW = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -61,21 +62,7 @@ def config(task, **model):
     classes = ('road', 'house', 'tree')
     if task == 'change':
         kind, loader = 'BitemporalPreprocessor', 'LoadImagePair'
-        whole = dict(
-            type='SiameseEncoderDecoder',
-            backbone=dict(
-                type='mmpretrain.ResNet',
-                depth=18,
-                in_channels=BANDS,
-                base_channels=4,
-                num_stages=3,
-                strides=(1, 2, 2),
-                dilations=(1, 1, 1),
-                out_indices=(2,),
-            ),
-            decode_head=dict(type='BITHead', in_channels=16, decoder_depth=1),
-            test_cfg=dict(mode='whole'),
-        )
+        whole = toy_bit(BANDS, 4)
         classes = ('unchanged', 'changed')
     preprocessor = dict(type=kind, **STATISTICS)
     if task == 'classification':
