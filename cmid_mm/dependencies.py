@@ -137,6 +137,21 @@ def parquet_library() -> tuple[Any, Any]:
         ) from error
 
 
+def timm_library() -> Any:
+    """timm, of which some backbones are.
+
+    Raises:
+        ImportError: If it is missing or too old; says what to install.
+    """
+    try:
+        importlib.import_module('timm.models.hiera')
+        return importlib.import_module('timm')
+    except ImportError as error:
+        raise ImportError(
+            f"Hiera needs timm: pip install 'timm>=1.0.20' ({error})"
+        ) from error
+
+
 def check_scope(scope: str | None) -> None:
     """Check that the package is there whose types a config names.
 

@@ -72,7 +72,8 @@ def test_pipeline_makes_the_samples_that_the_model_wants(name, tmp_path):
     size = cfg.image_size
     assert sample['inputs'].shape == (2, 3, size, size)
     cells = sample['masks'].shape[-1]
-    tenths = 3 if 'r18' in name else 6
+    small = name.endswith(('scenes', 'demo')) and 'hiera' not in name
+    tenths = 3 if small else 6
     assert sample['masks'].sum((1, 2)).tolist() == [-(-tenths * cells**2 // 10)] * 2
     # The decoder gives back exactly the input's grid.
     assert size % cfg.model.heads.reconstruction.stride == 0
@@ -92,7 +93,7 @@ def test_one_training_step(name, tmp_path, build_shapes):
     backbone = cfg.model.encoder.backbone
     if 'rvsa' in name:
         backbone.depth = 3  # both kinds of blocks
-    elif backbone.type in FEW_BLOCKS:
+    elif backbone.type in FEW_BLOCKS and not name.endswith('scenes'):
         backbone.arch = FEW_BLOCKS[backbone.type]
     torch.manual_seed(0)
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})

@@ -2,7 +2,13 @@
 from mmengine.registry import MODELS
 
 from ..dependencies import registered_or_explained
-from .backbones import RVSAViT, RVSAViTAE
+from .backbones import (
+    RVSAViT,
+    RVSAViTAE,
+    VisibleConvNeXt,
+    VisibleHiera,
+    VisibleResNet,
+)
 from .data_preprocessor import SelfSupViewPreprocessor, ViewPairPreprocessor
 from .heads import (
     AssignmentHead,
@@ -12,6 +18,7 @@ from .heads import (
     MoCoHead,
     PatchSimilarityHead,
     ReconstructionHead,
+    SpreadHead,
 )
 from .losses import FocalFrequencyLoss, FocalL1Loss, QueuedSwAVLoss
 from .selfsup import (
@@ -21,6 +28,7 @@ from .selfsup import (
     FlexibleMoCo,
     MaskedEncoder,
     SimMIMDecoder,
+    VisibleEncoder,
 )
 
 with registered_or_explained(MODELS, 'BITHead', 'SiameseEncoderDecoder'):
@@ -55,5 +63,10 @@ __all__ = [
     'RVSAViTAE',
     'SelfSupViewPreprocessor',
     'SimMIMDecoder',
+    'SpreadHead',
     'ViewPairPreprocessor',
+    'VisibleConvNeXt',
+    'VisibleEncoder',
+    'VisibleHiera',
+    'VisibleResNet',
 ]

@@ -6,6 +6,7 @@ from .cross_correlation_head import CrossCorrelationHead
 from .distillation_head import FeatureDistillationHead
 from .reconstruction_head import ReconstructionHead
 from .similarity_head import PatchSimilarityHead
+from .spread_head import SpreadHead, koleo
 
 __all__ = [
     'AssignmentHead',
@@ -17,7 +18,9 @@ __all__ = [
     'ReconstructionHead',
     'PairedViews',
     'PatchSimilarityHead',
+    'SpreadHead',
     'info_nce',
+    'koleo',
     'location_grid',
     'match_cells',
 ]

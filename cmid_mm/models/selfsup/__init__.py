@@ -2,7 +2,7 @@
 from .cmid import CMID
 from .contrastive_baselines import DataParallelSimCLR, FlexibleDenseCL, FlexibleMoCo
 from .masked_baselines import SimMIMDecoder
-from .masked_encoder import MaskedEncoder
+from .masked_encoder import MaskedEncoder, StudentEncoder, VisibleEncoder
 
 __all__ = [
     'CMID',
@@ -11,4 +11,6 @@ __all__ = [
     'FlexibleMoCo',
     'MaskedEncoder',
     'SimMIMDecoder',
+    'StudentEncoder',
+    'VisibleEncoder',
 ]

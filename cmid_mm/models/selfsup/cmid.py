@@ -18,7 +18,7 @@ from ..data_preprocessor import ViewPairPreprocessor
 from ..heads.branch_head import BranchHead, PairedViews
 from ..measuring import feature_map
 from ..parts import build_part, part_class
-from .masked_encoder import MaskedEncoder
+from .masked_encoder import StudentEncoder
 
 
 @MODELS.register_module()
@@ -33,7 +33,8 @@ class CMID(BaseModel):
     of each view by itself.
 
     Args:
-        encoder (dict): Config of the student's :class:`MaskedEncoder`.
+        encoder (dict): Config of the student's encoder, a :class:`MaskedEncoder` unless
+            ``type`` says :class:`VisibleEncoder`.
         heads (dict[str, dict | None]): Configs of the branches' heads by name. A
             head left out, or None, costs nothing. What a head takes of the backbone
             and the images (``measured``) need not be given.
@@ -75,7 +76,7 @@ class CMID(BaseModel):
         encoder = {'type': 'MaskedEncoder', **encoder}
         if bands != 3 and 'backbone' in encoder:
             encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
-        self.student: MaskedEncoder = build_part(encoder)
+        self.student: StudentEncoder = build_part(encoder)
         # That of mmengine, which asks them to initialise their weights.
         self.heads = ModuleDict()
         for name, head in heads.items():

@@ -1,7 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
-"""A mask token for any backbone."""
+"""How masks reach the backbone: by a token, or by leaving hidden cells out."""
 
 import copy
+import inspect
 from typing import Any
 
 import torch
@@ -15,8 +16,69 @@ from ..measuring import FeatureShape, feature_map, measure
 from ..parts import build_part
 
 
+class StudentEncoder(BaseModule):
+    """A backbone, and what masks make of its input. Base of the encoders.
+
+    Args:
+        backbone: A backbone that returns feature maps, or its config.
+    """
+
+    def __init__(
+        self, backbone: dict | nn.Module, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        self.backbone: nn.Module = (
+            backbone if isinstance(backbone, nn.Module) else build_part(backbone)
+        )
+        self._outputs: dict[int, FeatureShape] = {}
+
+    def output(self, stage: int = -1) -> FeatureShape:
+        """Width and stride of a feature map, measured when first asked for.
+
+        Args:
+            stage: Index of the backbone's output, ``-1`` for the last.
+        """
+        if stage not in self._outputs:
+            self._outputs[stage] = measure(self.backbone, stage=stage)
+        return self._outputs[stage]
+
+    def copy_backbone(self) -> nn.Module:
+        """A copy of the backbone that sees whole images.
+
+        It takes its initial weights from this one, not from a file of its own.
+        """
+        backbone: Any = copy.deepcopy(self.backbone)
+        backbone.is_init = True
+        return backbone
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode images.
+
+        Args:
+            images (Tensor): Normalised images, (B, C, H, W).
+            mask (Tensor, optional): Boolean cells, True where masked, (B, h, w).
+                None encodes whole images. Defaults to None.
+
+        Returns:
+            Tensor: Last feature map, (B, D, H / F, W / F).
+        """
+        return feature_map(self.stages(images, mask))
+
+    def stages(self, images: Tensor, mask: Tensor | None = None) -> Any:
+        """Encode images; all that the backbone gives.
+
+        Args:
+            images: As in :meth:`forward`.
+            mask: As in :meth:`forward`.
+
+        Returns:
+            What the backbone returns; :func:`feature_map` takes one of its maps.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must define stages()')
+
+
 @MODELS.register_module()
-class MaskedEncoder(BaseModule):
+class MaskedEncoder(StudentEncoder):
     """Backbone whose masked positions receive a learnable token.
 
     The token enters behind a named sub-module of an unmodified backbone, by a
@@ -52,16 +114,12 @@ class MaskedEncoder(BaseModule):
         mode: str = 'add',
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(backbone, init_cfg)
         if mode not in ('add', 'replace'):
             raise ValueError(f"mode must be 'add' or 'replace', got {mode!r}")
-        self.backbone: nn.Module = (
-            backbone if isinstance(backbone, nn.Module) else build_part(backbone)
-        )
         self.insert_after = insert_after
         self.mode = mode
         self._mask: Tensor | None = None
-        self._outputs: dict[int, FeatureShape] = {}
         modules = dict(self.backbone.named_modules())
         if insert_after not in modules or not insert_after:
             raise ValueError(
@@ -76,51 +134,16 @@ class MaskedEncoder(BaseModule):
         self.mask_token = nn.Parameter(token_std * torch.randn(channels))
         self._hook = modules[insert_after].register_forward_hook(self._insert)
 
-    def output(self, stage: int = -1) -> FeatureShape:
-        """Width and stride of a feature map, measured when first asked for.
-
-        Args:
-            stage: Index of the backbone's output, ``-1`` for the last.
-        """
-        if stage not in self._outputs:
-            self._outputs[stage] = measure(self.backbone, stage=stage)
-        return self._outputs[stage]
-
     def copy_backbone(self) -> nn.Module:
-        """A copy of the backbone without the mask token's hook.
-
-        It takes its initial weights from this one, not from a file of its own.
-        """
+        """As :class:`StudentEncoder` does, without the mask token's hook."""
         self._hook.remove()
-        backbone: Any = copy.deepcopy(self.backbone)
-        backbone.is_init = True
+        backbone = super().copy_backbone()
         module = self.backbone.get_submodule(self.insert_after)
         self._hook = module.register_forward_hook(self._insert)
         return backbone
 
-    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode images.
-
-        Args:
-            images (Tensor): Normalised images, (B, C, H, W).
-            mask (Tensor, optional): Boolean cells, True where masked, (B, h, w).
-                None encodes without a token. Defaults to None.
-
-        Returns:
-            Tensor: Last feature map, (B, D, H / F, W / F).
-        """
-        return feature_map(self.stages(images, mask))
-
     def stages(self, images: Tensor, mask: Tensor | None = None) -> Any:
-        """Encode images; all that the backbone gives.
-
-        Args:
-            images: As in :meth:`forward`.
-            mask: As in :meth:`forward`.
-
-        Returns:
-            What the backbone returns; :func:`feature_map` takes one of its maps.
-        """
+        """Encode images, with the token where they are masked."""
         if mask is not None:
             size = [-(-side // self.stride) for side in images.shape[-2:]]
             mask = upsample_mask(mask, size)  # B 1 H/stride W/stride
@@ -162,3 +185,62 @@ class MaskedEncoder(BaseModule):
         if self.mode == 'replace':
             return torch.where(mask, token, features)
         return features + mask * token
+
+
+@MODELS.register_module()
+class VisibleEncoder(StudentEncoder):
+    """Backbone that encodes the visible cells alone.
+
+    It reads no masked pixel, and no token takes their place: masked positions of its
+    feature maps hold the mean of the visible ones, so that pooled features are the mean
+    of what is seen. A reconstruction head then needs a decoder that looks around
+    (``hidden_channels``).
+
+    Args:
+        backbone: One that takes ``visible`` beside images: :class:`VisibleResNet`,
+            :class:`VisibleConvNeXt`, :class:`VisibleHiera`.
+
+    Raises:
+        ValueError: If the backbone cannot leave cells out; in a forward pass if cells
+            are not whole positions of its last feature map.
+    """
+
+    def __init__(
+        self, backbone: dict | nn.Module, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(backbone, init_cfg)
+        if 'visible' not in inspect.signature(self.backbone.forward).parameters:
+            raise ValueError(
+                f'VisibleEncoder: {type(self.backbone).__name__} cannot leave cells '
+                'out; take VisibleResNet, VisibleConvNeXt or VisibleHiera, or '
+                'MaskedEncoder'
+            )
+        self.stride = self.output().stride
+
+    def stages(self, images: Tensor, mask: Tensor | None = None) -> Any:
+        """Encode the visible cells."""
+        if mask is None:
+            return self.backbone(images)
+        side, cells = images.shape[-1], mask.shape[-1]
+        if side % (cells * self.stride):
+            raise ValueError(
+                f'a mask of {cells} cells a side does not fit images of {side} pixels: '
+                f'a cell must be a multiple of {self.stride} pixels, the stride of '
+                f'{type(self.backbone).__name__}; set MaskPair.patch_size={self.stride}'
+            )
+        hidden = upsample_mask(mask, images.shape[-2:])
+        maps = self.backbone(images.masked_fill(hidden, 0), ~mask)
+        return tuple(_fill_hidden(features, mask) for features in maps)
+
+
+def _fill_hidden(features: Tensor, mask: Tensor) -> Tensor:
+    """Put the mean of visible positions at hidden ones.
+
+    Args:
+        features: Feature map, zero at hidden positions, (B, D, h, w).
+        mask: Boolean cells, True where hidden.
+    """
+    hidden = upsample_mask(mask, features.shape[-2:])  # B 1 h w
+    count = (~hidden).sum((2, 3), keepdim=True).clamp(min=1)
+    mean = features.sum((2, 3), keepdim=True) / count
+    return torch.where(hidden, mean.to(features.dtype), features)
