@@ -246,7 +246,9 @@ def _of_known_families(containers: Mapping[str, dict[str, Tensor]]) -> list[_Can
                 prefix = name.removesuffix(first)
                 is_whole = name != prefix and prefix[-1:] in ('', '.')
                 if is_whole and prefix + second in tensors:
-                    layouts.setdefault(prefix, layout)
+                    begun = (n for n in tensors if n.startswith(prefix))
+                    if layout.fits(n[len(prefix) :] for n in begun):
+                        layouts.setdefault(prefix, layout)
         here = [_Candidate(keys, *found, tensors) for found in layouts.items()]
         candidates += sorted(here, key=lambda candidate: candidate.rank)
     return candidates

@@ -36,6 +36,6 @@ def recognize_layout(names: Iterable[str]) -> Layout | None:
     """The layout of a state dict's names; None if it is none of :data:`LAYOUTS`."""
     names = set(names)
     for layout in LAYOUTS:
-        if names.issuperset(layout.signature):
+        if layout.fits(names):
             return layout
     return None

@@ -6,7 +6,7 @@ pairs between its own names and those. One table serves both directions.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,7 @@ class Layout:
         name: Whose names these are.
         family: The name of the family.
         signature: Two names that only this layout has together.
+        unlike: Pattern of names by which another network is known that has them, too.
         names: Where it differs from mmpretrain's names.
         steps: In what else.
     """
@@ -49,6 +50,13 @@ class Layout:
     signature: tuple[str, str]
     names: Names = ()
     steps: tuple[Step, ...] = ()
+    unlike: str = r'$.'
+
+    def fits(self, names: Iterable[str]) -> bool:
+        """Whether a backbone of these names has this layout."""
+        names = set(names)
+        is_unlike = re.compile(self.unlike).match
+        return names.issuperset(self.signature) and not any(map(is_unlike, names))
 
     def to_mmpretrain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give a state dict of this layout mmpretrain's names and order."""

@@ -56,6 +56,8 @@ _TIMM = Layout(
         ('fc_norm', 'ln2'),
     ),
     steps=(_REGISTERS,),
+    # Hiera, of the same parts, but with projections between its stages
+    unlike=r'blocks\.\d+\.proj\.',
 )
 # DINOv2 trains its blocks in chunks, in which they keep their numbers.
 _CHUNKS = replace(

@@ -190,14 +190,14 @@ class VisibleHiera(BaseModule):
             )
         self.img_size = img_size
         self.out_indices = tuple(out_indices)
-        self.hiera = timm_library().create_model(
+        self.timm_model = timm_library().create_model(
             arch,
             img_size=img_size,
             in_chans=in_channels,
             num_classes=0,
             drop_path_rate=drop_path_rate,
         )
-        self.hiera.head = nn.Identity()
+        self.timm_model.head = nn.Identity()
 
     def forward(
         self, images: Tensor, visible: Tensor | None = None
@@ -223,7 +223,9 @@ class VisibleHiera(BaseModule):
                 f'{tuple(images.shape[2:])}; set img_size of the backbone'
             )
         if visible is None:
-            _, maps = self.hiera.forward_features(images, return_intermediates=True)
+            _, maps = self.timm_model.forward_features(
+                images, return_intermediates=True
+            )
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         else:
             maps = self._forward_visible(images, visible)
@@ -238,7 +240,7 @@ class VisibleHiera(BaseModule):
                 f'are {counts.min()} to {counts.max()}; set MaskPair.share=1'
             )
         cells = visible.flatten(1)
-        _, outputs = self.hiera.forward_features(
+        _, outputs = self.timm_model.forward_features(
             images, mask=cells, return_intermediates=True
         )
         maps = []

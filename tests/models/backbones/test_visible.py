@@ -241,3 +241,25 @@ def test_whole_images_need_no_encoder_of_their_own():
     """As a masked student the same backbone takes a token."""
     encoder = MaskedEncoder(dict(BACKBONES['resnet']), insert_after='maxpool')
     assert encoder(torch.randn(2, 3, 64, 64), a_mask(1, images=2, cells=2)).ndim == 4
+
+
+def test_weights_of_hiera_keep_its_own_names(tmp_path):
+    """Its parts are named as a ViT's, which it is not."""
+    timm = pytest.importorskip('timm')
+    torch.manual_seed(0)
+    backbone = MODELS.build(BACKBONES['hiera'])
+    state = {f'student.backbone.{k}': v for k, v in backbone.state_dict().items()}
+    torch.save(dict(meta={}, state_dict=state), tmp_path / 'run.pth')
+    meta = export_backbone(tmp_path / 'run.pth', tmp_path / 'backbone.pth')
+    assert 'architecture' not in meta
+    exported = torch.load(tmp_path / 'backbone.pth', weights_only=True)['state_dict']
+    assert {f'backbone.{name}' for name in backbone.state_dict()} == set(exported)
+    theirs = timm.create_model('hiera_tiny_224', img_size=96, num_classes=7)
+    own = {k.removeprefix('timm_model.'): v for k, v in backbone.state_dict().items()}
+    theirs.load_state_dict({**theirs.state_dict(), **own})
+    torch.save(theirs.state_dict(), tmp_path / 'timm.pth')
+    for name in ('run.pth', 'backbone.pth', 'timm.pth'):
+        other = MODELS.build(BACKBONES['hiera'])
+        load_backbone(other, tmp_path / name)
+        for key, value in other.state_dict().items():
+            assert torch.equal(value, backbone.state_dict()[key]), (name, key)
