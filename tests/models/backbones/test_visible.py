@@ -2,6 +2,7 @@
 import pytest
 import torch
 from mmpretrain.models import ResNet
+from mmpretrain.models.utils import GRN
 from mmpretrain.registry import MODELS
 
 from cmid_mm.checkpoints import export_backbone, load_backbone
@@ -10,6 +11,7 @@ from cmid_mm.models import (
     VisibleEncoder,
     VisibleHiera,
 )
+from cmid_mm.models.backbones.visible import visible_cells
 from tests.toy import toy_batch, toy_config, toy_model
 
 SMALL_RESNET = dict(depth=18, stem_channels=8, base_channels=8, out_indices=(2, 3))
@@ -143,6 +145,22 @@ def test_statistics_are_those_of_visible_positions():
     torch.testing.assert_close(both[:1], alone, rtol=1e-3, atol=1e-4)
     for one, two in zip(norms, encoder.buffers(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('layout', ['channel_first', 'channel_last'])
+def test_responses_are_those_of_visible_positions(layout):
+    grn = GRN(5)
+    grn.gamma.fill_(0.5)
+    features, visible = torch.randn(1, 5, 6, 6), ~a_mask(0, 4)
+    where = ~pixels_of(~visible, 6)
+    norms = (features * where).norm(dim=(2, 3), keepdim=True)
+    gain = norms / (norms.mean(1, keepdim=True) + grn.eps)
+    expected = (features + 0.5 * features * gain) * where
+    order = (0, 1, 2, 3) if layout == 'channel_first' else (0, 2, 3, 1)
+    with visible_cells(grn, visible):
+        found = grn(features.permute(order), data_format=layout)
+    torch.testing.assert_close(found, expected.permute(order))
 
 
 @pytest.mark.parametrize('name', ['resnet', 'convnext-v2', 'hiera'])
