@@ -1,7 +1,7 @@
 _base_ = 'cmid_r18_scenes.py'
 
-# Patches of 8 pixels: 12 x 12 of them in a view of 96, as many as a head matches and
-# decodes. For short runs: own keys in the batch, as in cmid-crops_r18_scenes.py.
+# Patches of 8 pixels: 12 x 12 of them in a view of 96. For short runs: own keys in the
+# batch, as in cmid-crops_r18_scenes.py.
 model = dict(
     channels_last=False,
     joint_views=True,

@@ -27,7 +27,7 @@ _MIXING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, ConvNeXtBlock)
 
 
 @contextmanager
-def visible_cells(network: nn.Module, visible: Tensor) -> Iterator[None]:
+def visible_cells(network: nn.Module, visible: Tensor) -> Iterator['_Seen']:
     """Keep hidden cells at zero within a convolutional network, as long as this lasts.
 
     After Tian et al., "Designing BERT for Convolutional Networks" (SparK), ICLR 2023:
@@ -40,6 +40,9 @@ def visible_cells(network: nn.Module, visible: Tensor) -> Iterator[None]:
         network: Of the parts of mmpretrain's ResNet and ConvNeXt.
         visible: Boolean cells, each one position of the last feature map or several,
             (B, h, w).
+
+    Yields:
+        The visible positions of a feature map, by its height and width.
     """
     seen = _Seen(visible)
 
@@ -66,7 +69,7 @@ def visible_cells(network: nn.Module, visible: Tensor) -> Iterator[None]:
                 norm: Any = module
                 norm.forward = _of_visible(norm.forward, seen)
                 stack.callback(delattr, module, 'forward')
-        yield
+        yield seen
 
 
 class _Seen:
@@ -122,13 +125,10 @@ class _VisibleConvolutions:
         network: Any = super()
         if visible is None:
             return network.forward(images)
-        with visible_cells(self, visible):  # type: ignore[arg-type]
+        with visible_cells(self, visible) as seen:  # type: ignore[arg-type]
             outputs = network.forward(images)
         # Norms behind the last blocks have filled hidden positions with their bias.
-        return tuple(
-            features * upsample_mask(visible, features.shape[2:])
-            for features in outputs
-        )
+        return tuple(features * seen(features.shape[2:]) for features in outputs)
 
 
 @MODELS.register_module()
