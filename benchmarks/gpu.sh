@@ -17,12 +17,12 @@ trap 'rm -rf "$parts"' EXIT
 
 if [[ -n ${SMOKE:-} ]]; then
     cases=("--config $here/../configs/cmid/cmid_r18_demo.py")
-    common="--device cpu --batch-size 2 --image-size 64 --repeats 1
+    common="--device cpu --batch-size 2 --image-size 64 --repeats 1 --parts
             --compile eager --workers 0 --files 2"
     limit=3600
 else
     cases=('--backbone r50' '--backbone swin-b')
-    common="--device cuda --amp --batch-size ${BATCH_SIZE:-64} --repeats 20
+    common="--device cuda --amp --batch-size ${BATCH_SIZE:-64} --repeats 20 --parts
             --compile inductor --workers ${WORKERS:-16} --files 512"
     limit=290
 fi

@@ -6,13 +6,14 @@ forward and backward pass on two views and its forward pass without gradients on
 two views, on the same batch, in the faster of the two memory formats. Steps and
 limits alternate in one process, so that the ratio holds on a noisy machine. On request
 so do steps whose networks are compiled (against the same limit, which is not), and
-afterwards the same steps are fed by the data loader of the config.
+afterwards the same steps are fed by the data loader of the config, and a few eager ones
+are taken apart.
 """
 
 import argparse
+import ctypes
 import functools
 import gc
-import resource
 import statistics
 import tempfile
 import time
@@ -27,6 +28,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.registry import MODELS
 from reporting import add_json, report
+from step_parts import Parts, seconds_by_part, step_calls
+from torch import nn
 from torch.utils.data import DataLoader
 
 import cmid_mm  # noqa: F401
@@ -48,42 +51,66 @@ def view_pairs(batch_size: int, size: int, bands: int) -> dict:
     )
 
 
-def process_peak() -> int:
-    """Peak resident memory of this process in bytes, since the last reset."""
-    status = Path('/proc/self/status')
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith('VmHWM:'):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident(field: str) -> int:
+    """Resident memory of this process in bytes: now (VmRSS) or at most (VmHWM)."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f'/proc/self/status has no {field}')
+
+
+def memory_of(
+    device: torch.device, function: Callable[[], None], weights: nn.Module
+) -> float | None:
+    """How far memory rises in a call, beyond the gradients that it makes, in MiB.
+
+    Weights and the state of an optimiser were there before the call. On a CPU it is the
+    process's resident memory, and known on Linux alone.
+
+    Args:
+        device: Where the function runs.
+        function: Runs passes and the backward pass of ``weights``.
+        weights: The module whose parameters get gradients.
+    """
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        start = torch.cuda.memory_allocated(device)
+        function()
+        peak = torch.cuda.max_memory_allocated(device)
+    elif RESET_PEAK.exists():
+        # What the allocator keeps for later would hide what the call takes.
+        ctypes.CDLL(None).malloc_trim(0)
+        RESET_PEAK.write_text('5')  # the process's peak starts anew
+        start = resident('VmRSS')
+        function()
+        peak = resident('VmHWM')
+    else:
+        return None
+    gradients = sum(
+        parameter.numel() * parameter.element_size()
+        for parameter in weights.parameters()
+        if parameter.requires_grad
+    )
+    return (peak - start - gradients) / 2**20
 
 
 class Stopwatch:
-    """Times calls and their peak memory on a device."""
+    """Times calls on a device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds: list[float] = []
-        self.peak_mb = 0.0
 
     def __call__(self, function: Callable[[], None]) -> float:
         """Run a function and record its duration in seconds."""
         on_gpu = self.device.type == 'cuda'
         if on_gpu:
-            torch.cuda.reset_peak_memory_stats(self.device)
             torch.cuda.synchronize(self.device)
-        elif RESET_PEAK.exists():
-            RESET_PEAK.write_text('5')  # the process's peak starts anew
         start = time.perf_counter()
         function()
         if on_gpu:
             torch.cuda.synchronize(self.device)
         self.seconds.append(time.perf_counter() - start)
-        if on_gpu:
-            peak = torch.cuda.max_memory_allocated(self.device)
-        else:
-            peak = process_peak()
-        self.peak_mb = max(self.peak_mb, peak / 2**20)
         return self.seconds[-1]
 
     @property
@@ -162,6 +189,9 @@ def main() -> None:
     parser.add_argument(
         '--workers', type=int, help='steps fed by a data loader too, by so many'
     )
+    parser.add_argument(
+        '--parts', action='store_true', help='the time of each part of a step, too'
+    )
     parser.add_argument('--files', type=int, default=64, help='drawn for the loader')
     parser.add_argument('--file-size', type=int, default=256, help='pixels a side')
     parser.add_argument(
@@ -190,15 +220,18 @@ def main() -> None:
     bare.train()
     views = model.data_preprocessor(batch)['images']
 
-    def limit(memory_format: torch.memory_format) -> None:
+    def limit(memory_format: torch.memory_format, parts: Parts | None = None) -> None:
         bare.to(memory_format=memory_format)
         images = [view.contiguous(memory_format=memory_format) for view in views]
+        timed = parts.timed if parts else lambda _, function: function
         with torch.autocast(device.type, enabled=args.amp):
-            loss = sum(bare(image)[-1].float().mean() for image in images)
-            loss.backward()
+            student = timed('student forward', bare)
+            loss = sum(student(image)[-1].float().mean() for image in images)
+            timed('backward', loss.backward)()
+            teacher = timed('teacher forward', bare)
             with torch.no_grad():
                 for image in images:
-                    bare(image)
+                    teacher(image)
         bare.zero_grad()
 
     formats = [torch.contiguous_format, torch.channels_last]
@@ -227,8 +260,6 @@ def main() -> None:
         limit_s=round(bound.median, 4),
         ratio=round(eager.median / bound.median, 4),
         images_per_s=round(args.batch_size / eager.median, 2),
-        peak_memory_mb=round(eager.peak_mb),
-        limit_peak_memory_mb=round(bound.peak_mb),
         dtype='float16 (autocast)' if args.amp else 'float32',
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         threads=torch.get_num_threads(),
@@ -236,12 +267,30 @@ def main() -> None:
         image_size=size,
         limit_memory_format=str(fastest).removeprefix('torch.'),
     )
+    training = trainings['eager']
+    passes = functools.partial(limit, fastest)
+    step_memory = memory_of(device, functools.partial(training, batch), training.model)
+    limit_memory = memory_of(device, passes, bare)
+    if step_memory and limit_memory:
+        result |= dict(
+            memory_mb=round(step_memory),
+            limit_memory_mb=round(limit_memory),
+            memory_ratio=round(step_memory / limit_memory, 4),
+        )
     if args.compile:
         watch = steps['compiled']
         result |= dict(
             compiled_step_s=round(watch.median, 4),
             compiled_ratio=round(watch.median / bound.median, 4),
             compilation_s=round(started['compiled'] - watch.median, 1),
+        )
+    if args.parts:
+        result['parts'] = seconds_by_part(
+            device,
+            functools.partial(training, batch),
+            step_calls(training.model, training.optimizer),
+            passes,
+            args.repeats,
         )
     if args.workers is not None:
         gc.enable()

@@ -20,3 +20,11 @@ def test_the_measurement_of_a_gpu_runs_small_on_a_cpu(tmp_path):
     for name in ('ratio', 'compiled_ratio', 'fed_share', 'compilation_s'):
         assert found[name] > 0, name
     assert found['fed'] == 'compiled'
+    assert found['memory_ratio'] > 0 or sys.platform != 'linux'
+    parts = found['parts']
+    bare = {name for name, seconds in parts.items() if 'limit_s' in seconds}
+    assert bare == {'student forward', 'backward', 'teacher forward'}
+    heads = {'reconstruction', 'contrastive', 'assignment'}
+    assert {f'{name} head, forward' for name in heads} < parts.keys()
+    spent = sum(seconds['step_s'] for seconds in parts.values())
+    assert 0 <= parts['other']['step_s'] < spent
