@@ -174,18 +174,29 @@ def _adapter(expected: Any) -> TypeAdapter | None:
 def has_type(value: Any, expected: Any) -> bool:
     """Whether a value is of a type, taken strictly: 1.0 is no int, 1 no bool.
 
+    A list is as good as a tuple, which YAML, JSON and command lines do not have.
+
     Args:
         value: Any.
         expected: A type, perhaps with a range as those of :mod:`cmid_mm.ranges`. No
             range holds a number that is not finite.
     """
     adapter = _adapter(expected)
+    return adapter is None or any(
+        _validates(adapter, form) for form in (value, _with_tuples(value))
+    )
+
+
+def _validates(adapter: TypeAdapter, value: Any) -> bool:
     try:
-        if adapter is not None:
-            adapter.validate_python(value)
+        adapter.validate_python(value)
     except PydanticError:
         return False
     return True
+
+
+def _with_tuples(value: Any) -> Any:
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def wrong_setting(name: str, value: Any, expected: Any) -> str:

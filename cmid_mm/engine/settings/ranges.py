@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from annotated_types import Len
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
@@ -28,7 +27,7 @@ from ...ranges import (
 )
 
 _Size = Annotated[
-    tuple[Count, Count] | Annotated[list[Count], Len(2, 2)],
+    tuple[Count, Count],
     'height and width in pixels, such as (512, 512)',
 ]
 _Metric = Literal['mIoU', 'mDice', 'mFscore']
@@ -94,7 +93,7 @@ _RANGES = {
         '*data_preprocessor.size_divisor': Count | None,
         'model.test_cfg.mode': Annotated[Literal['whole', 'slide'], 'whole or slide'],
         '*_evaluator*.iou_metrics': Annotated[
-            list[_Metric] | tuple[_Metric, ...] | _Metric, 'mIoU, mDice or mFscore'
+            tuple[_Metric, ...] | _Metric, 'mIoU, mDice or mFscore'
         ],
     }.items()
 }

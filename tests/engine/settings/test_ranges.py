@@ -4,6 +4,7 @@ import re
 
 import pytest
 from mmengine.config import Config
+from mmpretrain.registry import MODELS
 
 from cmid_mm.configs import load_config
 from cmid_mm.engine.settings import check_settings
@@ -52,6 +53,25 @@ def test_a_value_out_of_range_is_told_by_its_key(scenes, path, value, expected):
     cfg.merge_from_dict({path: value})
     message = re.escape(f'{path}={value!r}: expected {expected}')
     with pytest.raises(ValueError, match=message):
+        check_settings(cfg)
+
+
+@pytest.mark.parametrize('form', [list, tuple])
+@pytest.mark.parametrize(
+    ('path', 'value'),
+    [
+        ('model.heads.assignment.teacher_temperature', (0.02, 0.04)),
+        ('val_evaluator.iou_metrics', ('mIoU', 'mDice')),
+    ],
+)
+def test_a_list_is_as_good_as_a_tuple(scenes, path, value, form):
+    # YAML, JSON and --cfg-options [a,b] have lists alone.
+    cfg = scenes.copy()
+    cfg.merge_from_dict({path: form(value)})
+    check_settings(cfg)
+    MODELS.build(cfg.model.heads.assignment)
+    cfg.merge_from_dict({path: form(value[:1]) + form([0])})
+    with pytest.raises(ValueError, match=path.rpartition('.')[2]):
         check_settings(cfg)
 
 
