@@ -129,12 +129,13 @@ class CMID(BaseModel):
             raise ValueError(f"mode must be 'loss' or 'tensor', got {mode!r}")
         self._check_teacher_is_updated()
         epoch = finished_epochs()
-        student = self._encode(self.student.stages, masked_images, masks)
-        small = self._encode_together(self.student.stages, crops) if crops else None
         teacher = None
         if self.teacher is not None:
+            # Before the student, whose graph would keep memory that this pass can use.
             with torch.no_grad():
                 teacher = self._encode(self.teacher, images)
+        student = self._encode(self.student.stages, masked_images, masks)
+        small = self._encode_together(self.student.stages, crops) if crops else None
         losses = {'feature_std': feature_std(student(-1))}
         for name, head in zip(self.heads, self._branches(), strict=True):
             if epoch >= head.start_epoch:
