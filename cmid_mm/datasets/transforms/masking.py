@@ -25,8 +25,8 @@ class MaskPair(BaseTransform):
         share: Share of the views that are masked; of the others no cell is True.
 
     Raises:
-        ValueError: If ``size`` is no multiple of ``patch_size``, or ``ratio`` or
-            ``share`` is not between 0 and 1.
+        ValueError: If ``size`` is no multiple of ``patch_size``, ``ratio`` or
+            ``share`` is not between 0 and 1, or no cell would be left to see.
     """
 
     def __init__(
@@ -52,6 +52,12 @@ class MaskPair(BaseTransform):
         # Rounding first keeps products such as 0.7 * 10 * 10 = 70.00000000000001
         # from masking one cell too many.
         self.num_masked = math.ceil(round(ratio * self.grid**2, 6))
+        if self.num_masked == self.grid**2:
+            raise ValueError(
+                f'MaskPair: ratio {ratio} hides all {self.grid} x {self.grid} cells of '
+                'a masked view, as shares of a cell are rounded up, so that nothing '
+                f'would be seen; set a lower ratio or a patch_size below {patch_size}'
+            )
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the masks."""

@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from ...ranges import Count, PositiveRange
+from ...ranges import Count, Index, PositiveRange
 
 # Draws of area and ratio before the largest centred crop is taken.
 _ATTEMPTS = 10
@@ -48,8 +48,8 @@ class ViewPair(BaseTransform):
         ratio: PositiveRange = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
         turn: bool = False,
-        num_crops: int = 0,
-        crop_size: int = 96,
+        num_crops: Index = 0,
+        crop_size: Count = 96,
         crop_area: PositiveRange = (0.05, 0.3),
     ) -> None:
         for name, share in (('area', area), ('crop_area', crop_area)):
@@ -57,10 +57,10 @@ class ViewPair(BaseTransform):
                 raise ValueError(
                     f'ViewPair: {name} must lie within (0, 1], got {share}'
                 )
-        if num_crops < 0 or crop_size < 1:
+        if num_crops and crop_size > size:
             raise ValueError(
-                f'ViewPair: num_crops={num_crops} must be at least 0 and '
-                f'crop_size={crop_size} at least 1'
+                f'ViewPair: crop_size={crop_size}, but size={size}: expected small '
+                'crops no larger than the views; set crop_size lower, or num_crops=0'
             )
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f'ViewPair: ratio must be (low, high), got {ratio}')

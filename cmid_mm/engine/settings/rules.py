@@ -30,6 +30,7 @@ from .rules_of_training import (
     monitored,
     optimizer_type,
 )
+from .rules_of_views import crops, decoder, views
 from .widths import inputs_of_heads
 
 _SPLITS = ('train', 'val', 'test')
@@ -104,70 +105,6 @@ def _heads_in_time(cfg: Config) -> Iterator[str]:
                     f'{path}.{key}={start}, but train_cfg.max_epochs={epochs}: '
                     'expected an epoch of the run; set it lower, or train longer'
                 )
-
-
-def _views(cfg: Config) -> Iterator[str]:
-    """Masks of the size of the views, of cells that the model can hide."""
-    stride = (model_of(cfg).get('encoder') or {}).get('stride')
-    preprocessor: Any = preprocessor_of(cfg)[1]
-    reconstructs = any(type_name(h) == 'ReconstructionHead' for _, h in heads_of(cfg))
-    for path, pipeline in pipelines_of(cfg, 'train'):
-        views, masks = step_of(pipeline, 'ViewPair'), step_of(pipeline, 'MaskPair')
-        if not views or not masks:
-            continue
-        where, mask = f'{path}.{masks[0]} (MaskPair)', masks[1]
-        size, view_size = mask.get('size'), views[1].get('size')
-        if size != view_size:
-            yield (
-                f'{where}: size={size}, but {path}.{views[0]} (ViewPair) has '
-                f'size={view_size}: masks lie on the views; set both alike'
-            )
-        cell = mask.get('patch_size', 32)
-        if stride and cell % stride:
-            yield (
-                f'{where}: patch_size={cell}, but model.encoder.stride={stride}: '
-                'expected cells of whole positions of the encoder; set a multiple of '
-                'the stride'
-            )
-        fine = preprocessor.get('mask_stride')
-        if fine and cell % fine:
-            yield (
-                f'{where}: patch_size={cell}, but data_preprocessor.mask_stride={fine}'
-                ': expected a multiple of it'
-            )
-        if reconstructs and not (mask.get('ratio', 0.6) and mask.get('share', 1.0)):
-            yield (
-                f'{where}: ratio={mask.get("ratio", 0.6)} and '
-                f'share={mask.get("share", 1.0)} hide nothing, so the '
-                'ReconstructionHead of model.heads has nothing to learn; hide some '
-                'cells, or set the head to None'
-            )
-        yield from _faults_of_stride(cfg, f'{path}.{views[0]} (ViewPair)', view_size)
-
-
-def _faults_of_stride(cfg: Config, where: str, size: int) -> Iterator[str]:
-    for path, head in heads_of(cfg):
-        stride = head.get('stride')
-        if stride and type_name(head) == 'ReconstructionHead' and size % stride:
-            yield (
-                f'{where}: size={size}, but {path}.stride={stride}: expected a '
-                'multiple of the stride'
-            )
-
-
-def _crops(cfg: Config) -> Iterator[str]:
-    """Small crops that no head reads."""
-    if type_name(model_of(cfg)) != 'CMID':
-        return
-    for path, pipeline in pipelines_of(cfg, 'train'):
-        views = step_of(pipeline, 'ViewPair')
-        reads = any(type_name(head) == 'MoCoHead' for _, head in heads_of(cfg))
-        if views and views[1].get('num_crops') and not reads:
-            yield (
-                f'{path}.{views[0]} (ViewPair): num_crops={views[1].num_crops}, but no '
-                'head of model.heads reads small crops; set num_crops=0, or add a '
-                'MoCoHead'
-            )
 
 
 def _stages(cfg: Config) -> Iterator[str]:
@@ -258,6 +195,11 @@ def _batches(cfg: Config) -> Iterator[str]:
             yield (
                 f'train_dataloader.batch_size=1, but the BatchNorm of {path} (BYOLHead)'
                 ' needs several images in a batch; set batch_size=2 or more'
+            )
+        elif kind == 'SpreadHead' and batch == 1:
+            yield (
+                f'train_dataloader.batch_size=1, but {path} (SpreadHead) keeps the '
+                'images of a batch apart; set batch_size=2 or more'
             )
         elif kind == 'MoCoHead' and head.get('queue_size') == 0 and alone:
             yield (
@@ -380,8 +322,9 @@ RULES = (
     hooks_in_epochs,
     _schedules,
     _heads_in_time,
-    _views,
-    _crops,
+    views,
+    decoder,
+    crops,
     _stages,
     _bands,
     _padding,

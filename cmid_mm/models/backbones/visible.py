@@ -188,9 +188,20 @@ class VisibleHiera(BaseModule):
                 f'img_size={img_size}: expected a multiple of {self.CELL}, the cells '
                 'within which the first stages attend'
             )
+        for index in out_indices:
+            if index not in range(4):
+                raise ValueError(
+                    f'out_indices={tuple(out_indices)}: expected stages of 0 to 3'
+                )
+        timm = timm_library()
+        known = timm.list_models('hiera_*')
+        if arch not in known:
+            raise ValueError(
+                f'arch={arch!r}: expected a Hiera of timm; known are {", ".join(known)}'
+            )
         self.img_size = img_size
         self.out_indices = tuple(out_indices)
-        self.timm_model = timm_library().create_model(
+        self.timm_model = timm.create_model(
             arch,
             img_size=img_size,
             in_chans=in_channels,
@@ -206,21 +217,23 @@ class VisibleHiera(BaseModule):
 
         Args:
             images: (B, C, S, S), S the ``img_size``.
-            visible: Cells to encode, (B, S / 32, S / 32), in each image as many.
-                Defaults to None, the whole image.
+            visible: Cells to encode, (B, h, w), each 32 pixels a side or several times
+                as many, in each image as many. Defaults to None, the whole image.
 
         Returns:
             The feature maps of ``out_indices``, zero where hidden.
 
         Raises:
-            ValueError: If the images are of another size, or not of each image as many
-                cells are visible.
+            ValueError: If the images are of another size, not of each image as many
+                cells are visible, or none is.
         """
         size = self.img_size
         if tuple(images.shape[2:]) != (size, size):
             raise ValueError(
-                f'VisibleHiera was made for images of {size} x {size} pixels, got '
-                f'{tuple(images.shape[2:])}; set img_size of the backbone'
+                f'VisibleHiera takes images of img_size={size} pixels a side alone, '
+                f'got {tuple(images.shape[2:])}: set img_size to the size of all '
+                'images (views, in pre-training, without small crops: '
+                'ViewPair.num_crops=0), or give images of that size (--size, --window)'
             )
         if visible is None:
             _, maps = self.timm_model.forward_features(
@@ -233,7 +246,10 @@ class VisibleHiera(BaseModule):
 
     def _forward_visible(self, images: Tensor, visible: Tensor) -> list[Tensor]:
         side = self.img_size // self.CELL
+        visible = upsample_mask(visible, (side, side))
         counts = visible.flatten(1).sum(1)
+        if not counts.all():
+            raise ValueError('VisibleHiera: no cell of an image is visible')
         if (counts != counts[0]).any():
             raise ValueError(
                 'VisibleHiera: of each image as many cells must be visible, but they '

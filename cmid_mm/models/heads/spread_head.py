@@ -47,9 +47,16 @@ class SpreadHead(BranchHead):
         super().__init__(loss_weight=loss_weight, **kwargs)
 
     def loss(self, pair: PairedViews) -> dict[str, Tensor]:
-        """The loss of both views, averaged; 0 of a batch of one image."""
+        """The loss of both views, averaged.
+
+        Raises:
+            ValueError: If the batch of this process is one image.
+        """
         pooled = [features.mean((2, 3)) for features in pair.student]
         if len(pooled[0]) < 2:
-            return {'loss_spread': 0 * torch.stack(pooled).sum()}
+            raise ValueError(
+                'SpreadHead keeps the images of a batch apart, but the batch of this '
+                'process is one image; set batch_size=2 or more'
+            )
         losses = [koleo(unit(vectors)) for vectors in pooled]
         return {'loss_spread': torch.stack(losses).mean()}

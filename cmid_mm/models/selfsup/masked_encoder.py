@@ -224,9 +224,9 @@ class VisibleEncoder(StudentEncoder):
         side, cells = images.shape[-1], mask.shape[-1]
         if side % (cells * self.stride):
             raise ValueError(
-                f'a mask of {cells} cells a side does not fit images of {side} pixels: '
-                f'a cell must be a multiple of {self.stride} pixels, the stride of '
-                f'{type(self.backbone).__name__}; set MaskPair.patch_size={self.stride}'
+                f'MaskPair.patch_size={side // cells}, of images of {side} pixels: '
+                f'expected a multiple of {self.stride}, the stride of '
+                f'{type(self.backbone).__name__}; set it to {self.stride}'
             )
         hidden = upsample_mask(mask, images.shape[-2:])
         maps = self.backbone(images.masked_fill(hidden, 0), ~mask)

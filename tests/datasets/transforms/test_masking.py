@@ -29,6 +29,13 @@ def test_every_cell_is_equally_likely_and_views_differ():
     assert abs(agreement - (share**2 + (1 - share) ** 2)) < 0.01
 
 
+@pytest.mark.parametrize(('ratio', 'patch_size'), [(1.0, 32), (0.9, 32), (0.3, 96)])
+def test_a_mask_that_leaves_nothing_to_see_is_refused(ratio, patch_size):
+    with pytest.raises(ValueError, match='nothing would be seen'):
+        MaskPair(96, patch_size, ratio)
+    assert MaskPair(96, 32, 8 / 9).num_masked == 8
+
+
 def test_settings_out_of_range():
     with pytest.raises(ValueError, match='multiple of patch_size'):
         MaskPair(230)

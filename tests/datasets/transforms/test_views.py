@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+from mmengine.registry import TRANSFORMS
 
 from cmid_mm.datasets.transforms import ViewPair
 
@@ -114,8 +115,13 @@ def test_small_crops_show_small_parts_and_leave_the_views_as_they_are():
 
 @pytest.mark.parametrize(
     'options, name',
-    [(dict(crop_area=(0, 0.3)), 'crop_area'), (dict(num_crops=-1), 'num_crops=-1')],
+    [
+        (dict(crop_area=(0, 0.3)), 'crop_area'),
+        (dict(num_crops=-1), 'num_crops=-1: expected a whole number of at least 0'),
+        (dict(crop_size=0), 'crop_size=0: expected a whole number of at least 1'),
+        (dict(num_crops=1, crop_size=48), 'crop_size=48, but size=32'),
+    ],
 )
 def test_impossible_crops_are_refused(options, name):
     with pytest.raises(ValueError, match=name):
-        ViewPair(32, **options)
+        TRANSFORMS.build(dict(type='ViewPair', size=32, **options))

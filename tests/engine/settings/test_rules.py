@@ -249,6 +249,23 @@ FAULTS = [
         },
         'model.head.topk=(1, 5), but model.head.num_classes=4: ',
     ),
+    (
+        {
+            'model.encoder': dict(
+                _delete_=True,
+                type='VisibleEncoder',
+                backbone=dict(type='VisibleResNet', depth=18),
+            )
+        },
+        'model.heads.reconstruction.hidden_channels=None, but ',
+    ),
+    (
+        {
+            'model.heads.spread': dict(type='SpreadHead'),
+            'train_dataloader.batch_size': 1,
+        },
+        'train_dataloader.batch_size=1, but model.heads.spread (SpreadHead) ',
+    ),
 ]
 
 

@@ -113,6 +113,37 @@ def test_cells_keep_their_places():
 
 
 @torch.no_grad()
+def test_cells_of_several_positions():
+    pytest.importorskip('timm')
+    encoder = VisibleEncoder(VisibleHiera(img_size=128)).eval()
+    images, coarse = torch.randn(1, 3, 128, 128), torch.eye(2).bool()[None]
+    fine = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert torch.equal(encoder(images, coarse), encoder(images, fine))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(arch='vit_tiny_patch16_224'), "arch='vit_tiny_patch16_224': expected a "),
+        (dict(arch='hiera_tiny_225'), 'known are .*hiera_tiny_224'),
+        (dict(out_indices=(2, 5)), 'expected stages of 0 to 3'),
+        (dict(img_size=100), 'expected a multiple of 32'),
+    ],
+)
+def test_no_hiera_is_refused(options, message):
+    pytest.importorskip('timm')
+    with pytest.raises(ValueError, match=message):
+        VisibleHiera(**options)
+
+
+def test_hiera_needs_a_visible_cell():
+    pytest.importorskip('timm')
+    backbone = VisibleHiera(img_size=96)
+    with pytest.raises(ValueError, match='no cell of an image is visible'):
+        backbone(torch.randn(1, 3, 96, 96), torch.zeros(1, 3, 3).bool())
+
+
+@torch.no_grad()
 @pytest.mark.parametrize('name', ['resnet', 'convnext', 'convnext-v2'])
 @pytest.mark.parametrize('training', [False, True])
 def test_whole_images_are_those_of_the_plain_backbone(name, training):
@@ -222,7 +253,9 @@ def test_a_backbone_that_sees_all_is_refused():
 
 def test_cells_smaller_than_positions_are_refused(encoder):
     mask = torch.zeros(1, 6, 6, dtype=torch.bool)
-    with pytest.raises(ValueError, match='multiple of 32 pixels.*patch_size=32'):
+    with pytest.raises(
+        ValueError, match='patch_size=16.*a multiple of 32.*set it to 32'
+    ):
         encoder(torch.randn(1, 3, 96, 96), mask)
 
 
@@ -248,7 +281,7 @@ def test_hiera_says_what_it_takes():
     with pytest.raises(ValueError, match='img_size=100: expected a multiple of 32'):
         VisibleHiera(img_size=100)
     encoder = VisibleEncoder(dict(BACKBONES['hiera']))
-    with pytest.raises(ValueError, match='made for images of 96 x 96.*img_size'):
+    with pytest.raises(ValueError, match='img_size=96.*num_crops=0'):
         encoder(torch.randn(1, 3, 64, 64))
     uneven = torch.cat((a_mask(1), a_mask(1, 2)))
     with pytest.raises(ValueError, match='MaskPair.share=1'):
