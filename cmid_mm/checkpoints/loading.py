@@ -89,9 +89,8 @@ def match_backbone(
     """
     content = read_checkpoint(path, mmap=True, skip_objects=True)
     target = dict(module.state_dict())
-    wrapper = os.path.commonprefix([*target])
-    wrapper = next((w for w in _TIMM_WRAPPERS if wrapper.startswith(w)), '')
-    target = {name[len(wrapper) :]: value for name, value in target.items()}
+    wrapper = _wrapper_of(target)
+    target = _without(wrapper, target)
     target_layout = recognize_layout(target)
     file = find_backbone(content, path, source, own_names=target_layout is None)
     file.warn_of_choice(source, path)
@@ -100,11 +99,9 @@ def match_backbone(
         target = target_layout.to_mmpretrain(target)
     target_architecture = family.describe(target) if family else None
     _refuse_caffe_strides(module, content, file, path)
-    weights = {
-        # A run of this package keeps the names of the same wrapper.
-        name.removeprefix(wrapper): value
-        for name, value in without_computed(file.state).items()
-    }
+    weights = without_computed(file.state)
+    # A run of this package keeps the names of its backbone's wrapper.
+    weights = _without(_wrapper_of(weights), weights)
     resized = _resize_position_tables(weights, target, module, family)
     spread = '' if stem is None else _spread(weights, target, family, stem, path)
 
@@ -166,6 +163,16 @@ def match_backbone(
         stored_reading(content),
         spread,
     )
+
+
+def _wrapper_of(state: Mapping[str, Any]) -> str:
+    """What a wrapper of timm's networks has put before all names."""
+    common = os.path.commonprefix([*state])
+    return next((w for w in _TIMM_WRAPPERS if common.startswith(w)), '')
+
+
+def _without(wrapper: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(wrapper): value for name, value in state.items()}
 
 
 def load_backbone(

@@ -314,3 +314,8 @@ def test_weights_of_hiera_keep_its_own_names(tmp_path):
         load_backbone(other, tmp_path / name)
         for key, value in other.state_dict().items():
             assert torch.equal(value, backbone.state_dict()[key]), (name, key)
+        plain = timm.create_model('hiera_tiny_224', img_size=96)
+        plain.head = torch.nn.Identity()
+        load_backbone(plain, tmp_path / name)
+        for key, value in plain.state_dict().items():
+            assert torch.equal(value, own[key]), (name, key)
