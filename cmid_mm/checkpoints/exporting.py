@@ -1,18 +1,21 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Backbones for use outside cmid_mm."""
 
+import logging
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..dependencies import __version__
+from .containers import abbreviate
 from .families import FAMILIES, recognize_layout
 from .finding import FoundBackbone, find_backbone
-from .fitting import refuse_unusable
+from .fitting import refuse_unusable, without_computed
 from .networks import network_config
 from .reading import (
     CheckpointError,
@@ -125,6 +128,14 @@ def _state_for(
         )
     if family and export:
         left_out = re.compile(export.left_out or r'$.')
+        lost = [name for name in without_computed(state) if left_out.match(name)]
+        if lost:
+            print_log(
+                f'{path}: left out, as {library} has no place for them: '
+                f'{abbreviate(lost)}',
+                'current',
+                level=logging.WARNING,
+            )
         state = {k: v for k, v in state.items() if not left_out.match(k)}
         parts = re.compile(export.parts or family.parts)
         foreign = [name for name in state if not parts.match(name)]

@@ -22,6 +22,7 @@ from cmid_mm.checkpoints import (
     CheckpointError,
     convert_checkpoint,
     export_backbone,
+    exporting,
     load_backbone,
     normalization,
     read_checkpoint,
@@ -143,6 +144,32 @@ def test_mmpretrain_layout_by_its_own_initialiser(tmp_path):
     module.init_weights()
     torch.testing.assert_close(dict(module.state_dict()), dict(source.state_dict()))
     assert_same_features(module, source, 224)
+
+
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: ConvNeXt(
+            dict(depths=[1, 1, 2, 1], channels=[4, 4, 8, 8]),
+            out_indices=(1, 3),
+            gap_before_final_norm=False,
+        ),
+        lambda: SwinTransformer(SWIN, out_indices=(1, 3)),
+    ],
+    ids=['convnext', 'swin'],
+)
+def test_norms_that_timm_has_no_place_for_are_told(tmp_path, monkeypatch, build):
+    said = []
+    monkeypatch.setattr(
+        exporting, 'print_log', lambda text, *_, **__: said.append(text)
+    )
+    save_run(tmp_path / 'run.pth', build())
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'own.pth')
+    assert said == []
+    export_backbone(tmp_path / 'run.pth', tmp_path / 'timm.pth', 'timm')
+    (text,) = said
+    assert 'no place for them' in text and 'norm1.weight' in text
+    assert 'relative_position_index' not in text
 
 
 @pytest.mark.parametrize('layout', ['mmpretrain', 'mmdet', 'timm'])
