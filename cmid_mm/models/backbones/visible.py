@@ -188,11 +188,10 @@ class VisibleHiera(BaseModule):
                 f'img_size={img_size}: expected a multiple of {self.CELL}, the cells '
                 'within which the first stages attend'
             )
-        for index in out_indices:
-            if index not in range(4):
-                raise ValueError(
-                    f'out_indices={tuple(out_indices)}: expected stages of 0 to 3'
-                )
+        if not set(out_indices) <= {0, 1, 2, 3}:
+            raise ValueError(
+                f'out_indices={tuple(out_indices)}: expected stages of 0 to 3'
+            )
         timm = timm_library()
         known = timm.list_models('hiera_*')
         if arch not in known:
