@@ -5,9 +5,9 @@ The limit is what no implementation of the method can avoid: the same backbone's
 forward and backward pass on two views and its forward pass without gradients on
 two views, on the same batch, in the faster of the two memory formats. Steps and
 limits alternate in one process, so that the ratio holds on a noisy machine. On request
-so do steps whose networks are compiled (against the same limit, which is not), and
-afterwards the same steps are fed by the data loader of the config, and a few eager ones
-are taken apart.
+a few steps are taken apart, steps whose networks are compiled are timed in the same way
+(their limit is not compiled), and the steps are fed by the data loader of the config.
+What was measured is in the file of ``--json`` before the next part begins.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from mmengine import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.registry import MODELS
-from reporting import add_json, report
+from reporting import add_json, report, write
 from step_parts import Parts, seconds_by_part, step_calls
 from torch import nn
 from torch.utils.data import DataLoader
@@ -168,6 +168,32 @@ def seconds_with_loader(step: Training, cfg: Config, args: argparse.Namespace) -
         return watch(fed) / counted
 
 
+def beside_limits(
+    step: Callable[[], None],
+    limit: Callable[[torch.memory_format], None],
+    device: torch.device,
+    repeats: int,
+) -> tuple[float, float, float, torch.memory_format]:
+    """Time steps and, in turn with them, the bare passes in both memory formats.
+
+    Returns:
+        Seconds of the first step, of a step and of the faster passes, and the memory
+        format of these.
+    """
+    formats = [torch.contiguous_format, torch.channels_last]
+    limits = {memory_format: Stopwatch(device) for memory_format in formats}
+    steps = Stopwatch(device)
+    for _ in range(1 + repeats):
+        steps(step)
+        for memory_format in formats:
+            limits[memory_format](functools.partial(limit, memory_format))
+    first = steps.seconds[0]
+    for watch in (steps, *limits.values()):
+        del watch.seconds[0]  # warm-up
+    fastest = min(formats, key=lambda memory_format: limits[memory_format].median)
+    return first, steps.median, limits[fastest].median, fastest
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(
@@ -208,17 +234,12 @@ def main() -> None:
         if 'size' in transform:
             transform.size = size
     init_default_scope('mmpretrain')
-    trainings = dict(eager=Training(cfg, args.device, args.amp))
-    model = trainings['eager'].model
-    if args.compile:
-        trainings['compiled'] = Training(cfg, args.device, args.amp)
-        # A graph break is an error.
-        options = dict(backend=args.compile, fullgraph=True, dynamic=False)
-        compile_networks(trainings['compiled'].model, **options)
-    batch = view_pairs(args.batch_size, size, model.data_preprocessor.num_bands)
+    training = Training(cfg, args.device, args.amp)
+    bands = training.model.data_preprocessor.num_bands
+    batch = view_pairs(args.batch_size, size, bands)
     bare = MODELS.build(cfg.model.encoder.backbone).to(device)
     bare.train()
-    views = model.data_preprocessor(batch)['images']
+    views = training.model.data_preprocessor(batch)['images']
 
     def limit(memory_format: torch.memory_format, parts: Parts | None = None) -> None:
         bare.to(memory_format=memory_format)
@@ -234,32 +255,15 @@ def main() -> None:
                     teacher(image)
         bare.zero_grad()
 
-    formats = [torch.contiguous_format, torch.channels_last]
-    limits = {memory_format: Stopwatch(device) for memory_format in formats}
-    steps = {name: Stopwatch(device) for name in trainings}
-
-    def run_all() -> None:
-        for name, step in trainings.items():
-            steps[name](functools.partial(step, batch))
-        for memory_format in formats:
-            limits[memory_format](functools.partial(limit, memory_format))
-
-    run_all()  # warm-up, not counted
-    started = {name: watch.seconds[0] for name, watch in steps.items()}
-    for watch in (*steps.values(), *limits.values()):
-        watch.seconds.clear()
     gc.disable()
-    for _ in range(args.repeats):
-        run_all()
-    fastest = min(formats, key=lambda memory_format: limits[memory_format].median)
-    eager, bound = steps['eager'], limits[fastest]
-
+    step = functools.partial(training, batch)
+    _, step_s, limit_s, fastest = beside_limits(step, limit, device, args.repeats)
     result = dict(
         backbone=args.config.stem if args.config else args.backbone,
-        step_s=round(eager.median, 4),
-        limit_s=round(bound.median, 4),
-        ratio=round(eager.median / bound.median, 4),
-        images_per_s=round(args.batch_size / eager.median, 2),
+        step_s=round(step_s, 4),
+        limit_s=round(limit_s, 4),
+        ratio=round(step_s / limit_s, 4),
+        images_per_s=round(args.batch_size / step_s, 2),
         dtype='float16 (autocast)' if args.amp else 'float32',
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         threads=torch.get_num_threads(),
@@ -267,9 +271,8 @@ def main() -> None:
         image_size=size,
         limit_memory_format=str(fastest).removeprefix('torch.'),
     )
-    training = trainings['eager']
     passes = functools.partial(limit, fastest)
-    step_memory = memory_of(device, functools.partial(training, batch), training.model)
+    step_memory = memory_of(device, step, training.model)
     limit_memory = memory_of(device, passes, bare)
     if step_memory and limit_memory:
         result |= dict(
@@ -277,30 +280,39 @@ def main() -> None:
             limit_memory_mb=round(limit_memory),
             memory_ratio=round(step_memory / limit_memory, 4),
         )
-    if args.compile:
-        watch = steps['compiled']
-        result |= dict(
-            compiled_step_s=round(watch.median, 4),
-            compiled_ratio=round(watch.median / bound.median, 4),
-            compilation_s=round(started['compiled'] - watch.median, 1),
-        )
+    write(result, args.json)  # what follows may take too long for whoever waits
     if args.parts:
         result['parts'] = seconds_by_part(
             device,
-            functools.partial(training, batch),
+            step,
             step_calls(training.model, training.optimizer),
             passes,
             args.repeats,
         )
+        write(result, args.json)
+    fed_by, fed_step_s = 'eager', step_s
+    if args.compile:
+        training = Training(cfg, args.device, args.amp)
+        # A graph break is an error.
+        options = dict(backend=args.compile, fullgraph=True, dynamic=False)
+        compile_networks(training.model, **options)
+        step = functools.partial(training, batch)
+        first_s, step_s, limit_s, _ = beside_limits(step, limit, device, args.repeats)
+        result |= dict(
+            compiled_step_s=round(step_s, 4),
+            compiled_ratio=round(step_s / limit_s, 4),
+            compilation_s=round(first_s - step_s, 1),
+        )
+        write(result, args.json)
+        fed_by, fed_step_s = 'compiled', step_s
     if args.workers is not None:
         gc.enable()
-        name, step = list(trainings.items())[-1]
-        fed = seconds_with_loader(step, cfg, args)
+        fed = seconds_with_loader(training, cfg, args)
         result |= dict(
             workers=args.workers,
             fed_step_s=round(fed, 4),
-            fed_share=round(steps[name].median / fed, 4),
-            fed=name,
+            fed_share=round(fed_step_s / fed, 4),
+            fed=fed_by,
         )
     report(result, args.json)
 

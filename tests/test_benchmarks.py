@@ -28,3 +28,18 @@ def test_the_measurement_of_a_gpu_runs_small_on_a_cpu(tmp_path):
     assert {f'{name} head, forward' for name in heads} < parts.keys()
     spent = sum(seconds['step_s'] for seconds in parts.values())
     assert 0 <= parts['other']['step_s'] < spent
+
+
+@pytest.mark.slow
+def test_what_was_measured_before_a_part_failed_is_kept(tmp_path):
+    out = tmp_path / 'out.json'
+    config = SCRIPT.parents[1] / 'configs' / 'cmid' / 'cmid_r18_demo.py'
+    command = [sys.executable, SCRIPT.with_name('train_step.py'), '--config', config]
+    command += ['--batch-size', '2', '--image-size', '64', '--repeats', '1']
+    command += ['--device', 'cpu', '--compile', 'no_such_backend', '--json', out]
+    settings = dict(PYTHONPATH=str(SCRIPT.parents[1]), OMP_NUM_THREADS='1')
+    ended = subprocess.run(command, env=os.environ | settings, check=False)
+    found = json.loads(out.read_text())
+    assert ended.returncode != 0
+    assert found['ratio'] > 0
+    assert 'compiled_ratio' not in found
