@@ -107,17 +107,29 @@ def test_formulas_are_drawn_without_a_script(site):
     assert len(inline) > 5 and longest < 40
 
 
-def test_every_type_that_a_config_may_name_is_listed(site):
+def registered_in(*packages: str) -> set[str]:
     registries = [r for r in vars(mmengine.registry).values() if type(r) is Registry]
-    registered = {
+    return {
         kind.__name__
         for registry in registries
         for kind in registry.module_dict.values()
-        if kind.__module__.startswith('cmid_mm.')
+        if kind.__module__.startswith(packages)
     }
+
+
+def test_every_type_that_a_config_may_name_is_listed(site):
+    registered = registered_in('cmid_mm.')
     listed = (site / 'api/types/index.html').read_text()
     assert len(registered) > 50
     assert not {name for name in registered if f'<code>{name}</code>' not in listed}
+
+
+def test_the_parts_of_a_pretraining_are_written_about():
+    text = ''.join(path.read_text() for path in PAGES)
+    packages = 'heads', 'backbones', 'selfsup.masked_encoder'
+    parts = registered_in(*(f'cmid_mm.models.{package}' for package in packages))
+    assert len(parts) > 12
+    assert not {name for name in parts if not re.search(rf'\b{name}\b', text)}
 
 
 def test_page_of_all_pages_names_each():
