@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 
 from ...datasets.statistics import BandMoments
 from ...labels.masks import IGNORED
-from ...models.measuring import unmasked
+from ...models.measuring import measure, unmasked
 
 #: By whose statistics images are normalised.
 NORMALIZATIONS = ('pretraining', 'target')
-#: Side in pixels of the cells that images are padded to, which all stages divide.
+#: Side in pixels of cells that the strides of most backbones divide.
 _CELL = 32
 
 
@@ -39,12 +40,26 @@ class DenseEncoder:
     band_mean: Tensor | None = None
     band_std: Tensor | None = None
 
+    @property
+    def backbone(self) -> Any:
+        """The network that gives the maps."""
+        return getattr(self.model, 'student', self.model).backbone
+
+    @cached_property
+    def cell(self) -> int:
+        """Side of the cells that images are padded to; all strides divide it."""
+        try:
+            stride = measure(self.backbone).stride
+        except ValueError:  # it gives no maps, which is said of its outputs
+            return _CELL
+        return _CELL if _CELL % stride == 0 else stride
+
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
         """Features of an image.
 
         Coarser maps are enlarged bilinearly to the finest one's grid; the image is
-        padded by its edge to whole cells of the coarsest.
+        padded by its edge to whole cells (:attr:`cell`).
 
         Args:
             image: On the 0-255 scale, (C, H, W).
@@ -62,20 +77,19 @@ class DenseEncoder:
             mean, std = self.band_mean.to(pixels), self.band_std.to(pixels)
             pixels = (pixels - mean.view(shape)) / std.view(shape)
             pixels = pixels * preprocessor.std + preprocessor.mean
-        pixels = preprocessor.normalize(pad_to_cells(pixels))
+        pixels = preprocessor.normalize(pad_to_cells(pixels, self.cell))
         maps = self._maps(pixels)
         sizes = [m.shape[-2:] for m in maps]
         maps = [F.interpolate(m, max(sizes), mode='bilinear') for m in maps]
         return torch.cat(maps, 1)[0].float()
 
     def _maps(self, pixels: Tensor) -> list[Tensor]:
-        model: Any = getattr(self.model, 'student', self.model)
-        with _putting_out(model.backbone, self.stages):
-            outputs = unmasked(model.backbone, pixels)
+        with _putting_out(self.backbone, self.stages):
+            outputs = unmasked(self.backbone, pixels)
         maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         wanted = len(maps) if self.stages is None else len(self.stages)
         if len(maps) != wanted or any(m.ndim != 4 for m in maps):
-            name = type(model.backbone).__name__
+            name = type(self.backbone).__name__
             shapes = ', '.join(str(tuple(m.shape)) for m in maps)
             raise ValueError(
                 f'{name} gives outputs of shapes {shapes}; expected a map (B, D, h, w) '
@@ -111,35 +125,45 @@ def _putting_out(backbone: Any, stages: Sequence[int] | None) -> Iterator[None]:
             delattr(backbone, name)
 
 
-def pad_to_cells(values: Tensor) -> Tensor:
-    """Images, (B, C, H, W), padded by their edge to whole cells of 32 pixels."""
+def pad_to_cells(values: Tensor, cell: int) -> Tensor:
+    """Images, (B, C, H, W), padded by their edge to whole cells of so many pixels."""
     height, width = values.shape[-2:]
-    return F.pad(values, (0, -width % _CELL, 0, -height % _CELL), mode='replicate')
+    return F.pad(values, (0, -width % cell, 0, -height % cell), mode='replicate')
 
 
-def cell_labels(mask: Tensor, grid: Sequence[int], num_classes: int) -> Tensor:
-    """Class of most pixels of each cell.
+def cell_labels(
+    mask: Tensor, grid: Sequence[int], num_classes: int, cell: int
+) -> Tensor:
+    """Class of most pixels of each position of a feature map.
 
     Args:
         mask: Classes, 255 ignored, (H, W).
-        grid: Rows and columns of the cells, of the mask padded to multiples of 32.
+        grid: Rows and columns of the map of the padded image.
         num_classes: Number of classes.
+        cell: What the image is padded to multiples of.
 
     Returns:
         int64 (rows, columns); 255 where no class has half of the pixels.
     """
-    padding = -mask.shape[0] % _CELL, -mask.shape[1] % _CELL
+    padding = -mask.shape[0] % cell, -mask.shape[1] % cell
     mask = F.pad(mask, (0, padding[1], 0, padding[0]), value=IGNORED).long()
     classes = F.one_hot(mask.clamp(max=num_classes), num_classes + 1)
-    cell = mask.shape[0] // grid[0], mask.shape[1] // grid[1]
-    share = F.avg_pool2d(classes.permute(2, 0, 1)[None].float(), cell)[0, :-1]
+    size = mask.shape[0] // grid[0], mask.shape[1] // grid[1]
+    share = F.avg_pool2d(classes.permute(2, 0, 1)[None].float(), size)[0, :-1]
     largest, label = share.max(0)
     return torch.where(largest >= 0.5, label, IGNORED)
 
 
-def pixel_scores(scores: Tensor, height: int, width: int) -> Tensor:
-    """Scores of cells, (K, h, w), on the pixels of the window, (K, height, width)."""
-    padded = [side + -side % _CELL for side in (height, width)]
+def pixel_scores(scores: Tensor, height: int, width: int, cell: int) -> Tensor:
+    """Scores of a map, (K, h, w), on the pixels of the window, (K, height, width).
+
+    Args:
+        scores: Of each position.
+        height: Of the window in pixels.
+        width: Likewise.
+        cell: What it was padded to multiples of.
+    """
+    padded = [side + -side % cell for side in (height, width)]
     enlarged = F.interpolate(scores[None], padded, mode='bilinear')[0]
     return enlarged[:, :height, :width]
 

@@ -150,7 +150,8 @@ def _draw(
     sample = CellSample(max(1, count), head.side, seed)
     for _, image, mask in train:
         cells = encoder(image).cpu()
-        sample.add(cells, cell_labels(mask, cells.shape[1:], len(train.classes)))
+        grid, classes = cells.shape[1:], len(train.classes)
+        sample.add(cells, cell_labels(mask, grid, classes, encoder.cell))
     check_features(sample.features.flatten(1))
     if len(sample.labels[sample.labels != IGNORED].unique()) < 2:
         raise ValueError('a probe needs training pixels of at least two classes')
@@ -163,7 +164,9 @@ def _test(
     """Confusions of the windows, (N, K, K), and the indices of their scenes, (N,)."""
     confusions, scenes = [], []
     for scene, image, mask in test:
-        scores = pixel_scores(classify(encoder(image).cpu()), *mask.shape)
+        scores = pixel_scores(
+            classify(encoder(image).cpu()), *mask.shape, encoder.cell
+        )
         confusions.append(confusion(scores.argmax(0), mask, len(test.classes)))
         scenes.append(scene)
     return torch.stack(confusions).double(), torch.tensor(scenes)

@@ -13,7 +13,6 @@ from mmpretrain.models.utils.attention import MultiheadAttention, ShiftWindowMSA
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...evaluation.dense.encoder import pad_to_cells
 from ...images import Window
 from ...models.measuring import unmasked
 from .source import FigureEncoder, Seen
@@ -248,7 +247,7 @@ def attention_figure(
             window = encoder.around(seen.size, place)
             place = place - np.array([window[1], window[0]])
         with encoder.open(path) as image:
-            pixels = pad_to_cells(encoder.load(image, window)[None])
+            pixels = encoder.pad(encoder.load(image, window)[None])
         if attends:
             asked: Any = query
             if place is not None:

@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...evaluation.dense.encoder import pad_to_cells
 from ...images import NoValidPixelError, Window, tile_windows
 from ...models.heads.assignment_head import AssignmentHead, share_used
 from ...models.measuring import feature_map
@@ -92,7 +91,7 @@ def assignments(encoder: FigureEncoder, pixels: Tensor) -> tuple[Tensor, int]:
     """
     model = encoder.model
     head = assignment_head(model)
-    padded = encoder.normalize(pad_to_cells(pixels[None]))
+    padded = encoder.normalize(encoder.pad(pixels[None]))
     features = feature_map(model.teacher(padded), head.stage)
     scores = head.teacher_head(features.flatten(2).transpose(1, 2))
     found = head.assign(scores, head.teacher_temperature[-1])[0]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...configs import first_reading, load_config
 from ...evaluation.dense import DenseEncoder
+from ...evaluation.dense.encoder import pad_to_cells
 from ...evaluation.frozen_encoder import load_frozen_encoder
 from ...images import ImageFile, NoValidPixelError, Place, Reading, Window
 from ...images.pixels import missing_pixels
@@ -136,14 +137,18 @@ class FigureEncoder:
     @property
     def backbone(self) -> nn.Module:
         """The network that gives the maps."""
-        return getattr(self.model, 'student', self.model).backbone
+        return self._encode.backbone
 
     @cached_property
     def stride(self) -> float:
         """Pixels per cell."""
-        side = 7 * _UNIT
+        side = 7 * self._encode.cell
         black = torch.zeros(self.reading.num_bands, side, side)
         return side / self._encode(black).shape[1]
+
+    def pad(self, pixels: Tensor) -> Tensor:
+        """Images, (B, C, H, W), padded by their edge to what the network takes."""
+        return pad_to_cells(pixels, self._encode.cell)
 
     def open(self, path: str | Path) -> ImageFile:
         """Open an image; its pixels are those of the reading's distance."""

@@ -6,7 +6,11 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from cmid_mm.evaluation.dense import DenseEncoder
-from cmid_mm.evaluation.dense.encoder import band_statistics, cell_labels
+from cmid_mm.evaluation.dense.encoder import (
+    band_statistics,
+    cell_labels,
+    pixel_scores,
+)
 
 from .made import toy_network, windows_of, write_tiles
 
@@ -15,7 +19,7 @@ def test_a_cell_has_the_class_of_most_of_its_pixels():
     mask = torch.zeros(40, 32, dtype=torch.uint8)
     mask[:16, :9] = 1  # 9 of 16 columns of the first cell
     mask[16:32, 16:25] = 255
-    labels = cell_labels(mask, (4, 2), 2)  # padded to 64 x 32
+    labels = cell_labels(mask, (4, 2), 2, 32)  # padded to 64 x 32
     assert labels.tolist() == [[1, 0], [0, 255], [0, 0], [255, 255]]
 
 
@@ -52,6 +56,34 @@ def test_stages_without_a_normalisation_of_their_own(backbone):
     enlarged = F.interpolate(last[None], (8, 8), mode='bilinear')[0]
     torch.testing.assert_close(features[-len(last) :], enlarged)
     assert [name for name, _ in model.named_modules()] == names
+
+
+@pytest.mark.parametrize('height', [70, 112])
+def test_cells_that_do_not_divide_32_lie_where_they_are(height):
+    model = nn.Module()
+    model.backbone = MODELS.build(
+        dict(
+            type='VisionTransformer',
+            arch='deit-tiny',
+            img_size=224,
+            patch_size=14,
+            out_type='featmap',
+        )
+    )
+    model.eval()
+    model.data_preprocessor = toy_network().data_preprocessor
+    encoder = DenseEncoder(model)
+    mask = torch.zeros(height, 90, dtype=torch.uint8)
+    mask[28:56] = 1
+    features = encoder(torch.rand(3, height, 90) * 255)
+    labels = cell_labels(mask, features.shape[1:], 2, encoder.cell)
+    rows = -(-height // 14)
+    assert features.shape[1:] == labels.shape == (rows, 7)
+    assert labels[:, 0].tolist() == [int(row in (2, 3)) for row in range(rows)]
+    scores = F.one_hot(labels.clamp(max=1), 2).permute(2, 0, 1).float()
+    found = pixel_scores(scores, *mask.shape, encoder.cell).argmax(0)
+    assert found.shape == mask.shape
+    assert (found == mask)[:, :70].all()  # the last column is not known
 
 
 def test_a_stage_that_is_not_there():
