@@ -65,8 +65,12 @@ def _faults_of_names(spec: Spec) -> Iterator[str]:
         yield from _unknown(f'tasks.{key}.data', [task.data], spec.data, 'data set')
         if isinstance(task, TrainedTask):
             yield from _faults_of_mapping(f'tasks.{key}.config', task.config, (), spec)
-    if spec.reference is not None:
-        yield from _unknown('reference', [spec.reference], spec.methods, 'method')
+    if isinstance(spec.reference, dict):
+        yield from _unknown('reference', spec.reference, spec.backbones, 'backbone')
+        references = [*spec.reference.values()]
+    else:
+        references = [] if spec.reference is None else [spec.reference]
+    yield from _unknown('reference', references, spec.methods, 'method')
     columns = [f'{key}/{name}' for key, t in spec.tasks.items() for name in t.metrics]
     rows = {
         (key, backbone): data_of(spec, method)

@@ -114,6 +114,7 @@ def _or_empty(value: Any) -> Any:
 Name = Annotated[str, AfterValidator(_folder_name)]
 TaskName = Annotated[str, AfterValidator(_task_name)]
 Number = Annotated[float, PlainValidator(_number)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
 Positive = Annotated[int, Field(ge=1)]
 
 #: Values by name of the backbone, or one for all, in which ``{backbone}`` stands for

@@ -165,12 +165,15 @@ def _differences(spec: Spec, rows: Sequence[Row]) -> list[str]:
     """Table of the differences to the reference, paired by seed."""
     labels = columns(spec)
     references = {
-        row.backbone: row for row in reversed(rows) if row.method == spec.reference
+        row.backbone: row
+        for row in reversed(rows)
+        if row.method == spec.reference_of(row.backbone)
     }
-    label = spec.label(spec.reference or '')
+    labels_of_references = {spec.label(row.method) for row in references.values()}
     lines = [
-        f'Difference to {label} with the same backbone and seed: mean ± standard '
-        'deviation, and in how many seeds it is ahead.',
+        f'Difference to {" or ".join(sorted(labels_of_references))} with the same '
+        'backbone and seed: mean ± standard deviation, and in how many seeds it is '
+        'ahead.',
         '',
         _line('method', 'backbone', 'pre-trained on', *labels.values()),
         _line(*['---'] * (3 + len(labels))),
@@ -255,7 +258,8 @@ def results_figure(spec: Spec, rows: Sequence[Row]) -> Figure:
     for ax, (column, label) in zip(axes, labels.items(), strict=False):
         for place, row in enumerate(rows):
             values = list(row.values[column].values())
-            colour = 'C3' if row.method == spec.reference else 'C0'
+            own = row.method == spec.reference_of(row.backbone)
+            colour = 'C3' if own else 'C0'
             ax.plot(values, [place] * len(values), 'o', color=colour, alpha=0.45)
             if values:
                 ax.plot(statistics.mean(values), place, '|', color=colour, ms=16, mew=2)

@@ -15,6 +15,7 @@ from .form import (
     Number,
     Options,
     Positive,
+    PositiveNumber,
     Section,
     TaskName,
     refuse,
@@ -99,7 +100,7 @@ class FeatureOptions(ProbeOptions):
     test_list: str | None = None
     size: Positive | None = None
     k: Positive | None = None
-    temperature: Number | None = None
+    temperature: PositiveNumber | None = None
     batch_size: Positive | None = None
     num_workers: int | None = Field(None, ge=0)
     per_class: bool | None = None
@@ -130,7 +131,7 @@ class DenseOptions(ProbeOptions):
     head: Literal['linear', 'conv'] | None = None
     max_cells: Positive | None = None
     window: Positive | None = None
-    gsd: Number | None = None
+    gsd: PositiveNumber | None = None
 
     @model_validator(mode='after')
     def _has_a_test(self) -> 'DenseOptions':
@@ -241,7 +242,7 @@ class Spec(Section):
         tasks: The columns, by key.
         pretraining: The budget; needed if a method has a config.
         reference: Key of a method to which the others' difference, paired by seed,
-            is shown.
+            is shown, or of one for each backbone.
         published: Figures to show beside the measured ones.
         source: Where those are published.
     """
@@ -253,7 +254,7 @@ class Spec(Section):
     methods: dict[Name, Method] = Field(min_length=1)
     tasks: dict[TaskName, AnyTask] = Field(min_length=1)
     pretraining: Pretraining = Pretraining()
-    reference: str | None = None
+    reference: ByBackbone | None = None
     published: list[Published] = []
     source: str | None = None
 
@@ -267,6 +268,12 @@ class Spec(Section):
     def label(self, method: str) -> str:
         """What a method is called in table and plot."""
         return self.methods[method].label or method
+
+    def reference_of(self, backbone: str) -> str | None:
+        """The method to which others with this backbone are compared, if any."""
+        if isinstance(self.reference, dict):
+            return self.reference.get(backbone)
+        return self.reference
 
     def with_data(self, folders: Mapping[str, str]) -> 'Spec':
         """The same comparison with data sets in other folders.

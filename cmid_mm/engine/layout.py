@@ -70,6 +70,15 @@ class Layout:
         return self.seen + (iteration - self.iteration) * self.per_iteration
 
 
+def accumulative_counts(cfg: Config) -> int:
+    """Iterations of an optimiser step.
+
+    Args:
+        cfg: Of a run; that of a runner which was built without one is empty.
+    """
+    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+
+
 def keep_step_size(cfg: Config) -> None:
     """Let a run go on in other processes with as many images of a step as before.
 
@@ -103,7 +112,7 @@ def keep_step_size(cfg: Config) -> None:
         loader.batch_size = before.per_iteration // processes
         text += f'train_dataloader.batch_size={loader.batch_size}'
     else:
-        counts = wrapper.get('accumulative_counts', 1)
+        counts = accumulative_counts(cfg)
         step = processes * loader.batch_size * counts
         scaled = (cfg.get('auto_scale_lr') or {}).get('enable', False)
         ratio = step / before.per_step

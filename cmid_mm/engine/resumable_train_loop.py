@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from numpy.random import SeedSequence
 
 from .data_check import check_batches
-from .layout import Layout, replay_schedules
+from .layout import Layout, accumulative_counts, replay_schedules
 
 
 @LOOPS.register_module()
@@ -93,7 +93,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             images=len(self.dataloader.dataset),
             processes=dist.get_world_size(),
             batch_size=self.dataloader.batch_size,
-            accumulative=self._accumulative_counts(),
+            accumulative=accumulative_counts(self.runner.cfg),
             epoch=self._epoch,
             iteration=self._iter,
             seen=seen,
@@ -130,14 +130,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             self.runner.model, iteration, self.max_iters
         )
 
-    def _accumulative_counts(self) -> int:
-        # A runner that was built without a config has an empty one.
-        wrapper = self.runner.cfg.get('optim_wrapper') or {}
-        return wrapper.get('accumulative_counts', 1)
-
     def _check_checkpoints(self) -> None:
         loader = self.dataloader
-        accumulative = self._accumulative_counts()
+        accumulative = accumulative_counts(self.runner.cfg)
         hooks = self.runner.cfg.get('default_hooks') or {}
         checkpoint = hooks.get('checkpoint') or {}
         by_epoch = checkpoint.get('by_epoch', True)

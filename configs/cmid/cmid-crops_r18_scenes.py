@@ -19,6 +19,7 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 model = dict(
     joint_views=True,
+    momentum=None,
     momentum_half_life=0.05,
     encoder=dict(backbone=dict(out_indices=(1, 2, 3))),
     heads=dict(

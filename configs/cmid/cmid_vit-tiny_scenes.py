@@ -5,6 +5,7 @@ _base_ = 'cmid_r18_scenes.py'
 model = dict(
     channels_last=False,
     joint_views=True,
+    momentum=None,
     momentum_half_life=0.05,
     encoder=dict(
         _delete_=True,

@@ -162,6 +162,13 @@ REFERENCES = [
         'data.mine: folder gone does not exist; give it as --data m',
     ),
     ('reference', 'cmd', "reference: 'cmd' is no method; did you mean 'cmid'?"),
+    ('reference', {'r18': 'cmd'}, "reference: 'cmd' is no method; did you mean 'cmid'"),
+    (
+        'reference',
+        {'r81': 'cmid'},
+        "reference: 'r81' is no backbone; did you mean",
+    ),
+    ('tasks/features/options/temperature', 0, 'tasks.features.options.temperature'),
     (
         'published',
         [dict(method='cmid', backbone='r18', data='x', values={'f/F1': 1})],

@@ -8,7 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...ranges import Count
+from ...ranges import Count, Share
 
 
 @TRANSFORMS.register_module()
@@ -25,25 +25,21 @@ class MaskPair(BaseTransform):
         share: Share of the views that are masked; of the others no cell is True.
 
     Raises:
-        ValueError: If ``size`` is no multiple of ``patch_size``, ``ratio`` or
-            ``share`` is not between 0 and 1, or no cell would be left to see.
+        ValueError: If ``size`` is no multiple of ``patch_size``, or no cell would be
+            left to see.
     """
 
     def __init__(
         self,
         size: Count,
         patch_size: Count = 32,
-        ratio: float = 0.6,
-        share: float = 1.0,
+        ratio: Share = 0.6,
+        share: Share = 1.0,
     ) -> None:
         if size % patch_size:
             raise ValueError(
                 f'MaskPair: size {size} is not a multiple of patch_size {patch_size}'
             )
-        if not 0 <= ratio <= 1:
-            raise ValueError(f'MaskPair: ratio must be in 0-1, got {ratio}')
-        if not 0 <= share <= 1:
-            raise ValueError(f'MaskPair: share must be in 0-1, got {share}')
         self.share = share
         self.size = size
         self.patch_size = patch_size

@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
+from torch import Tensor
 
 from ...images.writing import write_image
 from ...isolation import buffers_unchanged, modes_unchanged, rng_unchanged
@@ -18,18 +19,34 @@ from ...visualization.reconstruction import reconstruction_panel
 from .periodic_hook import PeriodicHook
 
 
+def all_masked(masks: Tensor) -> Tensor:
+    """Masks of views, (B, 2, h, w), those that hide nothing replaced by others.
+
+    ``MaskPair(share=...)`` leaves some views whole; nothing of them is reconstructed.
+    """
+    flat = masks.flatten(0, 1)
+    hiding = flat.flatten(1).any(1)
+    given = flat[hiding]
+    if not len(given):
+        return masks
+    order = hiding.cumsum(0) - 1
+    order[~hiding] = torch.arange(int((~hiding).sum())) % len(given)
+    return given[order].view_as(masks)
+
+
 @HOOKS.register_module()
 class ReconstructionHook(PeriodicHook):
     """Draw what the student makes of the same masked images as training proceeds.
 
     The images are samples of the training data, with the augmentation and mask that
     their key in the data set determines, so pictures of different epochs and runs
-    compare. They are reconstructed in training mode, as the loss sees them:
-    BatchNorm uses the statistics of these images, for the running ones lag behind
-    in the first hundreds of iterations. Its running statistics, the random states and
-    the training modes are put back, so a run ends with the same weights with and
-    without this hook. Under data parallelism every process takes part, as
-    synchronised BatchNorm requires, and the first one draws.
+    compare; those that the pipeline leaves whole get the mask of another. They are
+    reconstructed in training mode, as the loss sees them: BatchNorm uses the
+    statistics of these images, for the running ones lag behind in the first hundreds
+    of iterations. Its running statistics, the random states and the training modes are
+    put back, so a run ends with the same weights with and without this hook. Under data
+    parallelism every process takes part, as synchronised BatchNorm requires, and the
+    first one draws.
 
     Of a model whose ``heads`` include no ``reconstruction`` nothing is drawn, so that
     removing the head needs no other change of the config.
@@ -108,6 +125,8 @@ class ReconstructionHook(PeriodicHook):
             )
         with rng_unchanged():
             self.batch = loader.collate_fn([loader.dataset[i] for i in indices])
+        if 'masks' in self.batch:
+            self.batch['masks'] = all_masked(self.batch['masks'])
         # Now and not at the first picture, after hours.
         count = self.batch['inputs'][0].shape[-3]
         shown = self.bands

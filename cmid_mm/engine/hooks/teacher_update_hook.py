@@ -8,6 +8,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.utils import get_ori_model
 
+from ..layout import accumulative_counts
+
 
 @HOOKS.register_module()
 class TeacherUpdateHook(Hook):
@@ -36,7 +38,8 @@ class TeacherUpdateHook(Hook):
         if not any(True for _ in model.teacher_pairs()):
             return
         if runner.optim_wrapper.should_update():
-            momentum = model.momentum_at(runner.iter, runner.max_iters)
+            every = accumulative_counts(runner.cfg)
+            momentum = model.momentum_at(runner.iter, runner.max_iters, every)
             model.update_teacher(momentum)
             runner.message_hub.update_scalar('train/teacher_momentum', momentum)
         for head in model.heads.values():

@@ -81,7 +81,7 @@ _RANGES = {
         'param_scheduler*.eta_min_ratio': NonNegative | None,
         'param_scheduler*.power': Positive | None,
         # of mmpretrain's algorithms, their heads and losses
-        'model.momentum': Share,
+        'model.momentum': Share | None,
         'model.queue_len': Count,
         'model.*temperature': Positive | tuple[Positive, Positive] | None,
         'model.*epsilon': Positive | None,

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from ...configs import scope_of, type_name
+from ..layout import accumulative_counts
 from .places import (
     default_of,
     heads_of,
@@ -95,11 +96,18 @@ def _warms_up(schedule: Any) -> bool:
 
 
 def _heads_in_time(cfg: Config) -> Iterator[str]:
-    """Heads that begin after the run has ended."""
-    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    """Heads that begin after the run has ended, or by a clock that does not move."""
+    train_cfg: Any = cfg.get('train_cfg') or {}
+    epochs, iterations = train_cfg.get('max_epochs'), train_cfg.get('max_iters')
     for path, head in heads_of(cfg):
         for key in ('start_epoch', 'teacher_keys_from'):
             start = head.get(key)
+            if start and not epochs and iterations:
+                yield (
+                    f'{path}.{key}={start}, but train_cfg.max_iters={iterations}: a '
+                    'run that counts iterations has no epochs; set it to 0, or train '
+                    'by epochs (train_cfg.max_epochs)'
+                )
             if isinstance(epochs, int) and isinstance(start, int) and start >= epochs:
                 yield (
                     f'{path}.{key}={start}, but train_cfg.max_epochs={epochs}: '
@@ -227,7 +235,7 @@ def _batches(cfg: Config) -> Iterator[str]:
 
 
 def _accumulation(cfg: Config) -> Iterator[str]:
-    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    counts = accumulative_counts(cfg)
     length = (cfg.get('train_cfg') or {}).get('max_iters')
     if isinstance(length, int) and counts > length:
         yield (

@@ -78,8 +78,6 @@ def _faults_of_stride(cfg: Config, where: str, size: int) -> Iterator[str]:
 
 def crops(cfg: Config) -> Iterator[str]:
     """Small crops that no head reads."""
-    if type_name(model_of(cfg)) != 'CMID':
-        return
     for path, pipeline in pipelines_of(cfg, 'train'):
         views = step_of(pipeline, 'ViewPair')
         reads = any(type_name(head) == 'MoCoHead' for _, head in heads_of(cfg))

@@ -164,9 +164,9 @@ def _test(
     """Confusions of the windows, (N, K, K), and the indices of their scenes, (N,)."""
     confusions, scenes = [], []
     for scene, image, mask in test:
-        scores = pixel_scores(
-            classify(encoder(image).cpu()), *mask.shape, encoder.cell
-        )
+        height, width = mask.shape
+        found = classify(encoder(image).cpu())
+        scores = pixel_scores(found, height, width, encoder.cell)
         confusions.append(confusion(scores.argmax(0), mask, len(test.classes)))
         scenes.append(scene)
     return torch.stack(confusions).double(), torch.tensor(scenes)

@@ -14,7 +14,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ConvNeXt, ResNet
 from mmpretrain.models.backbones.convnext import ConvNeXtBlock
-from mmpretrain.models.utils import GRN
+from mmpretrain.models.utils import GRN, LayerNorm2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -49,6 +49,14 @@ def visible_cells(network: nn.Module, visible: Tensor) -> Iterator['_Seen']:
     def hide(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return output * seen(output.shape[2:])
 
+    def hide_norm(
+        module: nn.Module, inputs: Any, options: dict[str, Any], output: Tensor
+    ) -> Tensor:
+        # Within a block its whole output is hidden.
+        if options.get('data_format') == 'channel_last':
+            return output
+        return hide(module, inputs, output)
+
     def hide_input(module: nn.Module, inputs: Any, options: dict[str, Any]) -> Any:
         (features,) = inputs
         if options.get('data_format') == 'channel_last':
@@ -61,6 +69,9 @@ def visible_cells(network: nn.Module, visible: Tensor) -> Iterator['_Seen']:
         for module in network.modules():
             if isinstance(module, _MIXING):
                 stack.callback(module.register_forward_hook(hide).remove)
+            elif isinstance(module, LayerNorm2d):
+                handle = module.register_forward_hook(hide_norm, with_kwargs=True)
+                stack.callback(handle.remove)
             elif isinstance(module, GRN):
                 handle = module.register_forward_pre_hook(hide_input, with_kwargs=True)
                 stack.callback(handle.remove)

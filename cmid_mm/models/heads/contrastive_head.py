@@ -135,7 +135,7 @@ class MoCoHead(BranchHead):
         in_channels: Count,
         hidden_channels: Count = 2048,
         out_channels: Count = 256,
-        queue_size: int = 65536,
+        queue_size: Index = 65536,
         temperature: Positive = 0.2,
         projector_norm: bool = False,
         predictor: bool = False,
@@ -145,7 +145,7 @@ class MoCoHead(BranchHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if queue_size < 0 or not (queue_size or in_batch):
+        if not (queue_size or in_batch):
             raise ValueError(
                 f'queue_size={queue_size} and in_batch={in_batch} leave no '
                 'negatives; set one of them, or take BYOLHead'
@@ -267,6 +267,15 @@ class MoCoHead(BranchHead):
 def unit(vectors: Tensor) -> Tensor:
     """Vectors, (B, D), scaled to unit length, float32."""
     return F.normalize(vectors.float(), dim=1)
+
+
+def cosines(vectors: Tensor, others: Tensor) -> Tensor:
+    """Products of unit vectors, (M, D) and (N, D), float32 under any autocast, (M, N).
+
+    Those of near neighbours differ in digits that half precision does not have.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        return vectors.float() @ others.float().t()
 
 
 def two_layers(

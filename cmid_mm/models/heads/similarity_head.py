@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...ranges import Count, Positive
 from .assignment_head import location_grid, match_cells, select
 from .branch_head import BranchHead, PairedViews
-from .contrastive_head import two_layers, unit
+from .contrastive_head import cosines, two_layers, unit
 
 
 @MODELS.register_module()
@@ -90,6 +90,5 @@ class PatchSimilarityHead(BranchHead):
 def similarities(vectors: Tensor) -> Tensor:
     """Cosines of each unit vector, (M, D), and all others, (M, M - 1)."""
     count = len(vectors)
-    cosines = vectors @ vectors.t()
     others = ~torch.eye(count, dtype=torch.bool, device=vectors.device)
-    return cosines[others].view(count, count - 1)
+    return cosines(vectors, vectors)[others].view(count, count - 1)

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .branch_head import BranchHead, PairedViews
-from .contrastive_head import unit
+from .contrastive_head import cosines, unit
 
 
 def koleo(vectors: Tensor) -> Tensor:
@@ -23,8 +23,7 @@ def koleo(vectors: Tensor) -> Tensor:
         Scalar; the lower, the more evenly the vectors are spread.
     """
     with torch.no_grad():
-        cosines = vectors @ vectors.t()
-        nearest = cosines.fill_diagonal_(-torch.inf).argmax(1)
+        nearest = cosines(vectors, vectors).fill_diagonal_(-torch.inf).argmax(1)
     distance = (vectors - vectors[nearest]).norm(dim=1)
     return -distance.clamp(min=1e-6).log().mean()
 

@@ -40,8 +40,8 @@ class CMID(BaseModel):
             and the images (``measured``) need not be given.
         data_preprocessor (dict): Config of a :class:`ViewPairPreprocessor`. The
             length of its ``mean`` sets the input bands of stem and decoder.
-        momentum (float): First value of the teacher's momentum, which rises to 1
-            by a cosine over the run. Defaults to 0.996.
+        momentum: First value of the teacher's momentum, which rises to 1 by a cosine
+            over the run. Defaults to None, 0.996 unless ``momentum_half_life`` is set.
         channels_last (bool): Lay images and kernels out channels last, which is
             faster for convolutional networks. Changes no value. Defaults to False.
         joint_views: Encode both views as one batch: faster, and BatchNorm takes its
@@ -49,6 +49,9 @@ class CMID(BaseModel):
         momentum_half_life: Share of the run after which half of what the teacher was
             is forgotten. Sets the first value of the momentum in place of
             ``momentum``, so that it fits runs of any length.
+
+    Raises:
+        ValueError: If both are set.
     """
 
     data_preprocessor: ViewPairPreprocessor
@@ -58,12 +61,18 @@ class CMID(BaseModel):
         encoder: dict,
         heads: dict[str, dict | None],
         data_preprocessor: dict,
-        momentum: float = 0.996,
+        momentum: float | None = None,
         channels_last: bool = False,
         joint_views: bool = False,
         momentum_half_life: PositiveShare | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        if momentum is not None and momentum_half_life is not None:
+            raise ValueError(
+                f'momentum={momentum} and momentum_half_life={momentum_half_life} both '
+                "set the teacher's first momentum; set one of them to None"
+            )
+        momentum = 0.996 if momentum is None else momentum
         if not 0 <= momentum <= 1:
             raise ValueError(f'momentum={momentum}: expected a number in 0-1')
         data_preprocessor = {
@@ -219,11 +228,17 @@ class CMID(BaseModel):
             teacher.load_state_dict(student.state_dict())
             teacher.requires_grad_(False)
 
-    def momentum_at(self, step: int, num_steps: int) -> float:
-        """Teacher momentum of a step of the run, counted from 0."""
+    def momentum_at(self, step: int, num_steps: int, every: int = 1) -> float:
+        """Teacher momentum of an iteration of the run.
+
+        Args:
+            step: Number of the iteration, from 0.
+            num_steps: Iterations of the run.
+            every: Iterations from one move of the teacher to the next.
+        """
         first = self.momentum
         if self.momentum_half_life is not None:
-            first = 0.5 ** (1 / (self.momentum_half_life * num_steps))
+            first = 0.5 ** (every / (self.momentum_half_life * num_steps))
         return 1 - (1 - first) * (math.cos(math.pi * step / num_steps) + 1) / 2
 
     @torch.no_grad()

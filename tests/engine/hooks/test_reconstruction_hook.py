@@ -11,7 +11,17 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from cmid_mm.engine.hooks.reconstruction_hook import ReconstructionHook
+from cmid_mm.engine.hooks.reconstruction_hook import ReconstructionHook, all_masked
+
+
+def test_views_without_a_mask_get_that_of_another():
+    masks = torch.zeros(3, 2, 2, 2, dtype=torch.bool)
+    masks[0, 1, 0], masks[2, 0, 1] = True, True
+    found = all_masked(masks)
+    assert found.flatten(2).any(2).all()
+    assert torch.equal(found[0, 1], masks[0, 1])
+    assert torch.equal(found[2, 0], masks[2, 0])
+    assert not all_masked(torch.zeros_like(masks)).any()
 
 
 class Pairs(Dataset):

@@ -140,6 +140,11 @@ FAULTS = [
         'model.heads.contrastive.start_epoch=3, but train_cfg.max_epochs=3: ',
     ),
     (
+        {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=9)}
+        | {'model.heads.contrastive.start_epoch': 1},
+        'model.heads.contrastive.start_epoch=1, but train_cfg.max_iters=9: ',
+    ),
+    (
         {f'{MASKS}.size': 32},
         f'{MASKS} (MaskPair): size=32, but {VIEWS} (ViewPair) has size=64: ',
     ),

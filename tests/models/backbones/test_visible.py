@@ -179,6 +179,30 @@ def test_statistics_are_those_of_visible_positions():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('name', ['resnet', 'convnext-v2'])
+def test_convolutions_see_zero_where_hidden(name):
+    torch.manual_seed(0)
+    encoder = VisibleEncoder(dict(BACKBONES[name]))
+    for parameter in encoder.parameters():
+        parameter.add_(torch.rand_like(parameter))  # no bias is zero
+    mask, found = a_mask(0, 4), []
+
+    def look(module, inputs, output):
+        hidden = inputs[0] * pixels_of(mask, inputs[0].shape[-1])
+        found.append(hidden.abs().max().item())
+
+    spatial = [
+        module
+        for module in encoder.backbone.modules()
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size[0] > 2
+    ]
+    for module in spatial[1:]:  # the first reads pixels, which are hidden before
+        module.register_forward_hook(look)
+    encoder(torch.randn(1, 3, 96, 96), mask)
+    assert len(found) > 3 and not any(found)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize('layout', ['channel_first', 'channel_last'])
 def test_responses_are_those_of_visible_positions(layout):
     grn = GRN(5)

@@ -26,6 +26,14 @@ def test_similarities_leave_a_cell_itself_out():
     torch.testing.assert_close(found[2], cosines[2, [0, 1, 3, 4]])
 
 
+def test_similarities_are_float32_under_autocast():
+    torch.manual_seed(0)
+    vectors = F.normalize(1 + 0.02 * torch.randn(16, 8), dim=1)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = similarities(vectors)
+    torch.testing.assert_close(found, similarities(vectors), rtol=0, atol=0)
+
+
 def test_loss_by_hand(head):
     """Same crops: each cell's match is itself, in both directions."""
     whole = torch.tensor([[0.0, 0, 64, 64, 0]])

@@ -39,6 +39,14 @@ def test_descent_spreads_vectors():
     assert gaps.min() > 90
 
 
+def test_the_nearest_is_found_in_half_precision_too():
+    torch.manual_seed(0)
+    vectors = F.normalize(1 + 0.02 * torch.randn(64, 32), dim=1)  # a near collapse
+    with torch.autocast('cpu', torch.bfloat16):
+        found = koleo(vectors)
+    torch.testing.assert_close(found, koleo(vectors), rtol=0, atol=0)
+
+
 def test_equal_vectors_are_finite():
     vectors = F.normalize(torch.ones(3, 4), dim=1).requires_grad_()
     loss = koleo(vectors)

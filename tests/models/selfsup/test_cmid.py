@@ -393,13 +393,19 @@ def test_loss_weight_scales_a_head_alone():
     assert found['prototype_entropy'] == expected['prototype_entropy']
 
 
-@pytest.mark.parametrize('num_steps', [100, 4000])
-def test_half_life_is_a_share_of_the_run(num_steps):
+@pytest.mark.parametrize(('num_steps', 'every'), [(100, 1), (4000, 1), (4000, 8)])
+def test_half_life_is_a_share_of_the_run(num_steps, every):
     model = toy_model(momentum_half_life=0.01)
     # After 1 % of the run, at the first momentum, half of the teacher is left.
-    left = model.momentum_at(0, num_steps) ** (0.01 * num_steps)
+    moves = 0.01 * num_steps / every
+    left = model.momentum_at(0, num_steps, every) ** moves
     assert left == pytest.approx(0.5)
-    assert model.momentum_at(num_steps, num_steps) == pytest.approx(1.0)
+    assert model.momentum_at(num_steps, num_steps, every) == pytest.approx(1.0)
+
+
+def test_two_first_momenta_are_refused():
+    with pytest.raises(ValueError, match=r'momentum=0\.9 and momentum_half_life=0\.1'):
+        toy_model(momentum=0.9, momentum_half_life=0.1)
 
 
 def test_small_crops_go_to_the_student_alone_in_one_batch():
