@@ -48,7 +48,7 @@ class MaskPair(BaseTransform):
         # Rounding first keeps products such as 0.7 * 10 * 10 = 70.00000000000001
         # from masking one cell too many.
         self.num_masked = math.ceil(round(ratio * self.grid**2, 6))
-        if self.num_masked == self.grid**2:
+        if self.num_masked >= self.grid**2:
             raise ValueError(
                 f'MaskPair: ratio {ratio} hides all {self.grid} x {self.grid} cells of '
                 'a masked view, as shares of a cell are rounded up, so that nothing '
