@@ -206,7 +206,8 @@ def test_subclasses_are_checked_for_what_they_inherit():
         def __init__(self, own, **kwargs):
             super().__init__(**kwargs)
 
-    with pytest.raises(WrongSettingError, match="queue_size='big': expected"):
+    message = "queue_size='big': expected a whole number of at least 0"
+    with pytest.raises(WrongSettingError, match=message):
         MODELS.build(dict(type=Mine, own=1, in_channels=8, queue_size='big'))
 
 

@@ -25,8 +25,8 @@ class MaskPair(BaseTransform):
         share: Share of the views that are masked; of the others no cell is True.
 
     Raises:
-        ValueError: If ``size`` is no multiple of ``patch_size``, or no cell would be
-            left to see.
+        ValueError: If ``size`` is no multiple of ``patch_size``, ``ratio`` or
+            ``share`` is not between 0 and 1, or no cell would be left to see.
     """
 
     def __init__(
@@ -40,6 +40,10 @@ class MaskPair(BaseTransform):
             raise ValueError(
                 f'MaskPair: size {size} is not a multiple of patch_size {patch_size}'
             )
+        if not 0 <= ratio <= 1:
+            raise ValueError(f'MaskPair: ratio must be in 0-1, got {ratio}')
+        if not 0 <= share <= 1:
+            raise ValueError(f'MaskPair: share must be in 0-1, got {share}')
         self.share = share
         self.size = size
         self.patch_size = patch_size
@@ -48,7 +52,7 @@ class MaskPair(BaseTransform):
         # Rounding first keeps products such as 0.7 * 10 * 10 = 70.00000000000001
         # from masking one cell too many.
         self.num_masked = math.ceil(round(ratio * self.grid**2, 6))
-        if self.num_masked >= self.grid**2:
+        if self.num_masked == self.grid**2:
             raise ValueError(
                 f'MaskPair: ratio {ratio} hides all {self.grid} x {self.grid} cells of '
                 'a masked view, as shares of a cell are rounded up, so that nothing '

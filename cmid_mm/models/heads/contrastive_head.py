@@ -145,7 +145,7 @@ class MoCoHead(BranchHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not (queue_size or in_batch):
+        if queue_size < 0 or not (queue_size or in_batch):
             raise ValueError(
                 f'queue_size={queue_size} and in_batch={in_batch} leave no '
                 'negatives; set one of them, or take BYOLHead'
