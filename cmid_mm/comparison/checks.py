@@ -8,8 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..configs import build_model
 from ..datasets.windowed.scenes import find_scenes, join
 from ..engine.settings import faults_of_settings
+from ..explaining import explain
 from ..images.names import is_local
 from ..overrides import resolve_path
 from .form import ByBackbone, refuse
@@ -26,7 +28,7 @@ def check_spec(spec: Spec, source: str | Path, inputs: Spec | None = None) -> No
         spec: The comparison.
         source: The file that it was read from, for the error.
         inputs: The part of it that is to be run, whose data and weights must be
-            there; None looks for neither.
+            there, and whose models can be built; None looks for neither.
 
     Raises:
         SpecError: With every fault, by the key of the file.
@@ -36,7 +38,10 @@ def check_spec(spec: Spec, source: str | Path, inputs: Spec | None = None) -> No
         faults += _faults_of_training(training)
     faults += _faults_of_networks(spec)
     faults += _faults_of_scores(spec)
-    faults += _faults_of_inputs(inputs) if inputs else []
+    if inputs:
+        faults += _faults_of_inputs(inputs)
+        # Building takes a second or so each, for nothing if all else is wrong.
+        faults += () if faults else _faults_of_models(inputs)
     refuse(source, faults)
 
 
@@ -190,6 +195,25 @@ def _faults_of_networks(spec: Spec) -> Iterator[str]:
             yield found
         elif 'model' not in found:
             yield f'backbones.{name}: {file} has no model'
+
+
+def _faults_of_models(part: Spec) -> Iterator[str]:
+    """Models that cannot be built, for settings that contradict each other."""
+    models = [
+        (f'{training.config_key}: {training.config}', training.merged(seed=0))
+        for training in trainings(part)
+    ]
+    for name, file in part.backbones.items():
+        models.append((f'backbones.{name}: {file}', load(file)))
+    built: list[Any] = []
+    for where, cfg in models:
+        if cfg.model in built:
+            continue
+        try:
+            build_model(cfg)
+        except Exception as error:  # a model is a program
+            yield f'{where}: {" ".join(explain(error).split())}'
+        built.append(cfg.model)
 
 
 def _faults_of_scores(spec: Spec) -> Iterator[str]:

@@ -4,8 +4,21 @@ import textwrap
 
 import pytest
 import yaml
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 
 from cmid_mm.comparison import check_spec, plan, read_spec
+
+
+@MODELS.register_module()
+class Network(BaseModel):
+    def __init__(self, depth=18, width=1, **others):
+        super().__init__()
+        if depth < width:
+            raise ValueError(f'depth={depth} is less than width={width}')
+
+    def forward(self, inputs, data_samples=None, mode='tensor'): ...
+
 
 # Stand-ins for the tools: they keep to the same command line and leave the same kinds
 # of files, but take no time. TOLD lists every call.

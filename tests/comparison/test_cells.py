@@ -53,10 +53,10 @@ def test_one_schedule_alone_and_schedules_in_iterations(comparison):
         "param_scheduler = dict(type='CosineAnnealingLR', end=9, T_max=9)"
     )
     del comparison.content['methods']['cmid']['options']
-    comparison.content['pretraining'].update(options={'model': {}})
+    comparison.content['pretraining'].update(options={'model': {'type': 'Network'}})
     comparison.content['backbones']['r18'] = str(comparison.folder / 'other.py')
     (comparison.folder / 'other.py').write_text(
-        'model = dict()\ntrain_cfg = dict(max_epochs=9)\n'
+        "model = dict(type='Network')\ntrain_cfg = dict(max_epochs=9)\n"
         "param_scheduler = [dict(type='CosineAnnealingLR', T_max=9, by_epoch=False)]"
     )
     del comparison.content['tasks']['change']

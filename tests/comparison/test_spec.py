@@ -379,3 +379,12 @@ def test_inputs_of_the_part_that_runs_are_looked_for(comparison):
         check_spec(spec, file, inputs=spec.only(['cmid'], None))
     with pytest.raises(SpecError, match=r'methods\.foreign\.checkpoint: gone\.pth'):
         check_spec(spec, file, inputs=spec.only(['foreign'], None))
+
+
+def test_a_model_that_cannot_be_built_is_told_before_anything_runs(comparison):
+    comparison.content['methods']['cmid']['options'] = {'model.width': 35}
+    (found,) = faults_of(comparison)
+    assert found == (
+        f'methods.cmid.config: {comparison.config}: model (Network): depth=18 is less '
+        'than width=35'
+    )
