@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from .convnext import CONVNEXT
 from .dinov3 import DINOV3
 from .family import Architecture, Export, Family
+from .hiera import HIERA
 from .naming import Layout, rename
 from .resnet import RESNET
 from .rvsa import RVSA_VIT, RVSA_VITAE
@@ -26,7 +27,7 @@ __all__ = [
 #: By name, in the order in which their layouts are tried: special cases first.
 FAMILIES = {
     family.name: family
-    for family in (RESNET, SWIN, RVSA_VITAE, RVSA_VIT, DINOV3, VIT, CONVNEXT)
+    for family in (RESNET, SWIN, RVSA_VITAE, RVSA_VIT, DINOV3, VIT, CONVNEXT, HIERA)
 }
 #: All layouts, in the order in which they are tried.
 LAYOUTS = tuple(layout for family in FAMILIES.values() for layout in family.layouts)

@@ -57,7 +57,7 @@ _TIMM = Layout(
     ),
     steps=(_REGISTERS,),
     # Hiera, of the same parts, but with projections between its stages
-    unlike=r'blocks\.\d+\.proj\.',
+    unlike=r'blocks\.\d+\.proj\.|pos_embed_win$',
 )
 # DINOv2 trains its blocks in chunks, in which they keep their numbers.
 _CHUNKS = replace(
