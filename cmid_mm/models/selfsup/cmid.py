@@ -51,7 +51,8 @@ class CMID(BaseModel):
             ``momentum``, so that it fits runs of any length.
 
     Raises:
-        ValueError: If both are set.
+        ValueError: If both are set, or what replaces masked pixels of which the
+            encoder reads none.
     """
 
     data_preprocessor: ViewPairPreprocessor
@@ -86,6 +87,12 @@ class CMID(BaseModel):
         if bands != 3 and 'backbone' in encoder:
             encoder['backbone'] = {**encoder['backbone'], 'in_channels': bands}
         self.student: StudentEncoder = build_part(encoder)
+        if 'mask_fill' in data_preprocessor and not self.student.reads_masked_pixels:
+            raise ValueError(
+                f'data_preprocessor.mask_fill={data_preprocessor["mask_fill"]!r} has '
+                f'no effect: {type(self.student).__name__} reads no masked pixel; '
+                'leave it out'
+            )
         # That of mmengine, which asks them to initialise their weights.
         self.heads = ModuleDict()
         for name, head in heads.items():

@@ -23,6 +23,9 @@ class StudentEncoder(BaseModule):
         backbone: A backbone that returns feature maps, or its config.
     """
 
+    #: Whether what stands at masked pixels of the input plays a part.
+    reads_masked_pixels = True
+
     def __init__(
         self, backbone: dict | nn.Module, init_cfg: dict | None = None
     ) -> None:
@@ -204,6 +207,8 @@ class VisibleEncoder(StudentEncoder):
         ValueError: If the backbone cannot leave cells out; in a forward pass if cells
             are not whole positions of its last feature map.
     """
+
+    reads_masked_pixels = False
 
     def __init__(
         self, backbone: dict | nn.Module, init_cfg: dict | None = None

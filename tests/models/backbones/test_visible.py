@@ -275,6 +275,14 @@ def test_a_backbone_that_sees_all_is_refused():
         VisibleEncoder(backbone)
 
 
+def test_a_fill_that_no_one_sees_is_refused():
+    with pytest.raises(ValueError, match="mask_fill='zero' has no effect: VisibleEnc"):
+        toy_model(
+            encoder=dict(type='VisibleEncoder', backbone=dict(BACKBONES['resnet'])),
+            data_preprocessor=dict(mean=[0.0], std=[1.0], mask_fill='zero'),
+        )
+
+
 def test_cells_smaller_than_positions_are_refused(encoder):
     mask = torch.zeros(1, 6, 6, dtype=torch.bool)
     with pytest.raises(
