@@ -334,7 +334,7 @@ def test_weights_of_hiera_keep_its_own_names(tmp_path):
     state = {f'student.backbone.{k}': v for k, v in backbone.state_dict().items()}
     torch.save(dict(meta={}, state_dict=state), tmp_path / 'run.pth')
     meta = export_backbone(tmp_path / 'run.pth', tmp_path / 'backbone.pth')
-    assert 'architecture' not in meta
+    assert meta['architecture'] == 'Hiera 12 (width 96, 3 input bands)'
     exported = torch.load(tmp_path / 'backbone.pth', weights_only=True)['state_dict']
     assert {f'backbone.{name}' for name in backbone.state_dict()} == set(exported)
     theirs = timm.create_model('hiera_tiny_224', img_size=96, num_classes=7)
