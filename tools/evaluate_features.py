@@ -171,6 +171,14 @@ def add_dense_arguments(parser: argparse.ArgumentParser) -> None:
         help='cells drawn to fit it on (default: 20000; of conv 50000)',
     )
     group.add_argument(
+        '--reduction',
+        type=int,
+        default=1,
+        metavar='N',
+        help='show the network means of N x N pixels, which bring images near the '
+        'resolution of the pre-training; all pixels are scored (default: %(default)s)',
+    )
+    group.add_argument(
         '--window',
         type=int,
         default=512,
@@ -270,6 +278,7 @@ def evaluate_pixels(args: argparse.Namespace, reading: dict[str, Any]) -> dict:
         args.normalization,
         args.head,
         args.max_cells,
+        args.reduction,
         args.seed,
     )
 
@@ -347,7 +356,8 @@ def print_pixels(args: argparse.Namespace, results: dict) -> None:
         f'{args.checkpoint}: {results["feature_dim"]} features of '
         f'{results["train_cells"]} training cells; {results["test_windows"]} windows '
         f'of {results["test_scenes"]} test images\n'
-        f'stages {named}, normalization {args.normalization}, head {args.head}\n'
+        f'stages {named}, normalization {args.normalization}, head {args.head}, '
+        f'reduction {args.reduction}\n'
         f'mIoU                  {results["dense_mIoU"]:6.2f} %  (95 %: {low:.2f} to '
         f'{high:.2f}, {results["resampled"]} drawn anew)\n'
         f'aAcc                  {results["dense_aAcc"]:6.2f} %\n'

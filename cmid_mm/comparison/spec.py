@@ -130,6 +130,7 @@ class DenseOptions(ProbeOptions):
     normalization: Literal['pretraining', 'target'] | None = None
     head: Literal['linear', 'conv'] | None = None
     max_cells: Positive | None = None
+    reduction: Positive | None = None
     window: Positive | None = None
     gsd: PositiveNumber | None = None
 

@@ -211,6 +211,7 @@ DENSE = dict(train='*.png', test='b.png', labels='m/{stem}.png', classes=['x', '
         ('options/stage', [1], "options.stage: is no key here; did you mean 'stages'?"),
         ('options/stages', [-1], 'options.stages.0: must be greater than or equal to'),
         ('options/head', 'deep', "options.head: must be 'linear' or 'conv'"),
+        ('options/reduction', 0, 'options.reduction: must be greater than or equal'),
         ('options/classes', ['x'], 'options.classes: List should have at least 2'),
         ('options/test', None, 'options: needs test, images, or test_area, polygons'),
         ('options/test', 'c*.png', 'options.test: '),

@@ -35,6 +35,8 @@ class DenseEvaluationHook(EvaluationHook):
         normalization: ``'pretraining'`` (default) or ``'target'``.
         head: ``'linear'`` (default) or ``'conv'``.
         max_cells: Cells that the head is fitted on. Defaults to None, some number.
+        reduction: Side of the squares of pixels whose mean the network gets as one.
+            Defaults to 1, images as they are.
         interval: Epochs (iterations) between evaluations. Defaults to 10.
         by_epoch: Whether ``interval`` counts epochs. Defaults to True.
         evaluate_before_training: Whether to evaluate the initial weights. Defaults to
@@ -61,6 +63,7 @@ class DenseEvaluationHook(EvaluationHook):
         normalization: str = 'pretraining',
         head: str = 'linear',
         max_cells: Count | None = None,
+        reduction: Count = 1,
         interval: Count = 10,
         by_epoch: bool = True,
         evaluate_before_training: bool = True,
@@ -68,7 +71,7 @@ class DenseEvaluationHook(EvaluationHook):
         **loading: Any,
     ) -> None:
         super().__init__(interval, by_epoch, evaluate_before_training, at_end)
-        check_options(normalization, head, max_cells)
+        check_options(normalization, head, max_cells, reduction)
         # Built here, so that a wrong path stops the run before it begins.
         self.train_windows, self.test_windows = (
             LabelledWindows(
@@ -78,7 +81,11 @@ class DenseEvaluationHook(EvaluationHook):
         )
         check_pair(self.train_windows, self.test_windows)
         self.options: dict[str, Any] = dict(
-            stages=stages, normalization=normalization, head=head, max_cells=max_cells
+            stages=stages,
+            normalization=normalization,
+            head=head,
+            max_cells=max_cells,
+            reduction=reduction,
         )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

@@ -33,12 +33,14 @@ class DenseEncoder:
         band_mean: Mean of each band of the images by which they are normalised, (C,);
             None for that of the pre-training.
         band_std: Likewise.
+        reduction: Side of the squares of pixels whose mean the network gets as one.
     """
 
     model: nn.Module
     stages: Sequence[int] | None = None
     band_mean: Tensor | None = None
     band_std: Tensor | None = None
+    reduction: int = 1
 
     @property
     def backbone(self) -> Any:
@@ -51,8 +53,8 @@ class DenseEncoder:
         try:
             stride = measure(self.backbone).stride
         except ValueError:  # it gives no maps, which is said of its outputs
-            return _CELL
-        return _CELL if _CELL % stride == 0 else stride
+            stride = _CELL
+        return self.reduction * (_CELL if _CELL % stride == 0 else stride)
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
@@ -77,7 +79,8 @@ class DenseEncoder:
             mean, std = self.band_mean.to(pixels), self.band_std.to(pixels)
             pixels = (pixels - mean.view(shape)) / std.view(shape)
             pixels = pixels * preprocessor.std + preprocessor.mean
-        pixels = preprocessor.normalize(pad_to_cells(pixels, self.cell))
+        pixels = F.avg_pool2d(pad_to_cells(pixels, self.cell), self.reduction)
+        pixels = preprocessor.normalize(pixels)
         maps = self._maps(pixels)
         sizes = [m.shape[-2:] for m in maps]
         maps = [F.interpolate(m, max(sizes), mode='bilinear') for m in maps]

@@ -44,7 +44,9 @@ def check_pair(train: LabelledWindows, test: LabelledWindows) -> None:
         )
 
 
-def check_options(normalization: str, head: str, max_cells: int | None) -> None:
+def check_options(
+    normalization: str, head: str, max_cells: int | None, reduction: int
+) -> None:
     """Refuse options of :func:`probe_pixels` that it does not have.
 
     Raises:
@@ -56,8 +58,9 @@ def check_options(normalization: str, head: str, max_cells: int | None) -> None:
     ):
         if value not in known:
             raise ValueError(f'{name} must be one of {known}, got {value!r}')
-    if max_cells is not None and max_cells < 1:
-        raise ValueError(f'max_cells must be at least 1, got {max_cells}')
+    for name, number in (('max_cells', max_cells), ('reduction', reduction)):
+        if number is not None and number < 1:
+            raise ValueError(f'{name} must be at least 1, got {number}')
 
 
 def probe_pixels(
@@ -68,6 +71,7 @@ def probe_pixels(
     normalization: str = 'pretraining',
     head: str = 'linear',
     max_cells: int | None = None,
+    reduction: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Fit a head on the frozen features of windows, and score others by it.
@@ -87,6 +91,8 @@ def probe_pixels(
             of single cells. ``'conv'``: a 3x3 convolution of 128 channels with
             BatchNorm before it, on squares of 16 x 16 cells.
         max_cells: Cells to fit on. Defaults to None: 20,000, or 50,000 of ``'conv'``.
+        reduction: See :class:`DenseEncoder`. Whatever it is, all pixels of the test are
+            scored.
         seed: Of the drawing, of the head's weights and of the bootstrap.
 
     Returns:
@@ -102,12 +108,13 @@ def probe_pixels(
         LabelError: If the classes differ, or no window has labels.
     """
     check_pair(train, test)
-    check_options(normalization, head, max_cells)
+    check_options(normalization, head, max_cells, reduction)
     with rng_unchanged(), modes_unchanged(model):
         model.eval()
         torch.manual_seed(seed)
-        statistics = band_statistics(train) if normalization == 'target' else ()
-        encoder = DenseEncoder(model, stages, *statistics)
+        is_target = normalization == 'target'
+        mean, std = band_statistics(train) if is_target else (None, None)
+        encoder = DenseEncoder(model, stages, mean, std, reduction)
         sample = _draw(encoder, train, HEADS[head], max_cells, seed)
         classify = HEADS[head].fit(sample.features, sample.labels, len(train.classes))
         matrices, owners = _test(encoder, classify, test)
@@ -131,6 +138,7 @@ def probe_pixels(
         stages=None if stages is None else list(stages),
         normalization=normalization,
         head=head,
+        reduction=reduction,
         feature_dim=sample.features.shape[1],
         train_cells=int((sample.labels != IGNORED).sum()),
         test_scenes=len(owners.unique()),

@@ -65,15 +65,14 @@ def make_hook(tiles, **options):
 
 def test_training_ends_bit_identical_and_is_measured(tmp_path, tiles):
     plain = train(Network(), tmp_path / 'plain', max_epochs=2).model.state_dict()
-    hook = make_hook(tiles, interval=1)
+    hook = make_hook(tiles, interval=1, reduction=2)
     runner = train(Network(), tmp_path / 'watched', hook, max_epochs=2)
     for name, value in runner.model.state_dict().items():
         assert torch.equal(value, plain[name]), name
     points = logged(runner, 'dense_mIoU', 'dense_aAcc')
     assert [step for step, *_ in points] == [0, 3, 6]
-    found = probe_pixels(
-        runner.model, hook.train_windows, hook.test_windows, stages=(0, 1)
-    )
+    windows = hook.train_windows, hook.test_windows
+    found = probe_pixels(runner.model, *windows, stages=(0, 1), reduction=2)
     assert points[-1][1:] == (found['dense_mIoU'], found['dense_aAcc'])
     assert found['dense_mIoU'] > 50
     (line,) = [

@@ -35,6 +35,20 @@ def test_stages_are_those_of_a_network_that_gives_them():
     assert DenseEncoder(model)(image).shape == (64, 3, 3)
 
 
+def test_a_reduced_image_is_means_of_squares():
+    image = torch.rand(3, 128, 192) * 255
+    model = toy_network().eval()
+    encoder = DenseEncoder(model, (1, 3), reduction=2)
+    smaller = image.unflatten(2, (96, 2)).unflatten(1, (64, 2)).mean((2, 4))
+    torch.testing.assert_close(encoder(image), DenseEncoder(model, (1, 3))(smaller))
+    # A position at stride 8 stands for 16 pixels, and those at the edge are padded.
+    assert encoder(image[:, :100]).shape[1:] == (8, 12)
+    mask = torch.zeros(100, 192, dtype=torch.uint8)
+    mask[80:] = 1
+    labels = cell_labels(mask, (8, 12), 2, encoder.cell)
+    assert labels[:, 0].tolist() == [0, 0, 0, 0, 0, 1, 255, 255]
+
+
 @pytest.mark.parametrize(
     'backbone',
     [
