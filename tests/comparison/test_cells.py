@@ -170,8 +170,8 @@ def test_a_dense_task_names_images_and_labels_within_the_data(comparison):
     assert Path(command[1]).name == 'evaluate_features.py'
     expected = (
         'random --train [12].png --test 3.png --labels {stem}_mask.tif --classes dark '
-        'bright --label-map 10=dark 255=1 --stages 1 2 --head conv --reduction 2 --dense '
-        f'--data-root {comparison.images} --seed 0 --json {step.results}'
+        'bright --label-map 10=dark 255=1 --stages 1 2 --head conv --reduction 2 '
+        f'--dense --data-root {comparison.images} --seed 0 --json {step.results}'
     )
     assert ' '.join(command[3:]) == expected
     assert step.metrics == ('dense_mIoU',)
