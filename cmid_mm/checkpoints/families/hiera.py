@@ -9,16 +9,16 @@ from typing import Any
 from torch import Tensor
 
 from ..position_tables import resize_vit_positions
-from .family import Architecture, Export, Family, channels_of_stages
+from .family import Architecture, Export, Family, arch_setting, channels_of_stages
 from .naming import Layout
 
-_ARCHS = {
-    (96, 12): 'hiera_tiny_224',
-    (96, 16): 'hiera_small_224',
-    (96, 24): 'hiera_base_224',
-    (112, 24): 'hiera_base_plus_224',
-    (144, 48): 'hiera_large_224',
-    (256, 48): 'hiera_huge_224',
+_ARCHS: dict[tuple[int, tuple[int, ...]], str] = {
+    (96, (12,)): 'hiera_tiny_224',
+    (96, (16,)): 'hiera_small_224',
+    (96, (24,)): 'hiera_base_224',
+    (112, (24,)): 'hiera_base_plus_224',
+    (144, (48,)): 'hiera_large_224',
+    (256, (48,)): 'hiera_huge_224',
 }
 # The second stage, to which a projection leads, begins at block 1 or 2.
 _TIMM = Layout('timm', 'Hiera', ('patch_embed.proj.weight', 'blocks.1.proj.weight'))
@@ -26,20 +26,14 @@ _IN_WINDOWS = replace(_TIMM, signature=('pos_embed', 'pos_embed_win'))
 _LARGER = replace(_TIMM, signature=(_TIMM.signature[0], 'blocks.2.proj.weight'))
 
 
-def _arch(network: Architecture) -> str | None:
-    return _ARCHS.get((network.width, network.depths[0]))
-
-
 def _settings(network: Architecture) -> str:
-    arch = _arch(network)
-    text = f'arch={arch!r}' if arch else f'an arch of {network.name}'
-    return f'{text} and {channels_of_stages(network.width)}'
+    return f'{arch_setting(_ARCHS, network)} and {channels_of_stages(network.width)}'
 
 
 def _network(
     shape: Architecture, state: Mapping[str, Tensor], stored: Mapping[str, Any]
 ) -> dict[str, Any]:
-    arch = _arch(shape)
+    arch = _ARCHS.get((shape.width, shape.depths))
     if arch is None:
         raise ValueError(f'timm has no {shape}')
     positions = state['pos_embed']

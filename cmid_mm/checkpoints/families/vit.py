@@ -56,7 +56,8 @@ _TIMM = Layout(
         ('fc_norm', 'ln2'),
     ),
     steps=(_REGISTERS,),
-    # Hiera, of the same parts, but with projections between its stages
+    # Hiera, of the same parts, but with projections between its stages, or tables of
+    # positions in windows
     unlike=r'blocks\.\d+\.proj\.|pos_embed_win$',
 )
 # DINOv2 trains its blocks in chunks, in which they keep their numbers.
