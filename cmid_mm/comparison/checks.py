@@ -207,13 +207,14 @@ def _faults_of_models(part: Spec) -> Iterator[str]:
         models.append((f'backbones.{name}: {file}', load(file)))
     built: list[Any] = []
     for where, cfg in models:
-        if cfg.model in built:
+        settings = [cfg.get(n) for n in ('model', 'data_preprocessor', 'default_scope')]
+        if settings in built:
             continue
         try:
             build_model(cfg)
         except Exception as error:  # a model is a program
             yield f'{where}: {" ".join(explain(error).split())}'
-        built.append(cfg.model)
+        built.append(settings)
 
 
 def _faults_of_scores(spec: Spec) -> Iterator[str]:
