@@ -107,6 +107,10 @@ def _text(error: Exception) -> str:
     """The text of an error, also of one that a data-loading worker reports."""
     if isinstance(error, ImportError) and error.name == OPERATORS:
         return f'{NO_OPERATORS}: {error}'
+    if isinstance(error, AssertionError) and not str(error):
+        # What was asserted says what is wrong.
+        text = traceback.extract_tb(error.__traceback__)[-1].line or ''
+        return f'{type(error).__name__}: {text}'
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if 'Original Traceback' not in text:
         return text

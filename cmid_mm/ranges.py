@@ -34,6 +34,25 @@ def _never(value: int) -> int:
     return value
 
 
+def _on_pixel_scale(values: Sequence[float]) -> Sequence[float]:
+    """Refuse statistics of images on the 0-1 scale; zeros leave images as they are."""
+    if any(values) and all(abs(value) < 1 for value in values):
+        raise ValueError
+    return values
+
+
+def _ascending(values: Sequence[int] | int) -> Sequence[int] | int:
+    numbers = [values] if isinstance(values, int) else list(values)
+    # Some backbones count from the end, too: those are not compared with the others.
+    for part in (
+        [n for n in numbers if n >= 0],
+        [n for n in numbers if n < 0],
+    ):
+        if part != sorted(set(part)):
+            raise ValueError
+    return values
+
+
 def _level(value: int | str) -> int | str:
     # Of a known name it is the number.
     if isinstance(value, str) and isinstance(logging.getLevelName(value), str):
@@ -48,6 +67,12 @@ CountOrNever = Annotated[
     'a whole number of at least 1, or -1 for none',
 ]
 Several = Annotated[int, Ge(2), 'a whole number of at least 2']
+#: Numbers of stages as a backbone gives their outputs, whatever the order they are in.
+StageNumbers = Annotated[
+    Sequence[int] | int,
+    AfterValidator(_ascending),
+    'numbers of stages, the lowest first, each once',
+]
 Index = Annotated[int, Ge(0), 'a whole number of at least 0']
 Positive = Annotated[float, Gt(0), 'a number above 0']
 NonNegative = Annotated[float, Ge(0), 'a number of at least 0']
@@ -64,9 +89,18 @@ NonNegativeRange = Annotated[
 ]
 #: A number that says which values stand for missing ones, NaN perhaps.
 AnyNumber = Annotated[float, AllowInfNan(True), 'a number']
-Numbers = Annotated[Sequence[float], MinLen(1), 'numbers, one for each band']
+Means = Annotated[
+    Sequence[float],
+    MinLen(1),
+    AfterValidator(_on_pixel_scale),
+    'numbers, one for each band, of pixels in 0-255 (those of the 0-1 scale times 255)',
+]
 Deviations = Annotated[
-    Sequence[Positive], MinLen(1), 'numbers above 0, one for each band'
+    Sequence[Positive],
+    MinLen(1),
+    AfterValidator(_on_pixel_scale),
+    'numbers above 0, one for each band, of pixels in 0-255 (those of the 0-1 scale '
+    'times 255)',
 ]
 #: Of moving averages, how much of the one before stays.
 Decays = Annotated[

@@ -74,6 +74,10 @@ def build_model(cfg):
         ),
         # Other packages assert, or stumble over what they are given.
         ({'encoder.backbone.depth': 19}, 'model.encoder.backbone (ResNet): '),
+        (
+            {'encoder.backbone.out_indices': (1, 7)},
+            'model.encoder.backbone (ResNet): AssertionError: assert max(out_indices)',
+        ),
         ({'encoder.backbone.stem_channels': 'x'}, 'model.encoder.backbone (ResNet): '),
         (
             {'heads.contrastive.type': 'MocoHead'},
@@ -81,6 +85,11 @@ def build_model(cfg):
             "mean 'MoCoHead'?",
         ),
         ({'data_preprocessor.mean': [1.0]}, 'model.data_preprocessor (ViewPairP'),
+        (
+            {'data_preprocessor.mean': [0.485, 0.456, 0.406]},
+            'model.data_preprocessor (ViewPairPreprocessor): mean=[0.485, 0.456, 0.40'
+            '6]: expected numbers, one for each band, of pixels in 0-255',
+        ),
     ],
 )
 def test_what_is_wrong_in_a_model_is_told_by_its_key(changes, message):

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from ..ranges import Count, Numbers
+from ..ranges import Count, Deviations, Means
 
 
 @MODELS.register_module()
@@ -42,8 +42,8 @@ class ViewPairPreprocessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        mean: Numbers,
-        std: Numbers,
+        mean: Means,
+        std: Deviations,
         mask_fill: str = 'mean',
         channels_last: bool = False,
         non_blocking: bool = True,

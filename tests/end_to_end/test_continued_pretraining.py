@@ -92,3 +92,12 @@ def test_going_on_with_another_target_is_refused(
 def test_a_target_with_random_weights_is_refused(images, tmp_path):
     with pytest.raises(ValueError, match='random weights; .*--backbone-checkpoint'):
         train(continued_run(images, tmp_path, None))
+
+
+def test_weights_of_the_student_are_not_those_of_another_target(
+    images, strong, tmp_path
+):
+    cfg = continued_run(images, tmp_path, strong)
+    cfg.model.heads.distillation.target = dict(type='ResNet', depth=34)
+    with pytest.raises(ValueError, match='random weights; write init_cfg=.*target'):
+        train(cfg)

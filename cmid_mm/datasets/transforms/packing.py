@@ -11,6 +11,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
+from .order import require
+
 
 @TRANSFORMS.register_module()
 class PackViewPair(BaseTransform):
@@ -32,15 +34,8 @@ class PackViewPair(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Pack ``results``."""
-        for key, maker in (
-            ('org', 'ViewPair'),
-            ('masks', 'MaskPair'),
-            ('sample_idx', 'ImageryDataset'),
-        ):
-            if key not in results:
-                raise KeyError(
-                    f'PackViewPair needs {key!r}: put {maker} before it in the pipeline'
-                )
+        require(self, results, org='ViewPair', masks='MaskPair')
+        require(self, results, sample_idx='ImageryDataset')
         packed = {
             'inputs': planes_of([results['org'], results['view']]),
             'masks': torch.from_numpy(results['masks']),

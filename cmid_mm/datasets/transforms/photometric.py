@@ -11,6 +11,7 @@ from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
 from ...ranges import CountRange, NonNegative, NonNegativeRange, PositiveRange, Share
+from .order import require
 
 # ITU-R BT.601 weights of R, G, B, those of OpenCV's and Pillow's grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -353,6 +354,7 @@ class PhotometricNoise(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Disturb ``results['view']``, the small crops, and ``org`` if asked for."""
+        require(self, results, org='ViewPair', view='ViewPair')
         if self.both:
             results['org'] = self.disturb_view(results['org'])
         results['view'] = self.disturb_view(results['view'])

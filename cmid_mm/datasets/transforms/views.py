@@ -11,6 +11,7 @@ from mmengine.registry import TRANSFORMS
 from numpy.typing import NDArray
 
 from ...ranges import Count, Index, PositiveRange
+from .order import require
 
 # Draws of area and ratio before the largest centred crop is taken.
 _ATTEMPTS = 10
@@ -139,6 +140,7 @@ class ViewPair(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add both views and their boxes."""
+        require(self, results, img='LoadImagery')
         image = results['img']
         results['org'], org_box = self.crop(image, self.size, self.area)
         results['view'], view_box = self.crop(image, self.size, self.area)

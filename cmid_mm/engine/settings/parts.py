@@ -86,11 +86,14 @@ def _class_of(node: dict[str, Any]) -> Any:
 def _faults_of(cls: type, node: dict[str, Any]) -> Iterator[str]:
     known = accepted_names(cls)
     types = setting_types(cls)
+    measured = getattr(cls, 'measured', ())
     about = _ABOUT_THE_PART
     if issubclass(cls, OptimWrapper):
         about = about | _ABOUT_A_WRAPPER
     for name, value in node.items():
         if name in types:
+            if value is None and name in measured:
+                continue  # the model fills it in
             if not has_type(value, types[name]):
                 yield wrong_setting(name, value, types[name])
         elif name not in (*known, *about) and not takes_any_name(cls):

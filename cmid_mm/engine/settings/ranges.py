@@ -19,11 +19,14 @@ from ...ranges import (
     Count,
     CountOrNever,
     Decays,
+    Deviations,
     Index,
     LogLevel,
+    Means,
     NonNegative,
     Positive,
     Share,
+    StageNumbers,
 )
 
 _Size = Annotated[
@@ -89,6 +92,9 @@ _RANGES = {
         'model.*mask_ratio': Share,
         # of mmseg, which looks at the last two when a run is first validated
         'model.*loss_weight': NonNegative,
+        '*data_preprocessor.mean': Means | None,
+        '*data_preprocessor.std': Deviations | None,
+        'model.encoder.backbone.out_indices': StageNumbers | None,
         '*data_preprocessor.size': _Size | None,
         '*data_preprocessor.size_divisor': Count | None,
         'model.test_cfg.mode': Annotated[Literal['whole', 'slide'], 'whole or slide'],

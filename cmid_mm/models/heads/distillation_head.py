@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ...ranges import Count, Index, NonNegative, Positive
+from ...ranges import Count, Deviations, Index, Means, NonNegative
 from ..clock import in_a_run
 from ..measuring import feature_map, input_bands, measure
 from ..parts import build_part
@@ -68,26 +68,31 @@ class FeatureDistillationHead(BranchHead):
     def __init__(
         self,
         in_channels: Count,
-        mean: Sequence[float],
-        std: Sequence[Positive],
+        mean: Means,
+        std: Deviations,
         target: dict | None = None,
         backbone: dict | None = None,
         target_stage: int = -1,
         target_bands: Sequence[Index] | None = None,
-        target_mean: Sequence[float] | None = None,
-        target_std: Sequence[Positive] | None = None,
+        target_mean: Means | None = None,
+        target_std: Deviations | None = None,
         hidden_channels: Count | None = None,
         beta: NonNegative = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        remedy = (
+            "write init_cfg=dict(type='PretrainedBackbone', checkpoint=...) into the "
+            'target (--backbone-checkpoint is of the student alone; a backbone that '
+            'loads its weights by itself says so by is_init=True)'
+        )
         if target is None:
             if backbone is None:
                 raise ValueError(
                     'FeatureDistillationHead: target is left out and there is no '
                     "student's backbone to take in its place; give one of both"
                 )
-            target = backbone
+            target, remedy = backbone, 'start the run with --backbone-checkpoint FILE'
             if target_bands is not None:
                 target = for_other_bands(backbone, len(target_bands))
         self.target = build_part(target).requires_grad_(False)
@@ -95,7 +100,8 @@ class FeatureDistillationHead(BranchHead):
         self.beta = beta
         # Backbones that load weights by themselves say so by is_init.
         named = target.get('init_cfg') or getattr(self.target, 'is_init', False)
-        self._weights_are_named = bool(named)
+        #: What to do about a target without weights; None if it has some.
+        self._lacks_weights = None if named else remedy
         self.register_buffer('target_checksum', torch.zeros((), dtype=torch.int64))
         self._target_is_checked = False
         self._register_state_dict_hook(_leave_target_out)
@@ -207,12 +213,10 @@ class FeatureDistillationHead(BranchHead):
         self._target_is_checked = True
         if not in_a_run():
             return
-        if not self._weights_are_named:
+        if self._lacks_weights:
             raise ValueError(
-                'FeatureDistillationHead: the target has random weights; start the '
-                'run with --backbone-checkpoint FILE, or write init_cfg=dict(type='
-                "'PretrainedBackbone', checkpoint=...) into the target (a backbone "
-                'that loads its weights by itself says so by is_init=True)'
+                'FeatureDistillationHead: the target has random weights; '
+                f'{self._lacks_weights}'
             )
         found = checksum(self.target)
         known = int(self.target_checksum)

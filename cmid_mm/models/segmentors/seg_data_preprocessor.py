@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import MODELS
 from mmseg.models import SegDataPreProcessor
 
-from ...ranges import Deviations, Numbers
+from ...ranges import Deviations, Means
 
 
 # The second name is spelled as mmseg spells its own.
@@ -29,7 +29,7 @@ class MultiBandSegPreprocessor(SegDataPreProcessor):
     #: Images stacked on the channels of an input, which are normalised alike.
     num_dates = 1
 
-    def __init__(self, mean: Numbers, std: Deviations, **kwargs: Any) -> None:
+    def __init__(self, mean: Means, std: Deviations, **kwargs: Any) -> None:
         if len(mean) != len(std):
             raise ValueError(
                 f'{type(self).__name__}: {len(mean)} values of mean, but {len(std)} '
@@ -62,7 +62,7 @@ class BitemporalPreprocessor(MultiBandSegPreprocessor):
 
     def __init__(
         self,
-        mean: Numbers = (0.0,),
+        mean: Means = (0.0,),
         std: Deviations = (255.0,),
         **kwargs: Any,
     ) -> None:

@@ -1,8 +1,9 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Contrastive Mask Image Distillation (Muhtar et al., TGRS 2023)."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -159,7 +160,7 @@ class CMID(BaseModel):
                 self._check_width(name, maps[0][0].shape[1])
                 crop_maps = small(head.stage) if small else ()
                 pair = PairedViews(images, masks, boxes, *maps, epoch, crop_maps)
-                losses.update(head.weighted_loss(pair))
+                losses |= self._named(name, head.weighted_loss(pair), losses)
         return losses
 
     def _encode(
@@ -178,6 +179,23 @@ class CMID(BaseModel):
         outputs = encoder(*(torch.cat(tuple(view)) for view in views))
         count = len(views[0])
         return lambda stage: list(feature_map(outputs, stage).chunk(count))
+
+    def _named(
+        self, name: str, entries: dict[str, Tensor], known: Collection[str]
+    ) -> dict[str, Tensor]:
+        """What a head logs; with its name where an earlier one computes the same."""
+        head = self.heads[name]
+        earlier = itertools.takewhile(lambda other: other is not head, self._branches())
+        if any(type(other).loss is type(head).loss for other in earlier):
+            entries = {f'{name}_{key}': value for key, value in entries.items()}
+        for key in entries:
+            if key in known:
+                raise ValueError(
+                    f'model.heads.{name} ({type(head).__name__}) gives {key!r}, which '
+                    'an earlier head gives, too; give what its loss() returns another '
+                    'name'
+                )
+        return entries
 
     def _measured(self, head: dict, encoder: dict) -> dict[str, Any]:
         """What a head takes of the backbone and the images, and is not given."""
@@ -200,8 +218,8 @@ class CMID(BaseModel):
         if given != width:
             raise ValueError(
                 f'model.heads.{name}.in_channels={given}, but the feature map that it '
-                f'reads has {width} channels; leave in_channels out, so that it is '
-                'measured'
+                f'reads has {width} channels; leave in_channels out, or set it to '
+                'None, so that it is measured'
             )
 
     def _branches(self) -> Iterable[BranchHead]:

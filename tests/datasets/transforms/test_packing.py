@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import Compose
 
 from cmid_mm.datasets.transforms import PackViewPair
 
@@ -44,3 +45,28 @@ def test_small_crops_are_packed_like_views():
     assert packed['crops'].shape == (2, 3, 4, 4)
     np.testing.assert_array_equal(packed['crops'][1], crops[1].transpose(2, 0, 1))
     assert 'crops' not in PackViewPair()(dict(**views, **rest, crops=[], sample_idx=0))
+
+
+@pytest.mark.parametrize(
+    ('lacking', 'message'),
+    [
+        ('LoadImagery', "ViewPair needs 'img': put LoadImagery"),
+        ('ViewPair', "PhotometricNoise needs 'org': put ViewPair before it"),
+        ('MaskPair', "PackViewPair needs 'masks': put MaskPair before it"),
+    ],
+)
+def test_a_pipeline_that_lacks_a_step_says_which(lacking, message):
+    steps = [
+        dict(type='LoadImagery', size=32),
+        dict(type='ViewPair', size=32),
+        dict(type='PhotometricNoise'),
+        dict(type='MaskPair', size=32, patch_size=16),
+        dict(type='PackViewPair'),
+    ]
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    sample = dict(img=pixels, sample_idx=0)
+    Compose(steps)(dict(sample))
+    if lacking == 'LoadImagery':
+        sample = dict(sample_idx=0)
+    with pytest.raises(KeyError, match=message):
+        Compose([step for step in steps if step['type'] != lacking])(sample)

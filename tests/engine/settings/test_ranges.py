@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
-from cmid_mm.configs import load_config
+from cmid_mm.configs import build_model, load_config
 from cmid_mm.engine.settings import check_settings
 from cmid_mm.overrides import merge_options
 
@@ -43,6 +43,12 @@ def scenes():
         ('default_hooks.logger.interval', 0, 'a whole number of at least 1, or'),
         ('default_hooks.visualization.interval', 0, 'a whole number of at least 1'),
         ('val_evaluator.iou_metrics', ['mIoU', 'mIou'], 'mIoU, mDice or mFscore'),
+        (
+            'model.encoder.backbone.out_indices',
+            (2, 1),
+            'numbers of stages, the lowest first, each once',
+        ),
+        ('model.encoder.backbone.out_indices', (1, 1), 'numbers of stages, the lowest'),
         ('train_dataloader.dataset.indices', 0, 'how many images to take'),
         ('train_dataloader.dataset.indices', [], 'how many images to take'),
     ],
@@ -168,3 +174,32 @@ def test_a_single_scheduler_and_wrapped_data_sets(scenes):
         check_settings(cfg)
     merge_options(cfg, {'train_dataloader.dataset.dataset.indices': [3, 1]})
     check_settings(cfg)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('mean', [0.485, 0.456, 0.406]), ('std', (0.229, 0.224, 0.225))],
+)
+def test_statistics_of_the_0_1_scale_are_refused(name, value):
+    """Of stock preprocessors too, which take them unseen."""
+    statistics = dict(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4])
+    cfg = Config(dict(data_preprocessor=dict(type='SelfSupDataPreprocessor')))
+    for values in (statistics, dict(mean=[0.0], std=[255.0])):
+        cfg.data_preprocessor.update(values)
+        check_settings(cfg)
+    cfg.data_preprocessor[name] = value
+    message = f'data_preprocessor.{name}=.*of pixels in 0-255'
+    with pytest.raises(ValueError, match=message):
+        check_settings(cfg)
+
+
+def test_what_is_measured_may_be_set_to_none(scenes):
+    """What a config inherits cannot be left out otherwise."""
+    cfg = scenes.copy()
+    cfg.model.heads.reconstruction.in_channels = None
+    check_settings(cfg)
+    head = build_model(cfg).heads['reconstruction']
+    assert head.decoder[0].in_channels == 512
+    cfg.model.heads.contrastive.hidden_channels = None
+    with pytest.raises(ValueError, match='contrastive.*hidden_channels=None'):
+        check_settings(cfg)

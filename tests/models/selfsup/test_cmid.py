@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cmid_mm.models import ReconstructionHead
+from cmid_mm.models import ReconstructionHead, SpreadHead
 from tests.toy import SMALL_VIT, toy_batch, toy_config, toy_model
 
 CONFIGS = Path(__file__).parents[3] / 'configs' / 'cmid'
@@ -430,3 +430,28 @@ def test_small_crops_go_to_the_student_alone_in_one_batch():
     small = model.data_preprocessor.normalize(crops.transpose(0, 1).flatten(0, 1))
     assert torch.equal(seen['student'][-1], small)
     assert 'loss_crops' not in losses_of(model, batch)
+
+
+def test_heads_of_one_type_both_count():
+    def losses(**weights):
+        heads = {
+            name: dict(type='SpreadHead', loss_weight=weight)
+            for name, weight in weights.items()
+        }
+        found = losses_of(toy_model(heads=heads), toy_batch())
+        return {name: value for name, value in found.items() if 'loss' in name}
+
+    single = losses(fine=1.0)['loss_spread']
+    both = losses(fine=1.0, coarse=0.5)
+    assert both == {'loss_spread': single, 'coarse_loss_spread': 0.5 * single}
+
+
+def test_a_head_that_gives_the_names_of_another_is_refused():
+    class Copycat(SpreadHead):
+        def loss(self, pair):
+            return super().loss(pair)
+
+    model = toy_model(heads=dict(spread=dict(type='SpreadHead')))
+    model.heads['other'] = Copycat()
+    with pytest.raises(ValueError, match="heads.other .*gives 'loss_spread', which an"):
+        losses_of(model, toy_batch())
