@@ -58,6 +58,7 @@ def explain(error: Exception) -> str:
             place = name
         elif name and place == place_of(config, step.cfg):
             place = f'{place} ({name})'
+            text = text.removeprefix(f'{name}: ')
     elif not place and not (isinstance(error, _TOLD) and ' ' in text):
         place = _place_in_code(error)
     return f'{place}: {text or type(error).__name__}' if place else text

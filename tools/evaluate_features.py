@@ -7,6 +7,7 @@ scenes with masks, label rasters or vector layers.
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,18 @@ def add_dense_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+#: Options that only one of both measures reads; labels are asked for by --dense.
+OF_IMAGES = (
+    *('train_list', 'test_list', 'size', 'k', 'temperature', 'batch_size'),
+    *('num_workers', 'per_class'),
+)
+OF_PIXELS = (
+    *('stages', 'normalization', 'head', 'max_cells', 'reduction', 'window', 'gsd'),
+    *('train_area', 'test_area', 'test_labels', 'data_root', 'labels', 'field'),
+    *('layer', 'classes', 'background', 'label_map', 'ignore'),
+)
+
+
 def load_model(args: argparse.Namespace, reading: dict[str, Any]) -> Any:
     """Build the encoder and load its weights."""
     from cmid_mm.evaluation.frozen_encoder import load_frozen_encoder
@@ -283,24 +296,32 @@ def evaluate_pixels(args: argparse.Namespace, reading: dict[str, Any]) -> dict:
     )
 
 
+def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Those of some options that differ from their defaults."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return [name for name in names if getattr(args, name) != parser.get_default(name)]
+
+
 def check(args: argparse.Namespace) -> None:
     """Refuse options that do not go together.
 
     Raises:
         ValueError: If there are such.
     """
-    if args.dense:
-        if not args.labels:
-            raise ValueError('--dense needs the labels of the images: --labels L')
-        if args.train_list or args.test_list:
-            raise ValueError(
-                'with --dense lists are given as --train LIST.txt and --test LIST.txt'
-            )
-        if args.test is None and args.test_area is None:
-            raise ValueError('give --test IMAGES or --test-area FILE')
-    elif args.labels:
-        raise ValueError('--labels are of pixels: add --dense')
-    elif args.test is None and args.test_list is None:
+    foreign, about = (
+        (OF_IMAGES, 'whole images: leave it out with --dense')
+        if args.dense
+        else (OF_PIXELS, 'pixels: add --dense, or leave it out')
+    )
+    for name in given(args, foreign):
+        hint = '; a list is given as --train or --test LIST.txt' * ('list' in name)
+        raise ValueError(f'--{name.replace("_", "-")} is about {about}{hint}')
+    if args.dense and not args.labels:
+        raise ValueError('--dense needs the labels of the images: --labels L')
+    if args.dense and args.test is None and args.test_area is None:
+        raise ValueError('give --test IMAGES or --test-area FILE')
+    if not args.dense and args.test is None and args.test_list is None:
         raise ValueError('give --test DIR or --test-list FILE')
     if args.size < 1:
         raise ValueError(f'--size must be at least 1, got {args.size}')
@@ -365,6 +386,10 @@ def print_pixels(args: argparse.Namespace, results: dict) -> None:
     )
     for name, value in results['IoU'].items():
         print(f'  {name:<20}{value:6.2f} %')
+    for what in ('training_cells', 'test_pixels'):
+        names = results[f'without_{what}']
+        if names:
+            print(f'without {what.replace("_", " ")}: {", ".join(names)}')
 
 
 COMMAND = Command(__doc__, add_arguments, main, EPILOG, reads_images=True)

@@ -2,23 +2,27 @@
 """What a comparison refers to: found to be there before anything runs."""
 
 import copy
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from torch import nn
 
 from ..configs import build_model
 from ..datasets.windowed.scenes import find_scenes, join
 from ..engine.settings import faults_of_settings
+from ..engine.settings.places import preprocessor_of
 from ..explaining import explain
 from ..images.names import is_local
 from ..overrides import resolve_path
 from .form import ByBackbone, refuse
 from .form import unknown as hint
+from .probing import check_data, check_stages
 from .scores import score_names
 from .settings import Training, data_of, load, max_epochs, schedules, trainings
-from .spec import FeatureTask, Spec, TrainedTask, for_backbone
+from .spec import DenseTask, FeatureTask, Spec, TrainedTask, for_backbone
 
 
 def check_spec(spec: Spec, source: str | Path, inputs: Spec | None = None) -> None:
@@ -151,7 +155,20 @@ def _faults_of_training(training: Training) -> Iterator[str]:
         for fault in faults:
             yield f'{training.epochs_key}: {training.config}: {fault}'
     for fault in () if faults else faults_of_settings(cfg):
-        yield f'{training.config_key}: {training.config}: {fault}'
+        yield f'{_key_of(fault, training)}: {training.config}: {fault}'
+
+
+def _key_of(fault: str, training: Training) -> str:
+    """The option that a fault is about; else the config."""
+    for where, options in training.options.items():
+        for path in options:
+            name = path.rpartition('.')[2]
+            if fault.startswith((f'{path}=', f'{path}:')) or (
+                fault.startswith(f'{path.removesuffix(f".{name}")} (')
+                and re.search(rf'\b{name}\b', fault)
+            ):
+                return f'{where}.{path}'
+    return training.config_key
 
 
 def _merge_fault(cfg: Config, path: str, value: Any) -> str | None:
@@ -211,10 +228,21 @@ def _faults_of_models(part: Spec) -> Iterator[str]:
         if settings in built:
             continue
         try:
-            build_model(cfg)
+            model = build_model(cfg)
         except Exception as error:  # a model is a program
             yield f'{where}: {" ".join(explain(error).split())}'
+        else:
+            yield from _faults_of_stages(part, model, where)
         built.append(settings)
+
+
+def _faults_of_stages(part: Spec, model: nn.Module, where: str) -> Iterator[str]:
+    for key, task in part.tasks.items():
+        if isinstance(task, DenseTask):
+            try:
+                check_stages(task, model)
+            except ValueError as error:
+                yield f'tasks.{key}.options.stages: {error} ({where})'
 
 
 def _faults_of_scores(spec: Spec) -> Iterator[str]:
@@ -274,8 +302,24 @@ def _faults_of_inputs(part: Spec) -> Iterator[str]:
             continue
         find = _missing_images if isinstance(task, FeatureTask) else _missing_scenes
         options = task.options.model_dump(exclude_unset=True)
-        for option, fault in find(root, options):
+        missing = [*find(root, options)]
+        for option, fault in missing:
             yield f'tasks.{key}.options.{option}: {fault}'
+        try:
+            if not missing:
+                check_data(task, str(root), _bands(part))
+        except (OSError, ValueError, ImportError) as error:
+            yield f'tasks.{key}.options: {explain(error)}'
+
+
+def _bands(part: Spec) -> int:
+    """Number of bands of the images that the backbones take."""
+    for file in part.backbones.values():
+        found = _loaded('', file)
+        mean = None if isinstance(found, str) else preprocessor_of(found)[1].get('mean')
+        if mean:
+            return len(mean)
+    return 3
 
 
 def _missing_images(root: Path, options: dict[str, Any]) -> Iterator[tuple[str, str]]:

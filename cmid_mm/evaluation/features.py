@@ -20,6 +20,7 @@ from ..datasets.scenes import SceneDataset
 from ..datasets.transforms.loading import LoadImagery
 from ..isolation import modes_unchanged, rng_unchanged
 from ..worker_faults import TIMEOUT
+from .apart import check_apart
 
 LINEAR_PROBE_C = 0.01
 """Inverse L2 strength of the linear probe, as in scikit-learn.
@@ -84,6 +85,20 @@ class LabelledFolder(SceneDataset):
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the labels."""
         return list(self.CLASSES)
+
+    @property
+    def image_paths(self) -> list[str]:
+        """Files of the images, in their order."""
+        return [self.get_data_info(i)['img_path'] for i in range(len(self))]
+
+
+def check_test(train: LabelledFolder, test: LabelledFolder) -> None:
+    """Refuse a test of images that are learnt from.
+
+    Raises:
+        ValueError: If an image is among both.
+    """
+    check_apart(train.image_paths, test.image_paths)
 
 
 def _image_and_label(sample: dict[str, Any]) -> tuple[Tensor, int]:

@@ -18,6 +18,7 @@ from ..overrides import merge_options
 from .features import (
     LabelledFolder,
     accuracy_per_class,
+    check_test,
     extract_features,
     knn_accuracy,
     linear_probe_predict,
@@ -109,7 +110,11 @@ def evaluate_frozen_encoder(
         dict: ``knn_top1`` and ``linear_top1`` in percent, ``linear_per_class``, by
         name of the classes with test images, ``feature_dim``, ``train_images`` and
         ``test_images``.
+
+    Raises:
+        ValueError: If an image is among both.
     """
+    check_test(train_set, test_set)
     train = extract_features(model, train_set, batch_size, num_workers)
     test_features, test_labels = extract_features(
         model, test_set, batch_size, num_workers

@@ -1,6 +1,7 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Classes by the values of a field of a vector layer."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class FieldClasses:
                 names.insert(0, background)
             classes = names
         self.classes = tuple(classes)
-        check_number(path, self.classes)
+        check_names(path, self.classes)
         self.background = IGNORED
         if background is not None:
             self.background = class_index(path, 'background', background, self.classes)
@@ -137,12 +138,18 @@ def class_index(
     )
 
 
-def check_number(path: str, classes: Sequence[str]) -> None:
-    """Refuse more classes than a mask has values, 255 being the ignored one.
+def check_names(path: str, classes: Sequence[str]) -> None:
+    """Refuse names that occur twice, and more than a mask has values but 255.
 
     Raises:
-        LabelError: If there are more than 255.
+        LabelError: If one does, or there are more than 255.
     """
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise LabelError(
+            f'{path}: classes has {", ".join(map(repr, twice))} more than once; give '
+            'each class a name of its own (label_map joins values to one class)'
+        )
     if len(classes) > IGNORED:
         raise LabelError(
             f'{path}: has {len(classes)} classes ({", ".join(classes[:3])}, ...), more '

@@ -30,6 +30,12 @@ def layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
     if is_missing(path):
         raise FileNotFoundError(f'{path}: no such vector layer')
     check_regular(path)
+    # A folder may be a layer: of Shapefiles, or a file geodatabase.
+    per_scene = (
+        f'; a file for each scene is named by {{stem}}: {name}/{{stem}}.png'
+        if Path(name).is_dir()
+        else ''
+    )
     try:
         layers = [layer_name for layer_name, kind in pyogrio.list_layers(name) if kind]
         if layer is None and len(layers) > 1:
@@ -49,7 +55,7 @@ def layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
         )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LabelError(
-            f'{path}: cannot be read as a vector layer ({error})'
+            f'{path}: cannot be read as a vector layer{per_scene} ({error})'
         ) from None
     if info['crs'] is None:
         raise LabelError(

@@ -12,7 +12,7 @@ from ..images import ImageFile, Pixels, Place, PlaceMismatchError, Window
 from ..images.place import check_same_place
 from .attribute_tables import Colour, ValueTable, read_value_table
 from .errors import LabelError
-from .field_classes import check_number, class_index
+from .field_classes import check_names, class_index
 from .masks import IGNORED, single_band, to_classes
 from .recent import Recent, ground_bounds
 
@@ -55,7 +55,7 @@ class RasterLabels:
                     '(--classes)'
                 )
         self.classes = tuple(classes)
-        check_number(path, self.classes)
+        check_names(path, self.classes)
         self._declared = {
             value: class_index(path, str(value), name, self.classes, value)
             for value, name in meant.items()

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from PIL import Image
 
 from cmid_mm.comparison import check_spec, plan, read_spec
 
@@ -87,6 +88,12 @@ CONFIG = """
 """
 
 
+def write_image(path, value=0, mode='RGB'):
+    """A small image of one colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (32, 32), (value,) * len(mode)).save(path)
+
+
 class Comparison:
     """A small comparison in a folder of its own, with stand-ins for the tools."""
 
@@ -101,7 +108,9 @@ class Comparison:
         self.config = folder / 'cmid_r18.py'
         self.config.write_text(textwrap.dedent(CONFIG))
         self.images = folder / 'images'
-        self.images.mkdir()
+        for part, brightness in dict(train=0, test=9).items():
+            for name in 'ab':
+                write_image(self.images / part / name / '0.png', brightness)
         self.content = dict(
             output=str(folder / 'out'),
             data=dict(mine=str(self.images)),
@@ -121,7 +130,7 @@ class Comparison:
             tasks=dict(
                 features=dict(
                     data='mine',
-                    options=dict(test='', size=64),
+                    options=dict(train='train', test='test', size=64),
                     metrics=dict(knn_top1='20-NN'),
                 ),
                 change=dict(

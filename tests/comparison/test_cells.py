@@ -4,10 +4,11 @@ import runpy
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from cmid_mm.comparison import SpecError
 from cmid_mm.comparison.settings import load
+
+from .conftest import write_image
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,13 +71,17 @@ def test_one_schedule_alone_and_schedules_in_iterations(comparison):
 
 def test_options_of_the_features_are_flags(comparison):
     comparison.content['tasks']['features']['options'] = dict(
-        test='val', bands=[4, 3, 2], value_range=[0, 3000.5], per_class=True, k=5
+        train='train',
+        test='test',
+        bands=[3, 2, 1],
+        value_range=[0, 3000.5],
+        per_class=True,
+        k=5,
     )
-    (comparison.images / 'val').mkdir()
     (command,) = comparison.plan()[0].steps[0].commands
     expected = (
-        f'--train {comparison.images} --test {comparison.images / "val"} '
-        '--bands 4 3 2 --value-range 0 3000.5 --k 5 --per-class --seed 0 --json '
+        f'--train {comparison.images / "train"} --test {comparison.images / "test"} '
+        '--bands 3 2 1 --value-range 0 3000.5 --k 5 --per-class --seed 0 --json '
     )
     assert ' '.join(command[4:]).startswith(expected)
 
@@ -87,7 +92,8 @@ def test_hash_follows_settings_and_not_folders(comparison, tmp_path):
 
     before = hashes()
     comparison.content['output'] = str(tmp_path / 'other')
-    comparison.content['data']['mine'] = str(tmp_path)
+    moved = comparison.images.rename(tmp_path / 'moved')
+    comparison.content['data']['mine'] = str(moved)
     assert hashes() == before
     comparison.content['tasks']['change']['options'] = {'model.x': 1}
     changed = hashes()
@@ -155,7 +161,7 @@ def test_a_dense_task_names_images_and_labels_within_the_data(comparison):
             test='3.png',
             labels='{stem}_mask.tif',
             classes=['dark', 'bright'],
-            label_map={10: 'dark', 255: 1},
+            label_map={0: 'dark', 255: 1},
             stages=[1, 2],
             head='conv',
             reduction=2,
@@ -164,13 +170,14 @@ def test_a_dense_task_names_images_and_labels_within_the_data(comparison):
     )
     comparison.content['tasks'] = dict(pixels=task)
     for name in '123':
-        Image.new('RGB', (4, 4)).save(comparison.images / f'{name}.png')
+        write_image(comparison.images / f'{name}.png')
+        write_image(comparison.images / f'{name}_mask.tif', mode='L')
     (step,) = comparison.plan()[0].steps
     (command,) = step.commands
     assert Path(command[1]).name == 'evaluate_features.py'
     expected = (
         'random --train [12].png --test 3.png --labels {stem}_mask.tif --classes dark '
-        'bright --label-map 10=dark 255=1 --stages 1 2 --head conv --reduction 2 '
+        'bright --label-map 0=dark 255=1 --stages 1 2 --head conv --reduction 2 '
         f'--dense --data-root {comparison.images} --seed 0 --json {step.results}'
     )
     assert ' '.join(command[3:]) == expected
@@ -180,7 +187,7 @@ def test_a_dense_task_names_images_and_labels_within_the_data(comparison):
     tool = runpy.run_path(str(ROOT / 'tools' / 'evaluate_features.py'))
     tool['COMMAND'].add_arguments(parser)
     args = parser.parse_args(command[2:])
-    assert args.label_map == {'10': 'dark', '255': 1}
+    assert args.label_map == {'0': 'dark', '255': 1}
     before = step.config_hash
     task['options']['stages'] = [2]
     assert comparison.plan()[0].steps[0].config_hash != before

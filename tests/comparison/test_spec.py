@@ -5,6 +5,9 @@ import pytest
 import yaml
 
 from cmid_mm.comparison import SpecError, check_spec, plan, read_spec
+from tests.toy import toy_config
+
+from .conftest import write_image
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'compare'
 
@@ -200,7 +203,7 @@ def test_a_fault_is_named_by_the_key_of_the_spec(comparison, path, value, messag
     assert all(fault.startswith((key, 'methods.cmid')) for fault in found)
 
 
-DENSE = dict(train='*.png', test='b.png', labels='m/{stem}.png', classes=['x', 'y'])
+DENSE = dict(train='a.png', test='b.png', labels='m/{stem}.png', classes=['x', 'y'])
 
 
 @pytest.mark.parametrize(
@@ -215,6 +218,13 @@ DENSE = dict(train='*.png', test='b.png', labels='m/{stem}.png', classes=['x', '
         ('options/classes', ['x'], 'options.classes: List should have at least 2'),
         ('options/test', None, 'options: needs test, images, or test_area, polygons'),
         ('options/test', 'c*.png', 'options.test: '),
+        ('options/test', '*.png', 'options: 1 of the 2 test images are learnt from'),
+        (
+            'options/label_map',
+            {0: 'z'},
+            "0 stands for 'z', which is none of",
+        ),
+        ('options/bands', [1, 2, 4], 'bands=[1, 2, 4] was asked for'),
         ('options/labels', 'a.gpkg', 'a.gpkg does not exist'),
         ('options/test_area', 'b.gpkg', 'b.gpkg does not exist'),
     ],
@@ -222,7 +232,8 @@ DENSE = dict(train='*.png', test='b.png', labels='m/{stem}.png', classes=['x', '
 )
 def test_a_fault_of_a_dense_task(comparison, path, value, message):
     for name in 'ab':
-        (comparison.images / f'{name}.png').touch()
+        write_image(comparison.images / f'{name}.png')
+        write_image(comparison.images / 'm' / f'{name}.png', mode='L')
     task = dict(data='mine', options=dict(DENSE), metrics=dict(dense_mIoU=''))
     comparison.content['tasks'] = dict(pixels=task)
     comparison.plan()
@@ -230,6 +241,28 @@ def test_a_fault_of_a_dense_task(comparison, path, value, message):
     (fault,) = faults_of(comparison)
     assert fault.startswith('tasks.pixels.')
     assert message in fault
+
+
+def test_stages_that_a_backbone_lacks_are_told_before_it_is_trained(comparison):
+    for name in 'ab':
+        write_image(comparison.images / f'{name}.png')
+        write_image(comparison.images / 'm' / f'{name}.png', mode='L')
+    comparison.config.write_text(f'model = {toy_config()!r}')
+    task = dict(data='mine', options=dict(DENSE), metrics=dict(dense_mIoU=''))
+    comparison.content |= dict(
+        tasks=dict(pixels=task), methods=dict(random={}), reference='random'
+    )
+    task['options']['stages'] = [1, 3]
+    comparison.plan()
+    task['options']['stages'] = [1, 8]
+    (fault,) = faults_of(comparison)
+    assert fault.startswith('tasks.pixels.options.stages: ResNet gives outputs')
+
+
+def test_a_setting_is_told_by_the_option_that_sets_it(comparison):
+    comparison.content['methods']['cmid']['options'] = {'train_cfg.val_interval': 0}
+    (fault,) = faults_of(comparison)
+    assert fault.startswith('methods.cmid.options.train_cfg.val_interval: ')
 
 
 FAULTS = {

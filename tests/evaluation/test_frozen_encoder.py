@@ -215,8 +215,9 @@ def test_tool_ends_with_one_line(run_tool, config, scenes, workers):
     (scenes / 'water/1.png').write_bytes(b'not an image')
     with pytest.raises(SystemExit) as end:
         run_tool(
-            *(config, 'random', '--train', scenes, '--test-list', 'test.txt'),
-            *('--size', 32, '--num-workers', workers, '--device', 'cpu'),
+            *(config, 'random', '--train', scenes, '--train-list', 'train.txt'),
+            *('--test-list', 'test.txt', '--num-workers', workers, '--device', 'cpu'),
+            *('--size', 32),
         )
     message = end.value.code
     assert message.startswith('error: ')
@@ -243,3 +244,32 @@ def test_options_of_the_run(config, tmp_path):
     assert torch.equal(loaded.head.weight, model.head.weight)
     with pytest.raises(KeyError, match="did you mean 'model'"):
         load_frozen_encoder(config, file, options={'modle.classes': 3})
+
+
+def test_a_test_on_what_was_learnt_is_refused(run_tool, config, scenes):
+    """As when the list of training images is forgotten."""
+    with pytest.raises(SystemExit, match='error: 4 of the 4 test images are learnt'):
+        run_tool(
+            *(config, 'random', '--train', scenes, '--test-list', 'test.txt'),
+            *('--size', 32, '--num-workers', 0, '--device', 'cpu'),
+        )
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--stages', 1, 2], '--stages is about pixels: add --dense'),
+        (['--normalization', 'target'], '--normalization is about pixels: add'),
+        (['--labels', 'l.png'], '--labels is about pixels: add --dense'),
+        (['--classes', 'a', 'b'], '--classes is about pixels: add --dense'),
+        (['--dense', '--labels', 'l', '--size', 96], '--size is about whole images'),
+        (
+            ['--dense', '--labels', 'l', '--train-list', 'a.txt'],
+            '--train-list is about whole images: .* --train or --test LIST.txt',
+        ),
+        (['--dense'], '--dense needs the labels'),
+    ],
+)
+def test_options_of_the_other_measure_are_refused(run_tool, config, options, message):
+    with pytest.raises(SystemExit, match=f'error: {message}'):
+        run_tool(config, 'random', '--train', 'x', '--test', 'y', *options)

@@ -617,3 +617,17 @@ def test_layers_of_many_images(tmp_path):
         for i, image in enumerate(images):
             assert (layer.window(image, (0, 0, 9, 9)) == labels[:9, i : i + 9]).all()
     assert len(layer._source._on._items) == 16
+
+
+def test_a_class_named_twice_is_refused(tmp_path):
+    Image.new('L', (8, 8)).save(tmp_path / 'a.png')
+    with pytest.raises(LabelError, match=r"a\.png: classes has 'rye' more than once"):
+        LabelLayer(tmp_path / 'a.png', classes=['rye', 'hay', 'rye'])
+
+
+def test_a_folder_of_masks_is_no_layer(tmp_path):
+    pytest.importorskip('pyogrio')
+    (tmp_path / 'masks').mkdir()
+    Image.new('L', (8, 8)).save(tmp_path / 'masks' / 'a.png')
+    with pytest.raises(LabelError, match=r'named by {stem}: .*masks/{stem}\.png'):
+        LabelLayer(tmp_path / 'masks', classes=['rye', 'hay'])

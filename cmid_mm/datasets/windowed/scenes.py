@@ -4,6 +4,7 @@
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,12 @@ class LayersOfScenes:
         if not self._options.get('path'):
             raise LabelError(f"labels={labels} names no file: labels=dict(path='...')")
         self.path = join(data_root, str(self._options.pop('path')))
+        unknown = re.search(r'{(?!stem})\w*}', self.path)
+        if unknown and not os.path.exists(self.path):
+            raise LabelError(
+                f'labels={self.path}: {unknown[0]} stands for nothing; {{stem}} is the '
+                'name of each scene without its ending'
+            )
         known = list(inspect.signature(kind).parameters)
         for name in set(self._options) - set(known):
             close = difflib.get_close_matches(name, known, 1)

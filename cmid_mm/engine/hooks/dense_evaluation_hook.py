@@ -71,7 +71,7 @@ class DenseEvaluationHook(EvaluationHook):
         **loading: Any,
     ) -> None:
         super().__init__(interval, by_epoch, evaluate_before_training, at_end)
-        check_options(normalization, head, max_cells, reduction)
+        check_options(stages, normalization, head, max_cells, reduction)
         # Built here, so that a wrong path stops the run before it begins.
         self.train_windows, self.test_windows = (
             LabelledWindows(

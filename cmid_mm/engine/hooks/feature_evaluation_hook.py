@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 from ...evaluation.features import (
     LabelledFolder,
     check_features,
+    check_test,
     extract_features,
     knn_accuracy,
     linear_probe_accuracy,
@@ -87,6 +88,7 @@ class FeatureEvaluationHook(EvaluationHook):
         self.test_set = LabelledFolder(
             **test, class_names=self.train_set.class_names, size=size, **loading
         )
+        check_test(self.train_set, self.test_set)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.knn = knn

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...isolation import modes_unchanged, rng_unchanged
 from ...labels.errors import LabelError
 from ...labels.masks import IGNORED
+from ..apart import check_apart
 from ..features import check_features
 from .encoder import (
     NORMALIZATIONS,
@@ -31,10 +32,11 @@ _DRAWS = 1000
 
 
 def check_pair(train: LabelledWindows, test: LabelledWindows) -> None:
-    """Refuse test windows of other classes than those that are learnt.
+    """Refuse test windows of other classes than those that are learnt, or of the same.
 
     Raises:
-        LabelError: If the names or their order differ.
+        LabelError: If the names of classes or their order differ.
+        ValueError: If a scene is both learnt from and tested on, in the same area.
     """
     if train.classes != test.classes:
         raise LabelError(
@@ -42,16 +44,30 @@ def check_pair(train: LabelledWindows, test: LabelledWindows) -> None:
             f'those to learn from {", ".join(train.classes)}; name the same classes '
             'for both (classes)'
         )
+    if None in (train.aoi, test.aoi) or train.aoi == test.aoi:
+        check_apart(train.names, test.names)
 
 
 def check_options(
-    normalization: str, head: str, max_cells: int | None, reduction: int
+    stages: Sequence[int] | None,
+    normalization: str,
+    head: str,
+    max_cells: int | None,
+    reduction: int,
 ) -> None:
     """Refuse options of :func:`probe_pixels` that it does not have.
 
     Raises:
-        ValueError: If there is no such normalisation or head, or there are no cells.
+        ValueError: If there is no such normalisation or head, there are no cells, or a
+            stage is named twice or below 0.
     """
+    if stages is not None and (
+        not stages or len(set(stages)) < len(stages) or min(stages) < 0
+    ):
+        raise ValueError(
+            f'stages={list(stages)}: expected numbers of stages of the backbone, '
+            'counted from 0, each once'
+        )
     for name, value, known in (
         ('normalization', normalization, NORMALIZATIONS),
         ('head', head, tuple(HEADS)),
@@ -99,8 +115,9 @@ def probe_pixels(
         ``dense_mIoU`` in percent, over classes that occur in ``test``; ``interval``,
         95 %, by a bootstrap over its scenes, or its windows where there are fewer
         than eight scenes, as ``resampled`` says; ``IoU`` by the names of classes that
-        occur; ``dense_aAcc``; the options and ``feature_dim``, ``train_cells`` (known
-        ones), ``test_scenes`` and ``test_windows``.
+        occur, and the names of those ``without_test_pixels`` or
+        ``without_training_cells``; ``dense_aAcc``; the options and ``feature_dim``,
+        ``train_cells`` (known ones), ``test_scenes`` and ``test_windows``.
 
     Raises:
         ValueError: If an option is unknown, training cells are of one class, or a
@@ -108,17 +125,19 @@ def probe_pixels(
         LabelError: If the classes differ, or no window has labels.
     """
     check_pair(train, test)
-    check_options(normalization, head, max_cells, reduction)
+    check_options(stages, normalization, head, max_cells, reduction)
     with rng_unchanged(), modes_unchanged(model):
         model.eval()
         torch.manual_seed(seed)
         is_target = normalization == 'target'
         mean, std = band_statistics(train) if is_target else (None, None)
         encoder = DenseEncoder(model, stages, mean, std, reduction)
+        _check_cells(encoder, train.size)
         sample = _draw(encoder, train, HEADS[head], max_cells, seed)
         classify = HEADS[head].fit(sample.features, sample.labels, len(train.classes))
         matrices, owners = _test(encoder, classify, test)
     total = matrices.sum(0)
+    known = sample.labels[sample.labels != IGNORED].long()
     iou = intersection_over_union(total)
     resampled = 'scenes' if len(owners.unique()) >= _FEW_SCENES else 'windows'
     if resampled == 'scenes':
@@ -134,16 +153,34 @@ def probe_pixels(
             )
             if pixels > 0
         },
+        without_test_pixels=_without(train.classes, total.sum(1)),
+        without_training_cells=_without(
+            train.classes, known.bincount(minlength=len(train.classes))
+        ),
         dense_aAcc=(100 * total.diagonal().sum() / total.sum()).item(),
         stages=None if stages is None else list(stages),
         normalization=normalization,
         head=head,
         reduction=reduction,
         feature_dim=sample.features.shape[1],
-        train_cells=int((sample.labels != IGNORED).sum()),
+        train_cells=len(known),
         test_scenes=len(owners.unique()),
         test_windows=len(owners),
     )
+
+
+def _without(classes: Sequence[str], counts: Tensor) -> list[str]:
+    return [name for name, n in zip(classes, counts.tolist(), strict=True) if not n]
+
+
+def _check_cells(encoder: DenseEncoder, window: int) -> None:
+    """Refuse cells that are larger than windows, which would be padded to them."""
+    if encoder.reduction > 1 and encoder.cell > window:
+        most = max(1, window * encoder.reduction // encoder.cell)
+        raise ValueError(
+            f'reduction={encoder.reduction} makes cells of {encoder.cell} pixels, but '
+            f'window={window}; expected a reduction of at most {most} or larger windows'
+        )
 
 
 def _draw(

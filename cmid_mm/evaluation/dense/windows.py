@@ -35,6 +35,8 @@ class LabelledWindows:
     Attributes:
         names: Names of the scenes.
         classes: Names of the classes.
+        aoi: Name of the vector layer of the area; None for everywhere.
+        size: Side of the windows in pixels.
 
     Raises:
         FileNotFoundError: If a scene or the labels are missing.
@@ -56,6 +58,8 @@ class LabelledWindows:
             LabelLayer, images, labels, window, 0, aoi, data_root, self._reading
         )
         self.names: list[str] = self._scenes.names
+        self.aoi = None if self._scenes.area is None else str(self._scenes.area.path)
+        self.size = window
         self.classes: tuple[str, ...] = tuple(self._scenes.layers.classes)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor, Tensor]]:

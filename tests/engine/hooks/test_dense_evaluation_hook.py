@@ -110,6 +110,21 @@ def test_other_processes_wait(tiles, monkeypatch):
     [
         (dict(head='deep'), ValueError, 'head must be one of'),
         (dict(data_root='nowhere'), FileNotFoundError, 'nowhere'),
+        (dict(stages=(1, 1)), ValueError, r'stages=\[1, 1\]: expected'),
+        (
+            dict(
+                test=dict(
+                    images='1.png', labels=dict(path='{stem}_mask.tif', classes=CLASSES)
+                )
+            ),
+            ValueError,
+            '1 of the 1 test images are learnt from',
+        ),
+        (
+            dict(test=dict(images='2.png', labels='{name}_mask.tif')),
+            LabelError,
+            '{name} stands for nothing; {stem} is the name of each scene',
+        ),
         (
             dict(
                 test=dict(

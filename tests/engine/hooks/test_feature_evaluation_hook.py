@@ -172,3 +172,11 @@ def test_missing_images_stop_the_run_before_it_begins(tmp_path, scenes):
         FeatureEvaluationHook(
             train=dict(root=str(scenes)), test=dict(root=str(tmp_path / 'nowhere'))
         )
+
+
+def test_a_test_on_what_was_learnt_stops_the_run_before_it_begins(scenes):
+    with pytest.raises(ValueError, match='test images are learnt from, too'):
+        FeatureEvaluationHook(
+            train=dict(root=str(scenes)),
+            test=dict(root=str(scenes), list_file='test.txt'),
+        )

@@ -107,30 +107,59 @@ def test_interval_of_units_that_differ():
         (dict(normalization='own'), "normalization must be one of .*, got 'own'"),
         (dict(max_cells=0), 'max_cells must be at least 1'),
         (dict(reduction=0), 'reduction must be at least 1'),
+        (dict(reduction=3), 'reduction=3 makes cells of 96 .* at most 2 or larger'),
         (dict(stages=(5,)), r'of the stages \(5,\)'),
+        (dict(stages=(3, 3)), r'stages=\[3, 3\]: expected numbers'),
+        (dict(stages=(-1,)), r'stages=\[-1\]: expected numbers'),
+        (dict(stages=()), r'stages=\[\]: expected numbers'),
     ],
 )
 def test_options_are_checked(tmp_path, options, message):
-    windows = windows_of(write_tiles(tmp_path, 1))
+    write_tiles(tmp_path, 2)
+    train, test = (windows_of(tmp_path, f'img/{i}.jpg') for i in range(2))
     with pytest.raises(ValueError, match=message):
-        probe_pixels(toy_network(), windows, windows, **options)
+        probe_pixels(toy_network(), train, test, **options)
 
 
 def test_a_diverged_network_is_told(tmp_path):
-    windows = windows_of(write_tiles(tmp_path, 1))
+    write_tiles(tmp_path, 2)
+    train, test = (windows_of(tmp_path, f'img/{i}.jpg') for i in range(2))
     model = toy_network()
     torch.nn.init.constant_(model.student.backbone.conv1.weight, torch.nan)
     with pytest.raises(ValueError, match='training has diverged'):
-        probe_pixels(model, windows, windows)
+        probe_pixels(model, train, test)
 
 
 def test_other_classes_and_one_class_alone_are_refused(tmp_path):
-    windows = windows_of(write_tiles(tmp_path, 1))
+    write_tiles(tmp_path, 2)
+    windows = windows_of(tmp_path, 'img/0.jpg')
     labels = dict(path='ann/{stem}.png', classes=['bright', 'dark'], ignore=[255])
     other = LabelledWindows('img', labels, data_root=str(tmp_path))
     with pytest.raises(LabelError, match='have the classes bright, dark, but'):
         probe_pixels(toy_network(), windows, other)
     labels = dict(path='ann/{stem}.png', classes=['dark', 'bright'], ignore=[1, 255])
-    other = LabelledWindows('img', labels, data_root=str(tmp_path))
+    other = LabelledWindows('img/0.jpg', labels, data_root=str(tmp_path))
     with pytest.raises(ValueError, match='at least two classes'):
-        probe_pixels(toy_network(), other, other)
+        probe_pixels(toy_network(), other, windows_of(tmp_path, 'img/1.jpg'))
+
+
+def test_a_test_on_what_was_learnt_is_refused(tmp_path):
+    write_tiles(tmp_path, 2)
+    (tmp_path / 'other').symlink_to(tmp_path / 'img')
+    both, same = windows_of(tmp_path), windows_of(tmp_path, 'other/1.jpg')
+    with pytest.raises(ValueError, match='1 of the 1 test images are learnt from'):
+        probe_pixels(toy_network(), both, same)
+
+
+def test_classes_that_do_not_occur_are_told(tmp_path):
+    write_tiles(tmp_path, 2)
+    names = ['dark', 'bright', 'snow']
+    labels = dict(path='ann/{stem}.png', classes=names, ignore=[255])
+    train, test = (
+        LabelledWindows(f'img/{i}.jpg', labels, 64, data_root=str(tmp_path))
+        for i in range(2)
+    )
+    result = probe_pixels(toy_network(), train, test)
+    assert result['without_training_cells'] == ['snow']
+    assert result['without_test_pixels'] == ['snow']
+    assert [*result['IoU']] == ['dark', 'bright']
