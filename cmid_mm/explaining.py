@@ -20,6 +20,14 @@ from .worker_faults import explain_worker_fault
 #: Errors whose text is made for users; that of others may need its place in the code.
 _TOLD = (ValueError, OSError, KeyError, ImportError)
 
+#: What to do about errors of torch that do not say it.
+_REMEDIES = {
+    'Expected more than 1 value per channel when training': (
+        ': a BatchNorm cannot take statistics of one position of one image; set '
+        'train_dataloader.batch_size higher, or larger views'
+    )
+}
+
 
 def explain(error: Exception) -> str:
     """The text of an error, with the place in the config that it is about.
@@ -110,11 +118,10 @@ def _text(error: Exception) -> str:
         return f'{NO_OPERATORS}: {error}'
     if isinstance(error, AssertionError) and not str(error):
         # What was asserted says what is wrong.
-        text = traceback.extract_tb(error.__traceback__)[-1].line or ''
-        return f'{type(error).__name__}: {text}'
+        return traceback.extract_tb(error.__traceback__)[-1].line or ''
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if 'Original Traceback' not in text:
-        return text
+        return text + _REMEDIES.get(text.partition(',')[0], '')
     lines = text.rpartition('Traceback (most recent call last):')[2].splitlines()
     message = itertools.dropwhile(lambda line: not line or line[0] == ' ', lines)
     return '\n'.join(message).partition(': ')[2]

@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS
@@ -76,7 +77,7 @@ def build_model(cfg):
         ({'encoder.backbone.depth': 19}, 'model.encoder.backbone (ResNet): '),
         (
             {'encoder.backbone.out_indices': (1, 7)},
-            'model.encoder.backbone (ResNet): AssertionError: assert max(out_indices)',
+            'model.encoder.backbone (ResNet): assert max(out_indices)',
         ),
         ({'encoder.backbone.stem_channels': 'x'}, 'model.encoder.backbone (ResNet): '),
         (
@@ -189,6 +190,13 @@ def test_an_error_of_no_setting_says_where_it_is():
     assert text.startswith(f'error: AssertionError in {__file__}, line ')
     assert ': two are not three (' in text
     assert message_of(lambda cfg: {}['img'], Config()).startswith('error: KeyError in ')
+
+
+def test_a_batch_norm_without_values_says_what_to_do():
+    def run(cfg):
+        nn.BatchNorm1d(2)(torch.zeros(1, 2))
+
+    assert 'set train_dataloader.batch_size higher' in message_of(run, Config())
 
 
 def test_an_optimiser_of_another_package():

@@ -2,6 +2,7 @@
 """Compare pre-training methods on the same data, tasks and seeds."""
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -87,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
         print_commands(cells)
         return
     # As Ctrl-C does: end what was started, then oneself.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, stop)
     with exclusive(spec.output) as lock:
         check_records(cells)
         missing = [cell for cell in cells if not is_done(cell)]
@@ -109,6 +110,13 @@ def main(args: argparse.Namespace) -> None:
             f'error: {len(failed)} of {len(cells)} cells failed; the same command '
             f'retries them:{errors}'
         )
+
+
+def stop(*_: object) -> None:
+    """End by SIGTERM."""
+    # Not print(), which may be what the signal interrupts.
+    os.write(2, b'Stopped by SIGTERM; the same command goes on from here.\n')
+    sys.exit(143)
 
 
 def print_commands(cells: 'list[Cell]') -> None:

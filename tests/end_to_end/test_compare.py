@@ -3,6 +3,7 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ def spec(tmp_path):
     scenes = tmp_path / 'scenes'
     for label in ('field', 'town'):
         write_images(scenes / label, count=8)
+    images = sorted(str(p.relative_to(scenes)) for p in scenes.rglob('*') if p.suffix)
+    for name, part in dict(train=images[::2], test=images[1::2]).items():
+        (scenes / f'{name}.txt').write_text('\n'.join(part))
     cfg = toy_run('somewhere', tmp_path / 'unused')
     cfg.pop('work_dir')
     cfg.custom_imports = dict(imports=['cmid_mm'])
@@ -79,7 +83,12 @@ def spec(tmp_path):
         tasks=dict(
             features=dict(
                 data='scenes',
-                options=dict(test='', size=64, num_workers=0),
+                options=dict(
+                    train_list='train.txt',
+                    test_list='test.txt',
+                    size=64,
+                    num_workers=0,
+                ),
                 metrics=dict(knn_top1='20-NN'),
             ),
             scenes=task,
@@ -105,6 +114,14 @@ def test_dry_run_and_faults(run, spec, tmp_path, capsys):
     assert 'is no folder' in run('compare.py', spec, '--dry-run', '--output', spec)
     assert "did you mean 'simclr'" in run('compare.py', spec, '--only', 'simclar')
     assert not (tmp_path / 'out').exists()
+
+
+def test_sigterm_says_how_to_go_on(capfd):
+    tool = runpy.run_path(str(CONFIGS.parent / 'tools' / 'compare.py'))
+    with pytest.raises(SystemExit) as end:
+        tool['stop']()
+    assert end.value.code == 143
+    assert 'the same command goes on from here' in capfd.readouterr().err
 
 
 @pytest.mark.slow
