@@ -3,6 +3,7 @@
 
 import functools
 import importlib
+import itertools
 import json
 from pathlib import Path
 
@@ -125,10 +126,11 @@ def test_fixed_predictor_rate_is_resumed(images, tmp_path):
 
 @pytest.fixture
 def scenes(tmp_path):
-    """Six images of each of two colours."""
+    """Six images of each of two colours, to learn from and to test on."""
     rng = np.random.default_rng(0)
-    for name, bgr in {'forest': (30, 160, 30), 'water': (160, 60, 30)}.items():
-        folder = tmp_path / 'scenes' / name
+    colours = {'forest': (30, 160, 30), 'water': (160, 60, 30)}
+    for part, (name, bgr) in itertools.product(('train', 'test'), colours.items()):
+        folder = tmp_path / 'scenes' / part / name
         folder.mkdir(parents=True)
         for index in range(6):
             pixels = np.array(bgr) + rng.integers(0, 60, (64, 64, 3))
@@ -141,12 +143,11 @@ def test_evaluation_tells_scenes_apart_and_changes_nothing(
     name, images, uninterrupted, scenes, tmp_path, run
 ):
     cfg = baseline_run(name, images, tmp_path / 'evaluated')
-    folder = dict(root=str(scenes))
     cfg.custom_hooks.append(
         dict(
             type='FeatureEvaluationHook',
-            train=folder,
-            test=folder,
+            train=dict(root=str(scenes / 'train')),
+            test=dict(root=str(scenes / 'test')),
             interval=1,
             size=64,
             num_workers=0,
@@ -158,7 +159,8 @@ def test_evaluation_tells_scenes_apart_and_changes_nothing(
     assert_same(last, uninterrupted(name))
 
     cfg.dump(tmp_path / 'config.py')
-    arguments = ['--train', scenes, '--test', scenes, '--size', 64, '--num-workers', 0]
+    arguments = ['--train', scenes / 'train', '--test', scenes / 'test']
+    arguments += ['--size', 64, '--num-workers', 0]
     out = tmp_path / 'out.json'
     for checkpoint, more in ((last, ()), (tmp_path / 'bb.pth', ('--backbone-only',))):
         if more:

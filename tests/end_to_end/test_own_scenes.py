@@ -191,6 +191,6 @@ def test_frozen_features_of_each_pixel(ground, run, tmp_path, capsys):
     for wrong, message in (
         (('--train', 'images'), '--dense needs the labels'),
         ((*where[2:4], *labels), 'give --test IMAGES or --test-area'),
-        ((*where, *labels, '--train-list', 'a.txt'), '--train LIST.txt'),
+        ((*where, *labels, '--train-list', 'a.txt'), '--test LIST.txt'),
     ):
         assert message in run(*probe, *wrong)

@@ -84,7 +84,12 @@ def test_from_images_to_a_backbone_file(run, config, images, tmp_path, capsys):
 
     result = tmp_path / 'features.json'
     evaluate = ('evaluate_features.py', config)
-    data = ('--train', images, '--test', images, '--size', 64, '--json', result)
+    lists = []
+    for option, numbers in {'--train-list': '012', '--test-list': '34'}.items():
+        lists += [option, tmp_path / f'{option}.txt']
+        names = [f'{label}/00{n}.png' for label in ('field', 'town') for n in numbers]
+        lists[-1].write_text('\n'.join(names))
+    data = ('--train', images, *lists, '--size', 64, '--json', result)
     assert run(*evaluate, checkpoint, *data) is None
     assert json.loads(result.read_text())
 

@@ -354,7 +354,7 @@ class PhotometricNoise(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Disturb ``results['view']``, the small crops, and ``org`` if asked for."""
-        require(self, results, org='ViewPair', view='ViewPair')
+        require(self, results, view='ViewPair')
         if self.both:
             results['org'] = self.disturb_view(results['org'])
         results['view'] = self.disturb_view(results['view'])

@@ -45,8 +45,8 @@ class BranchHead(BaseModule):
 
     A head is added to the model by a config line and gives its losses in
     :meth:`loss`. Entries whose names contain ``loss`` are summed up and trained;
-    the others are logged. Where an earlier head of the model computes the same, the
-    names begin with that of the head: ``coarse_loss_spread``.
+    the others are logged. Where an earlier head of the model gives the same names, they
+    begin with that of the head: ``coarse_loss_spread``.
 
     Args:
         start_epoch: Epochs of the run before the head starts.

@@ -183,19 +183,17 @@ class CMID(BaseModel):
     def _named(
         self, name: str, entries: dict[str, Tensor], known: Collection[str]
     ) -> dict[str, Tensor]:
-        """What a head logs; with its name where an earlier one computes the same."""
+        """What a head logs; with its name before what an earlier one logs, too.
+
+        Two heads of one kind are told apart even before the first one starts.
+        """
         head = self.heads[name]
         earlier = itertools.takewhile(lambda other: other is not head, self._branches())
-        if any(type(other).loss is type(head).loss for other in earlier):
-            entries = {f'{name}_{key}': value for key, value in entries.items()}
-        for key in entries:
-            if key in known:
-                raise ValueError(
-                    f'model.heads.{name} ({type(head).__name__}) gives {key!r}, which '
-                    'an earlier head gives, too; give what its loss() returns another '
-                    'name'
-                )
-        return entries
+        alike = any(type(other).loss is type(head).loss for other in earlier)
+        return {
+            f'{name}_{key}' if alike or key in known else key: value
+            for key, value in entries.items()
+        }
 
     def _measured(self, head: dict, encoder: dict) -> dict[str, Any]:
         """What a head takes of the backbone and the images, and is not given."""

@@ -51,7 +51,7 @@ def test_small_crops_are_packed_like_views():
     ('lacking', 'message'),
     [
         ('LoadImagery', "ViewPair needs 'img': put LoadImagery"),
-        ('ViewPair', "PhotometricNoise needs 'org': put ViewPair before it"),
+        ('ViewPair', "PhotometricNoise needs 'view': put ViewPair before it"),
         ('MaskPair', "PackViewPair needs 'masks': put MaskPair before it"),
     ],
 )

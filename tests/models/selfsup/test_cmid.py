@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cmid_mm.models import ReconstructionHead, SpreadHead
+from cmid_mm.models import ReconstructionHead
 from tests.toy import SMALL_VIT, toy_batch, toy_config, toy_model
 
 CONFIGS = Path(__file__).parents[3] / 'configs' / 'cmid'
@@ -446,12 +446,13 @@ def test_heads_of_one_type_both_count():
     assert both == {'loss_spread': single, 'coarse_loss_spread': 0.5 * single}
 
 
-def test_a_head_that_gives_the_names_of_another_is_refused():
-    class Copycat(SpreadHead):
-        def loss(self, pair):
-            return super().loss(pair)
-
-    model = toy_model(heads=dict(spread=dict(type='SpreadHead')))
-    model.heads['other'] = Copycat()
-    with pytest.raises(ValueError, match="heads.other .*gives 'loss_spread', which an"):
-        losses_of(model, toy_batch())
+def test_unlike_heads_of_the_same_names_both_count():
+    byol = dict(type='BYOLHead', in_channels=64, hidden_channels=8, out_channels=4)
+    moco = toy_config()['heads']['contrastive']
+    heads = dict(contrastive=moco, regression=byol)
+    both = losses_of(toy_model(heads=heads), toy_batch())
+    heads['regression'] = {**byol, 'loss_weight': 2.0}
+    more = losses_of(toy_model(heads=heads), toy_batch())
+    assert torch.equal(both['loss_contrastive'], more['loss_contrastive'])
+    name = 'regression_loss_contrastive'
+    assert torch.equal(2 * both[name], more[name])
