@@ -44,10 +44,7 @@ def _on_pixel_scale(values: Sequence[float]) -> Sequence[float]:
 def _ascending(values: Sequence[int] | int) -> Sequence[int] | int:
     numbers = [values] if isinstance(values, int) else list(values)
     # Some backbones count from the end, too: those are not compared with the others.
-    for part in (
-        [n for n in numbers if n >= 0],
-        [n for n in numbers if n < 0],
-    ):
+    for part in ([n for n in numbers if n >= 0], [n for n in numbers if n < 0]):
         if part != sorted(set(part)):
             raise ValueError
     return values
@@ -67,7 +64,7 @@ CountOrNever = Annotated[
     'a whole number of at least 1, or -1 for none',
 ]
 Several = Annotated[int, Ge(2), 'a whole number of at least 2']
-#: Numbers of stages as a backbone gives their outputs, whatever the order they are in.
+#: Numbers of stages in the order in which a backbone gives their outputs.
 StageNumbers = Annotated[
     Sequence[int] | int,
     AfterValidator(_ascending),

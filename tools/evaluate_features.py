@@ -264,24 +264,14 @@ def evaluate(args: argparse.Namespace, reading: dict[str, Any]) -> dict:
 
 def evaluate_pixels(args: argparse.Namespace, reading: dict[str, Any]) -> dict:
     """Classify pixels."""
-    from cmid_mm.evaluation.dense import LabelledWindows, probe_pixels
+    from cmid_mm.evaluation.dense import probe_pixels, windows_to_probe
     from cmid_mm.images import Reading
 
     model = load_model(args, reading)
     bands = model.data_preprocessor.mean.numel()
-    train, test = (
-        LabelledWindows(
-            images,
-            dict(label_options(args), path=labels),
-            args.window,
-            area,
-            args.data_root,
-            Reading(bands, gsd=args.gsd, **reading),
-        )
-        for images, labels, area in (
-            (args.train, args.labels, args.train_area),
-            (args.test or args.train, args.test_labels or args.labels, args.test_area),
-        )
+    reading_of_scenes = Reading(bands, gsd=args.gsd, **reading)
+    train, test = windows_to_probe(
+        args, label_options(args), args.data_root, reading_of_scenes
     )
     return probe_pixels(
         model,

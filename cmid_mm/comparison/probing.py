@@ -8,7 +8,7 @@ from torch import nn
 
 from cmid_mm_cli import value_range_of
 
-from ..evaluation.dense import LabelledWindows
+from ..evaluation.dense import windows_to_probe
 from ..evaluation.dense.encoder import DenseEncoder
 from ..evaluation.dense.probe import check_pair
 from ..evaluation.features import LabelledFolder, check_test
@@ -59,24 +59,7 @@ def _check_windows(options: DenseOptions, folder: str, reading: Reading) -> None
         include={'field', 'layer', 'classes', 'background', 'label_map', 'ignore'},
         exclude_none=True,
     )
-    train, test = (
-        LabelledWindows(
-            images,
-            dict(how, path=labels),
-            options.window or 512,
-            area,
-            folder,
-            reading,
-        )
-        for images, labels, area in (
-            (options.train, options.labels, options.train_area),
-            (
-                options.test or options.train,
-                options.test_labels or options.labels,
-                options.test_area,
-            ),
-        )
-    )
+    train, test = windows_to_probe(options, how, folder, reading)
     check_pair(train, test)
     for windows in (train, test):
         next(iter(windows))

@@ -4,7 +4,7 @@
 from .encoder import NORMALIZATIONS, DenseEncoder
 from .heads import HEADS
 from .probe import DenseScore, probe_pixels
-from .windows import LabelledWindows
+from .windows import LabelledWindows, windows_to_probe
 
 __all__ = [
     'HEADS',
@@ -13,4 +13,5 @@ __all__ = [
     'DenseScore',
     'LabelledWindows',
     'probe_pixels',
+    'windows_to_probe',
 ]

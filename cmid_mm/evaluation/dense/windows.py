@@ -1,7 +1,8 @@
 # Copyright (c) cmid_mm contributors. SPDX-License-Identifier: Apache-2.0
 """Labelled windows of scenes, one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from ...images import ImageFile, NoValidPixelError, Reading, Window
 from ...images.pixels import missing_pixels
 from ...labels.layers import LabelLayer
 from ...labels.masks import IGNORED
+
+#: Side of the windows in pixels where nothing else is said.
+WINDOW = 512
 
 
 class LabelledWindows:
@@ -48,7 +52,7 @@ class LabelledWindows:
         self,
         images: str | Sequence[str],
         labels: Labels,
-        window: int = 512,
+        window: int = WINDOW,
         aoi: str | None = None,
         data_root: str = '',
         reading: Reading | None = None,
@@ -107,6 +111,35 @@ class LabelledWindows:
         if (mask == IGNORED).all():
             return None
         return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def windows_to_probe(
+    options: Any, labels: Mapping[str, Any], data_root: str, reading: Reading
+) -> tuple[LabelledWindows, LabelledWindows]:
+    """Windows to learn from, and those to test on, which are of the same by default.
+
+    Args:
+        options: With ``train``, ``labels`` and ``train_area``, ``test``,
+            ``test_labels`` and ``test_area``, and ``window``; those of a command, or of
+            a task of a comparison.
+        labels: How labels are read: the arguments of a layer besides its path.
+        data_root: Folder that all names are relative to.
+        reading: How the scenes become numbers.
+    """
+
+    def windows(images: str, path: str, aoi: str | None) -> LabelledWindows:
+        how = dict(labels, path=path)
+        side = WINDOW if options.window is None else options.window
+        return LabelledWindows(images, how, side, aoi, data_root, reading)
+
+    return (
+        windows(options.train, options.labels, options.train_area),
+        windows(
+            options.test or options.train,
+            options.test_labels or options.labels,
+            options.test_area,
+        ),
+    )
 
 
 def _ignore_seen(
