@@ -168,8 +168,7 @@ def to_grey(image: NDArray[Any]) -> NDArray[Any]:
 
 def _affine(image: NDArray[Any], scale: float, offset: float) -> NDArray[Any]:
     if image.dtype == np.uint8:
-        table = np.rint(np.clip(_LEVELS * scale + offset, 0, 255)).astype(np.uint8)
-        return cv2.LUT(image, table).reshape(image.shape)
+        return cv2.addWeighted(image, scale, image, 0, offset).reshape(image.shape)
     return image * np.float32(scale) + np.float32(offset)
 
 
