@@ -236,7 +236,7 @@ class AssignmentHead(BranchHead):
         return first + (last - first) * epoch / (self.temperature_epochs - 1)
 
     def loss(self, pair: PairedViews) -> dict[str, Tensor]:
-        """Assignment loss of both directions, averaged, and matching statistics."""
+        """Assignment loss of all directions, averaged, and matching statistics."""
         assert pair.teacher is not None
         rows, columns = pair.student[0].shape[-2:]
         size = pair.images[0].shape[-2:]
@@ -247,7 +247,7 @@ class AssignmentHead(BranchHead):
 
         temperature = self.temperature_at(pair.epoch)
         losses, usage, used, near = [], [], [], []
-        for query, key in ((0, 1), (1, 0)):
+        for query, key in pair.directions:
             query_index, key_index, same = self.match(
                 pair.boxes[query], pair.boxes[key], (rows, columns), size
             )

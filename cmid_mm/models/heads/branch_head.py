@@ -11,6 +11,9 @@ from ...ranges import Index, NonNegative
 
 Pair = Sequence[Tensor]
 
+#: Student's view and teacher's view, by number, of each comparison of the two.
+BOTH_WAYS = ((0, 1), (1, 0))
+
 
 @dataclass(frozen=True)
 class PairedViews:
@@ -24,11 +27,13 @@ class PairedViews:
             :class:`ViewPair` gives them.
         student (Sequence[Tensor]): The student's feature maps of the masked
             views, (B, D, N, N), from the stage that the head reads.
-        teacher (Sequence[Tensor] | None): The teacher's of the full views;
-            None if no head asks for them.
+        teacher (Sequence[Tensor] | None): The teacher's of the full views, of ``org``
+            alone if no direction asks for the other; None if no head asks for them.
         epoch (int): Finished epochs of the run.
         crops: The student's feature maps of small crops, (B, D, n, n) each; empty if
             the pipeline makes none.
+        directions: Student's view and teacher's view, by number, of each comparison of
+            the two.
     """
 
     images: Pair
@@ -38,6 +43,7 @@ class PairedViews:
     teacher: Pair | None
     epoch: int = 0
     crops: Sequence[Tensor] = ()
+    directions: Sequence[tuple[int, int]] = BOTH_WAYS
 
 
 class BranchHead(BaseModule):

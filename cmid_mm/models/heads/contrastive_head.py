@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...ranges import Count, Index, Positive
 from ..ranks import gather_keys, gather_with_gradient
-from .branch_head import BranchHead, PairedViews
+from .branch_head import BOTH_WAYS, BranchHead, PairedViews
 
 
 def info_nce(
@@ -52,22 +52,25 @@ def info_nce(
     return (denominator.logsumexp(1) - logits[:, 0]).mean()
 
 
-def other_images(query: Tensor, key: Tensor) -> Tensor:
-    """Similarities of the queries of two views with the keys of other images.
+def other_images(query: Tensor, key: Tensor, batch: int) -> Tensor:
+    """Similarities of the queries of V views with the keys of other images.
 
     Args:
-        query: Unit vectors of this process, (2B, D).
-        key: Their keys, of the same images in the same order, the other view each,
-            (2B, D). Gradients flow to those of all processes.
+        query: Unit vectors of this process, view by view, (V B, D).
+        key: Their keys, of the same images in the same order, (V B, D). Gradients flow
+            to those of all processes.
+        batch: Number B of images.
 
     Returns:
         Cosines with the keys of all processes, ``-inf`` where query and key show the
-        same image, (2B, 2B times processes).
+        same image, (V B, V B times processes).
     """
     keys = gather_with_gradient(key)
     similarity = query @ keys.t()
-    own = dist.get_rank() * len(key) + torch.arange(len(key), device=key.device)
-    own_image = torch.stack((own, own.roll(len(key) // 2)), 1)  # either view
+    own = torch.arange(len(key), device=key.device)
+    views = torch.arange(0, len(key), batch, device=key.device)
+    own_image = (own[:, None] + views) % len(key)  # each view
+    own_image += dist.get_rank() * len(key)
     return similarity.scatter(1, own_image, -torch.inf)
 
 
@@ -182,54 +185,56 @@ class MoCoHead(BranchHead):
             yield self.student_projector, self.teacher_projector
 
     def loss(self, pair: PairedViews) -> dict[str, Tensor]:
-        """InfoNCE of both directions, averaged."""
+        """InfoNCE of all directions, averaged."""
         projected = self.project(self.student_projector, pair.student)
-        query = unit(self.predictor(projected))
+        keys = projected
+        directions: Sequence[tuple[int, int]] = BOTH_WAYS
         start = self.teacher_keys_from
         if start is not None and pair.epoch >= start:
             assert pair.teacher is not None
+            directions = pair.directions
             with torch.no_grad():
-                key = unit(self.project(self.teacher_projector, pair.teacher))
-        else:
-            key = unit(projected)
-        key_org, key_view = key.chunk(2)
-        key = torch.cat((key_view, key_org))
-        # Both directions in one product read the large queue once. The copy stays
+                keys = self.project(self.teacher_projector, pair.teacher)
+        batch = len(pair.student[0])
+        query_of = unit(self.predictor(projected)).split(batch)
+        key_of = unit(keys).split(batch)
+        query = torch.cat([query_of[of] for of, _ in directions])
+        key = torch.cat([key_of[of] for _, of in directions])
+        # All directions in one product read the large queue once. The copy stays
         # as it is for the backward pass while new keys enter the queue.
         loss = info_nce(
             query,
             key,
             self.queue.clone(),
             self.temperature,
-            other_images(query, key) if self.in_batch else None,
+            other_images(query, key, batch) if self.in_batch else None,
             self.decoupled,
         )
         losses = {'loss_contrastive': loss}
         if pair.crops:
-            losses['loss_crops'] = self.crop_loss(
-                pair.crops, torch.cat((key_org, key_view))
-            )
+            losses['loss_crops'] = self.crop_loss(pair.crops, torch.cat(key_of))
         if self.queue.shape[1]:
-            self.enqueue(key_view)
-            self.enqueue(key_org)
+            for _, of in directions:
+                self.enqueue(key_of[of])
         return losses
 
     def crop_loss(self, crops: Sequence[Tensor], key: Tensor) -> Tensor:
-        """InfoNCE of small crops and both views of their images, averaged.
+        """InfoNCE of small crops and the keys of their images, averaged.
 
         The crops follow the views, not the other way: no gradient reaches the keys.
 
         Args:
             crops: Feature maps of K crops, (B, D, n, n) each.
-            key: Unit vectors of ``org`` and ``view``, (2B, D).
+            key: Unit vectors of V views, one after the other, (V B, D).
         """
         key = key.detach()
         queue = self.queue.clone()  # as it is for the backward pass
         projected = self.project(self.student_projector, crops)
+        batch = len(crops[0])
         losses = []
-        for query in unit(self.predictor(projected)).chunk(len(crops)):
-            query = torch.cat((query, query))
-            negatives = other_images(query, key) if self.in_batch else None
+        for query in unit(self.predictor(projected)).split(batch):
+            query = query.repeat(len(key) // batch, 1)
+            negatives = other_images(query, key, batch) if self.in_batch else None
             losses.append(
                 info_nce(
                     query,
@@ -243,11 +248,11 @@ class MoCoHead(BranchHead):
         return torch.stack(losses).mean()
 
     def project(self, projector: nn.Module, maps: Sequence[Tensor]) -> Tensor:
-        """Projections of the pooled maps of both views, one after the other, (2B, D).
+        """Projections of the pooled maps of V views, one after the other, (V B, D).
 
         Args:
             projector: The student's or the teacher's.
-            maps: Feature maps of ``org`` and ``view``, (B, D, N, N).
+            maps: Feature maps of each view, (B, D, N, N).
         """
         pooled = [features.mean((2, 3)) for features in maps]
         if self.projector_norm:
@@ -334,16 +339,15 @@ class BYOLHead(BranchHead):
         yield self.student_projector, self.teacher_projector
 
     def loss(self, pair: PairedViews) -> dict[str, Tensor]:
-        """Regression loss of both directions, averaged."""
+        """Regression loss of all directions, averaged."""
         assert pair.teacher is not None
         student = nn.Sequential(self.student_projector, self.predictor)
-        pred_org, pred_view = (
-            unit_projection(student, features) for features in pair.student
-        )
+        pred = [unit_projection(student, features) for features in pair.student]
         with torch.no_grad():
-            key_org, key_view = (
+            key = [
                 unit_projection(self.teacher_projector, features)
                 for features in pair.teacher
-            )
-        cosine = (pred_org * key_view).sum(1) + (pred_view * key_org).sum(1)
-        return {'loss_contrastive': 2 - cosine.mean()}
+            ]
+        cosine = [(pred[query] * key[of]).sum(1) for query, of in pair.directions]
+        mean = torch.stack(cosine).sum(0).mean() / len(cosine)
+        return {'loss_contrastive': 2 - 2 * mean}

@@ -65,7 +65,7 @@ class PatchSimilarityHead(BranchHead):
         yield self.student_projector, self.teacher_projector
 
     def loss(self, pair: PairedViews) -> dict[str, Tensor]:
-        """Cross-entropy of both directions, averaged."""
+        """Cross-entropy of all directions, averaged."""
         assert pair.teacher is not None
         rows, columns = pair.student[0].shape[-2:]
         places = [location_grid(boxes, (rows, columns)) for boxes in pair.boxes]
@@ -74,7 +74,7 @@ class PatchSimilarityHead(BranchHead):
             for maps in (pair.student, pair.teacher)
         )  # B L D
         losses = []
-        for query, key in ((0, 1), (1, 0)):
+        for query, key in pair.directions:
             cells, matches = match_cells(places[query], places[key], self.num_matches)
             own = select(student[query], cells).flatten(0, 1)
             relations = similarities(unit(self.student_projector(own)))

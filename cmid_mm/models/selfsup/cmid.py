@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ...ranges import PositiveShare
 from ..clock import finished_epochs, in_a_run
 from ..data_preprocessor import ViewPairPreprocessor
-from ..heads.branch_head import BranchHead, PairedViews
+from ..heads.branch_head import BOTH_WAYS, BranchHead, PairedViews
 from ..measuring import feature_map
 from ..parts import build_part, part_class
 from .masked_encoder import StudentEncoder
@@ -50,10 +50,12 @@ class CMID(BaseModel):
         momentum_half_life: Share of the run after which half of what the teacher was
             is forgotten. Sets the first value of the momentum in place of
             ``momentum``, so that it fits runs of any length.
+        weak_teacher: The teacher sees ``org`` alone, whose colours are undisturbed, and
+            the student's ``view`` is compared with it; not the other way round too.
 
     Raises:
-        ValueError: If both are set, or what replaces masked pixels of which the
-            encoder reads none.
+        ValueError: If both are set, ``weak_teacher`` where no head has a teacher, or
+            what replaces masked pixels of which the encoder reads none.
     """
 
     data_preprocessor: ViewPairPreprocessor
@@ -67,6 +69,7 @@ class CMID(BaseModel):
         channels_last: bool = False,
         joint_views: bool = False,
         momentum_half_life: PositiveShare | None = None,
+        weak_teacher: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         if momentum is not None and momentum_half_life is not None:
@@ -106,7 +109,13 @@ class CMID(BaseModel):
             if head is not None and head.get('in_channels') is not None
         }
         uses_teacher = any(head.uses_teacher for head in self._branches())
+        if weak_teacher and not uses_teacher:
+            raise ValueError(
+                'weak_teacher=True has no effect: no head has a teacher; leave it out'
+            )
         self.teacher = self.student.copy_backbone() if uses_teacher else None
+        #: Student's view and teacher's view of each comparison of the two.
+        self.directions = ((1, 0),) if weak_teacher else BOTH_WAYS
         self.momentum = momentum
         self.momentum_half_life = momentum_half_life
         self.joint_views = joint_views
@@ -150,7 +159,8 @@ class CMID(BaseModel):
         if self.teacher is not None:
             # Before the student, whose graph would keep memory that this pass can use.
             with torch.no_grad():
-                teacher = self._encode(self.teacher, images)
+                seen = images[: len(self.directions)]
+                teacher = self._encode(self.teacher, seen)
         student = self._encode(self.student.stages, masked_images, masks)
         small = self._encode_together(self.student.stages, crops) if crops else None
         losses = {'feature_std': feature_std(student(-1))}
@@ -159,14 +169,15 @@ class CMID(BaseModel):
                 maps = student(head.stage), teacher and teacher(head.stage)
                 self._check_width(name, maps[0][0].shape[1])
                 crop_maps = small(head.stage) if small else ()
-                pair = PairedViews(images, masks, boxes, *maps, epoch, crop_maps)
+                known = images, masks, boxes, *maps, epoch, crop_maps
+                pair = PairedViews(*known, self.directions)
                 losses |= self._named(name, head.weighted_loss(pair), losses)
         return losses
 
     def _encode(
         self, encoder: Callable[..., Any], *views: Sequence[Tensor]
     ) -> Callable[[int], list[Tensor]]:
-        """Encode both views; gives the maps of a stage, one of each view."""
+        """Encode some views; gives the maps of a stage, one of each view."""
         if self.joint_views:
             return self._encode_together(encoder, *views)
         outputs = [encoder(*view) for view in zip(*views, strict=True)]
