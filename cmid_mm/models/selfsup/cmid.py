@@ -159,8 +159,8 @@ class CMID(BaseModel):
         if self.teacher is not None:
             # Before the student, whose graph would keep memory that this pass can use.
             with torch.no_grad():
-                seen = images[: len(self.directions)]
-                teacher = self._encode(self.teacher, seen)
+                last = max(key for _, key in self.directions)
+                teacher = self._encode(self.teacher, images[: last + 1])
         student = self._encode(self.student.stages, masked_images, masks)
         small = self._encode_together(self.student.stages, crops) if crops else None
         losses = {'feature_std': feature_std(student(-1))}
